@@ -1,0 +1,79 @@
+import type { SecretRegistry } from './secrets.ts'
+
+/**
+ * Everything that the engine has to say. The engine never prints: renderers (src/cli/render.ts) decide
+ * what a terminal, a log file or a JSON reader sees. `seconds` are wall-clock seconds.
+ */
+export type Event =
+  | { type: 'run.start'; images: string[]; target: string }
+  | { type: 'run.end'; schema: 1; results: RunResult[] }
+  | { type: 'image.start'; image: string; target: string; digest: string }
+  | { type: 'image.end'; image: string; result: RunResult }
+  /** a stage of the pipeline: 'source', 'upload', 'create', 'boot', 'cloud-init', 'layer', 'seal', 'convert', … */
+  | { type: 'step.start'; image: string; step: string; label: string }
+  | { type: 'step.end'; image: string; step: string; label: string; seconds: number; ok: boolean }
+  /** bytes done of a long transfer; `total` is missing where nobody knows it */
+  | { type: 'progress'; image: string; step: string; done: number; total?: number; unit: 'bytes' }
+  /** one line that something printed: a command in the guest, a Proxmox task, the serial console */
+  | {
+      type: 'output'
+      image: string
+      step: string
+      stream: 'stdout' | 'stderr' | 'task' | 'console'
+      line: string
+    }
+  | { type: 'info'; image?: string; message: string }
+  | { type: 'warning'; image?: string; message: string }
+  /** something temporary could not be removed: what, and how to do it by hand */
+  | { type: 'leak'; image?: string; resource: string; why: string; next: string }
+
+export interface TemplateRow {
+  node: string
+  vmid: number
+  name: string
+  version: string
+  digest: string
+}
+
+export interface RunResult {
+  image: string
+  status: 'built' | 'unchanged' | 'failed'
+  /** true after a rollback: the current template is older than the newest, on purpose */
+  held: boolean
+  templates: TemplateRow[]
+  /** the first of `templates` */
+  template?: TemplateRow
+  seconds: number
+  verifySeconds?: number
+  error?: Record<string, unknown>
+}
+
+export type Emit = (event: Event) => void
+
+export type Sink = (event: Event) => void
+
+/** Carries events to all sinks. Secrets are taken out here, and nowhere else. */
+export function createBus(secrets: SecretRegistry, sinks: readonly Sink[]): Emit {
+  return (event) => {
+    const safe = secrets.redactDeep(event)
+    for (const sink of sinks) sink(safe)
+  }
+}
+
+/** Runs one step with its start and end events. */
+export async function step<T>(
+  emit: Emit,
+  at: { image: string; step: string; label: string },
+  work: () => Promise<T>,
+): Promise<T> {
+  const started = performance.now()
+  emit({ type: 'step.start', ...at })
+  let ok = false
+  try {
+    const result = await work()
+    ok = true
+    return result
+  } finally {
+    emit({ type: 'step.end', ...at, seconds: (performance.now() - started) / 1000, ok })
+  }
+}
