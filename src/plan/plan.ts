@@ -1,0 +1,79 @@
+import type { ImageSpec, Layer, SourceSpec } from '../definition/spec.ts'
+import { canonicalJson, type Digest, digestBytes, digestOf, type Json } from './identity.ts'
+
+/**
+ * Deciding what an image is, before anything is done. Pure: the same spec and the same source give the same
+ * plan on every machine.
+ */
+export interface Plan {
+  image: ImageSpec
+  /** of the whole definition: what `unchanged` compares */
+  digest: Digest
+  layers: { layer: Layer; digest: Digest }[]
+}
+
+/**
+ * Raised when imagebuild itself changes what it makes of the same definition (sealing, seed): all images are
+ * then rebuilt once.
+ */
+export const RECIPE_VERSION = 1
+
+/**
+ * Left out of the digest, because they cannot change the result: build (cores, memory, timeouts), the
+ * timeouts and names of layers, secrets, and everything of a target (node, storage, bridge, MAC, address, VMID).
+ */
+export function makePlan(image: ImageSpec, sourceIdentity: string): Plan {
+  let chain = digestOf({
+    recipe: RECIPE_VERSION,
+    kind: image.kind,
+    architecture: image.source.architecture,
+    source: sourceIdentity,
+    cloudInit: image.cloudInit.map((fragment) => fragment.config as Json),
+  })
+  const layers = image.layers.map((layer) => {
+    chain = digestOf({ after: chain, layer: identityOfLayer(layer) })
+    return { layer, digest: chain }
+  })
+  const digest = digestOf({
+    layers: chain,
+    hardware: image.hardware as Json,
+    template: image.template as Json,
+  })
+  return { image, digest, layers }
+}
+
+function identityOfLayer(layer: Layer): Json {
+  switch (layer.kind) {
+    case 'packages':
+      return { packages: { install: layer.install, remove: layer.remove, upgrade: layer.upgrade } }
+    case 'file':
+      return { file: layer.path, content: digestBytes(layer.content), mode: layer.mode, owner: layer.owner }
+    case 'shell':
+      // The names of secrets say what the script can see; their values and references do not belong here.
+      return {
+        shell: digestBytes(layer.script),
+        user: layer.user,
+        env: layer.env,
+        secrets: Object.keys(layer.secrets).sort(),
+      }
+    case 'reboot':
+      return { reboot: true }
+  }
+}
+
+/**
+ * What a definition asks for, as one line of text. Two builds with the same request may still get different
+ * bytes (`debian/12` moves on); a template's note holds both.
+ */
+export function sourceRequest(source: SourceSpec): string {
+  switch (source.kind) {
+    case 'release':
+      return `release ${source.release} ${source.architecture}`
+    case 'url':
+      return `url ${source.checksum.algorithm}:${source.checksum.value} ${source.format}`
+    case 'bootstrap':
+      return `bootstrap ${canonicalJson([source.distribution, source.suite, source.architecture, source.packages, source.mirror ?? null])}`
+    case 'image':
+      return `image ${source.image}`
+  }
+}
