@@ -35,7 +35,10 @@ export interface Storage {
   list(): Promise<Volume[]>
   /** undefined where there is no such volume */
   find(volid: string): Promise<Volume | undefined>
-  /** the file (or block device) behind a volume */
+  /**
+   * The file behind a volume. Its suffix names its real format, which is not always the one that the volume
+   * reports: the disks of a raw-only storage lie in qcow2 files. Write into one with `fill`, never directly.
+   */
   path(volid: string): string
   remove(volid: string): Promise<void>
 
@@ -44,9 +47,18 @@ export interface Storage {
   place(content: 'iso' | 'vztmpl' | 'import', filename: string): { path: string; volid: string }
 
   // disks; names are the storage's business: read them back from the volume
-  createDisk(vmid: number, size: number, format: string | undefined, log: Log): Promise<Volume>
+  /** `name`: instead of the next free `vm-<vmid>-disk-<n>`, without suffix: `vm-100-cloudinit` */
+  createDisk(vmid: number, size: number, format: string | undefined, log: Log, name?: string): Promise<Volume>
+  /** overwrites a disk's first bytes with the raw file at `source` (a cloud-init ISO, say); the disk keeps its size */
+  fill(volid: string, source: string): Promise<void>
   /** copies (converting as needed) the image file at `source` into a new disk */
-  importDisk(vmid: number, source: string, format: string | undefined, log: Log, signal?: AbortSignal): Promise<Volume>
+  importDisk(
+    vmid: number,
+    source: string,
+    format: string | undefined,
+    log: Log,
+    signal?: AbortSignal,
+  ): Promise<Volume>
   resize(volid: string, size: number, log: Log): Promise<void>
   /** for templates: vm-100-disk-0 → base-100-disk-0 */
   toBase(volid: string): Promise<Volume>
@@ -62,7 +74,9 @@ export interface Storage {
   snapshot(volid: string, name: string): Promise<void>
   rollback(volid: string, name: string): Promise<void>
   deleteSnapshot(volid: string, name: string): Promise<void>
-  /** volids of the linked clones of a base volume */
+  /** names of a disk's snapshots, oldest first */
+  snapshots(volid: string): Promise<string[]>
+  /** volids of the linked clones of a base volume; always empty on lvmthin, where clones do not need their base */
   clonesOf(baseVolid: string): Promise<string[]>
 }
 
@@ -72,6 +86,7 @@ export interface Drive {
   media: 'disk' | 'cdrom'
   /** undefined: an empty CD-ROM drive */
   path?: string
+  /** what the volume reports; the file's suffix decides how it is opened */
   format?: string
   /** discard=on, ssd=1, iothread=1, cache=… as Proxmox has them */
   options: Record<string, string>
@@ -133,10 +148,17 @@ export interface Machines {
   shutdown(vmid: number, seconds: number): Promise<void>
   status(vmid: number): Promise<MachineStatus>
   changeMedium(vmid: number, slot: string, path: string | undefined): Promise<void>
+  /** grows a disk under a running guest, to `size` bytes */
+  resizeDrive(vmid: number, slot: string, size: number): Promise<void>
+  /** a snapshot of a disk under a running guest (qcow2 beneath); of a stopped one: Storage.snapshot */
+  snapshotDrive(vmid: number, slot: string, name: string): Promise<void>
+  deleteDriveSnapshot(vmid: number, slot: string, name: string): Promise<void>
   /** one guest-agent command; rejects with `QEMU guest agent is not running` when it does not answer */
   agent(vmid: number, command: string, args?: Record<string, unknown>): Promise<unknown>
   /** a human monitor command */
   monitor(vmid: number, command: string): Promise<string>
+  /** the serial console's output from the start of the last boot, running or not; at most its last `bytes` */
+  consoleLog(vmid: number, bytes?: number): Promise<string>
   /** the serial console, live from now on */
   console(vmid: number): Promise<Duplex>
   /** ids of all that run, those started by an earlier daemon on this folder too */
