@@ -1,0 +1,103 @@
+import { createApi, type PveApi } from './api.ts'
+import { type GuestConsole, type NoConsole, openConsole } from './console.ts'
+import { Engine } from './engine.ts'
+import { type MissingPrivilege, missingPrivileges, type Need, requirePrivileges } from './permissions.ts'
+import type { Credentials } from './session.ts'
+import { type TaskResult, type WaitOptions, waitTask } from './tasks.ts'
+import type { TlsTrust } from './tls.ts'
+import { type Upload, type UploadOptions, upload } from './upload.ts'
+
+export interface PveConnection {
+  /** `https://host:8006`; 8006 where no port is named */
+  endpoint: string
+  auth: Credentials
+  tls: TlsTrust
+  /** ends every call of this connection; calls that must outlive it (cleaning up) go through `withSignal` */
+  signal: AbortSignal
+  /** seconds for one request, 60 by default; uploads and tasks have their own measure */
+  requestSeconds?: number
+}
+
+/** One Proxmox VE, or the lab: nobody can tell. */
+export interface Pve extends AsyncDisposable {
+  /** all paths of the API, typed; each call repeats itself where that is harmless, and throws PveError */
+  readonly api: PveApi
+  readonly version: PveVersion
+  readonly endpoint: string
+  readonly kind: 'token' | 'ticket'
+  /** `user@realm`, or `user@realm!tokenid` */
+  readonly user: string
+  /** state-changing requests so far, of all views of this connection; logins do not count */
+  readonly writes: number
+  /** the same connection under another signal; disposing a view does nothing */
+  withSignal(signal: AbortSignal): Pve
+  /** streams a file to a storage; gives a UPID, and whether it worked shows only in that task */
+  upload(
+    node: string,
+    storage: string,
+    file: Upload,
+    options?: Omit<UploadOptions, 'signal'> & Partial<Pick<UploadOptions, 'signal'>>,
+  ): Promise<string>
+  /** @throws PveTaskError */
+  waitTask(
+    upid: string,
+    options: Omit<WaitOptions, 'signal'> & Partial<Pick<WaitOptions, 'signal'>>,
+  ): Promise<TaskResult>
+  missingPrivileges(needs: readonly Need[]): Promise<MissingPrivilege[]>
+  /** @throws ImagebuildError `permission_denied` that lists all that is missing */
+  requirePrivileges(needs: readonly Need[]): Promise<void>
+  /** the serial console of a running VM, or why there is none */
+  openConsole(node: string, vmid: number): Promise<GuestConsole | NoConsole>
+}
+
+export interface PveVersion {
+  major: number
+  minor: number
+  /** as Proxmox says it: `8.4.21` */
+  text: string
+}
+
+/** Tries again this often when the very first request does not get through: somebody waits for the answer. */
+const FIRST_RETRIES = 2
+
+/**
+ * Connects, and proves with one request that the endpoint can be reached, is who it must be, and accepts the
+ * credentials.
+ * @throws ImagebuildError `unreachable`, `permission_denied`, or `definition_invalid` for settings that make no sense
+ */
+export async function connect(connection: PveConnection): Promise<Pve> {
+  const engine = new Engine(connection)
+  try {
+    const { signal } = connection
+    const { data } = await engine.request('GET', '/version', {}, { signal, retries: FIRST_RETRIES })
+    const text = String((data as { version: unknown }).version)
+    const [major = 0, minor = 0] = text.split(/[.-]/).map(Number)
+    return view(engine, { major, minor, text }, signal, () => engine[Symbol.asyncDispose]())
+  } catch (error) {
+    await engine[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+function view(engine: Engine, version: PveVersion, signal: AbortSignal, close: () => Promise<void>): Pve {
+  return {
+    api: createApi(async (method, path, params) => {
+      const { data } = await engine.request(method, path, params, { signal })
+      return data
+    }),
+    version,
+    endpoint: engine.origin,
+    kind: engine.session.kind,
+    user: engine.session.user,
+    get writes() {
+      return engine.writes
+    },
+    withSignal: (other) => view(engine, version, other, async () => {}),
+    upload: (node, storage, file, options) => upload(engine, node, storage, file, { signal, ...options }),
+    waitTask: (upid, options) => waitTask(engine, upid, { signal, ...options }),
+    missingPrivileges: (needs) => missingPrivileges(engine, needs, signal),
+    requirePrivileges: (needs) => requirePrivileges(engine, needs, signal),
+    openConsole: (node, vmid) => openConsole(engine, node, vmid, { signal }),
+    [Symbol.asyncDispose]: close,
+  }
+}

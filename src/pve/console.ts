@@ -1,0 +1,163 @@
+import { WebSocket } from 'undici'
+import { type Engine, encodePath } from './engine.ts'
+import { PveError } from './errors.ts'
+
+/** A guest's serial console while it is open: pieces of text in the order they came. Ends with the guest. */
+export interface GuestConsole extends AsyncIterable<string>, Disposable {
+  /** types into the console */
+  send(text: string): void
+}
+
+/** Why there is no console. */
+export interface NoConsole {
+  unavailable: string
+}
+
+/** Seconds between signs of life; Proxmox's own terminal sends one every 30 s. */
+const KEEP_ALIVE_SECONDS = 30
+
+/** Seconds until the socket must be open and the login acknowledged. */
+const OPEN_SECONDS = 15
+
+/**
+ * Opens the serial console of a running VM. Needs a ticket: Proxmox does not let API tokens in.
+ * @throws PveError where it cannot be opened; the signal's reason. When the signal aborts later, the text ends.
+ */
+export async function openConsole(
+  engine: Engine,
+  node: string,
+  vmid: number,
+  options: { signal: AbortSignal; serial?: 'serial0' | 'serial1' | 'serial2' | 'serial3' },
+): Promise<GuestConsole | NoConsole> {
+  if (engine.session.kind === 'token') {
+    return { unavailable: 'Proxmox opens consoles for ticket logins only, not for API tokens' }
+  }
+  const { signal } = options
+  const guest = `/nodes/${node}/qemu/${vmid}`
+  const { data } = await engine.request(
+    'POST',
+    `${guest}/termproxy`,
+    { serial: options.serial ?? 'serial0' },
+    { signal },
+  )
+  const proxy = data as { port: number | string; ticket: string; user: string }
+  const query = new URLSearchParams({ port: String(proxy.port), vncticket: proxy.ticket })
+  const path = `${encodePath(guest)}/vncwebsocket`
+  const socket = new WebSocket(`${engine.origin.replace(/^http/, 'ws')}/api2/json${path}?${query}`, {
+    // The same pinned connection as for everything else.
+    dispatcher: engine.agent,
+    headers: await engine.session.headers(false, signal),
+    protocols: ['binary'],
+  })
+  const stream = new SocketText(socket, signal)
+  try {
+    await stream.opened(`${proxy.user}:${proxy.ticket}\n`)
+  } catch (cause) {
+    stream[Symbol.dispose]()
+    signal.throwIfAborted()
+    throw new PveError({
+      method: 'GET',
+      path,
+      delivery: 'unknown',
+      code: 'unreachable',
+      what: `the console of VM ${vmid} on ${node} does not open`,
+      message: (cause as Error).message,
+      next: `see it by hand, on the node: qm terminal ${vmid}`,
+      cause,
+    })
+  }
+  return stream
+}
+
+/**
+ * Proxmox's terminal protocol. We say `user:ticket` and a newline, it says `OK`, then raw output. From us:
+ * `0:bytes:text` is input, `2` a sign of life.
+ */
+class SocketText implements GuestConsole {
+  readonly #socket: WebSocket
+  readonly #decoder = new TextDecoder()
+  readonly #chunks: string[] = []
+  readonly #keepAlive: NodeJS.Timeout
+  readonly #signal: AbortSignal
+  #greeted = false
+  #ended = false
+  #failure = 'the connection was closed'
+  #wake: () => void = () => {}
+
+  constructor(socket: WebSocket, signal: AbortSignal) {
+    this.#socket = socket
+    this.#signal = signal
+    socket.binaryType = 'arraybuffer'
+    socket.addEventListener('message', ({ data }) => this.#receive(data))
+    socket.addEventListener('error', (event) => {
+      this.#failure = (event as unknown as { message?: string }).message || this.#failure
+      this.#end()
+    })
+    socket.addEventListener('close', () => this.#end())
+    signal.addEventListener('abort', this.#onAbort, { once: true })
+    this.#keepAlive = setInterval(() => this.#write('2'), KEEP_ALIVE_SECONDS * 1000).unref()
+  }
+
+  readonly #onAbort = () => this[Symbol.dispose]()
+
+  async opened(login: string): Promise<void> {
+    this.#socket.addEventListener('open', () => this.#write(login))
+    const late = setTimeout(() => {
+      this.#failure = `no answer within ${OPEN_SECONDS} s`
+      this.#end()
+    }, OPEN_SECONDS * 1000)
+    while (!this.#greeted && !this.#ended) await this.#change()
+    clearTimeout(late)
+    if (!this.#greeted) throw new Error(this.#failure)
+  }
+
+  send(text: string): void {
+    this.#write(`0:${Buffer.byteLength(text)}:${text}`)
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<string> {
+    for (;;) {
+      const chunk = this.#chunks.shift()
+      if (chunk !== undefined) yield chunk
+      else if (this.#ended) return
+      else await this.#change()
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#end()
+    this.#socket.close()
+  }
+
+  #receive(data: unknown): void {
+    let text = typeof data === 'string' ? data : this.#decoder.decode(data as ArrayBuffer, { stream: true })
+    if (!this.#greeted) {
+      if (!text.startsWith('OK')) {
+        this.#failure = 'Proxmox did not accept the console ticket'
+        this.#end()
+        return
+      }
+      this.#greeted = true
+      text = text.slice(2)
+    }
+    if (text !== '') this.#chunks.push(text)
+    this.#wake()
+  }
+
+  #write(text: string): void {
+    if (this.#socket.readyState === this.#socket.OPEN) this.#socket.send(text)
+  }
+
+  #end(): void {
+    this.#ended = true
+    clearInterval(this.#keepAlive)
+    this.#signal.removeEventListener('abort', this.#onAbort)
+    this.#wake()
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve
+    })
+  }
+}

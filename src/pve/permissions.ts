@@ -1,0 +1,135 @@
+import { ImagebuildError } from '../core/errors.ts'
+import type { Engine } from './engine.ts'
+
+/** A privilege by its Proxmox name, or several of which any one will do. */
+export type Privilege = string | readonly string[]
+
+/** What a build will need, and for what. */
+export interface Need {
+  /** ACL path; of several any one will do: a new guest's `/vms/100`, or the `/pool/images` it is created in */
+  path: string | readonly [string, ...string[]]
+  privileges: readonly Privilege[]
+  /** completes "needed to …" */
+  why: string
+}
+
+export interface MissingPrivilege {
+  /** the first of the paths */
+  path: string
+  /** one name, or alternatives joined by ` or ` */
+  privilege: string
+  why: string
+}
+
+type Granted = Readonly<Record<string, Readonly<Record<string, number>>>>
+
+/**
+ * Guest agent calls: Proxmox VE 9 split VM.Monitor up. `audit` is asking (ping, network-get-interfaces),
+ * `unrestricted` is running commands.
+ */
+export function agentPrivilege(version: { major: number }, use: 'audit' | 'unrestricted'): Privilege {
+  if (version.major < 9) return 'VM.Monitor'
+  return use === 'audit'
+    ? ['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted']
+    : 'VM.GuestAgent.Unrestricted'
+}
+
+/**
+ * What of `needs` is not granted. Proxmox itself works the ACLs out, path by path: groups, pools, inheritance
+ * and the separation of a token's privileges from its user's are all in its answer.
+ */
+export async function missingPrivileges(
+  engine: Engine,
+  needs: readonly Need[],
+  signal: AbortSignal,
+): Promise<MissingPrivilege[]> {
+  // The superuser's ticket passes every check; a token of root may be limited.
+  if (engine.session.kind === 'ticket' && engine.session.user === 'root@pam') return []
+  const paths = [...new Set(needs.flatMap((need) => need.path))]
+  const granted = new Map(
+    await Promise.all(
+      paths.map(async (path) => {
+        const { data } = await engine.request('GET', '/access/permissions', { path }, { signal })
+        return [path, effective(data as Granted, path)] as const
+      }),
+    ),
+  )
+  return needs.flatMap((need) =>
+    need.privileges
+      .map((privilege) => [privilege].flat())
+      .filter(
+        (anyOf) => ![need.path].flat().some((path) => anyOf.some((name) => granted.get(path)?.has(name))),
+      )
+      .map((anyOf) => ({
+        path: [need.path].flat()[0] as string,
+        privilege: anyOf.join(' or '),
+        why: need.why,
+      })),
+  )
+}
+
+/**
+ * The privileges at `path`. An answer about one path names it; one about the whole tree names only paths with
+ * an ACL, and what lies below inherits from the nearest of them whatever has the propagate bit.
+ */
+export function effective(granted: Granted, path: string): ReadonlySet<string> {
+  const exact = granted[path]
+  if (exact) return new Set(Object.keys(exact))
+  for (let above = path; above !== '/'; ) {
+    above = above.slice(0, above.lastIndexOf('/')) || '/'
+    const inherited = granted[above]
+    if (inherited) return new Set(Object.keys(inherited).filter((name) => inherited[name]))
+  }
+  return new Set()
+}
+
+/** @throws ImagebuildError `permission_denied` (exit 77) that lists all that is missing and how to grant it */
+export async function requirePrivileges(
+  engine: Engine,
+  needs: readonly Need[],
+  signal: AbortSignal,
+): Promise<void> {
+  const missing = await missingPrivileges(engine, needs, signal)
+  if (missing.length > 0) throw permissionError(engine.session.user, needs, missing)
+}
+
+/** One error for all that is missing. */
+export function permissionError(
+  user: string,
+  needs: readonly Need[],
+  missing: readonly MissingPrivilege[],
+  cause?: unknown,
+): ImagebuildError {
+  return new ImagebuildError({
+    code: 'permission_denied',
+    what: `${user} lacks ${missing.length === 1 ? 'a privilege' : `${missing.length} privileges`} on Proxmox`,
+    why: missing.map(({ path, privilege, why }) => `${path}: ${privilege} (to ${why})`).join('\n'),
+    next: `on a node, as root:\n${grants(user, needs, missing).join('\n')}`,
+    cause,
+  })
+}
+
+/**
+ * An ACL on a path replaces what its user inherits there. So each role holds all that is needed on its path,
+ * not only what is missing now.
+ */
+function grants(user: string, needs: readonly Need[], missing: readonly MissingPrivilege[]): string[] {
+  const owner = user.split('!')[0]
+  const who = user === owner ? `--users '${owner}'` : `--users '${owner}' --tokens '${user}'`
+  const byRole = new Map<string, { paths: Set<string>; privileges: Set<string> }>()
+  const lacking = new Set(missing.map(({ path }) => path))
+  for (const need of needs) {
+    const path = [need.path].flat()[0] as string
+    if (!lacking.has(path)) continue
+    const kind = path.split('/')[1] || 'root'
+    const role = `Imagebuild${kind[0]?.toUpperCase()}${kind.slice(1)}`
+    const entry = byRole.get(role) ?? { paths: new Set(), privileges: new Set() }
+    byRole.set(role, entry)
+    entry.paths.add(path)
+    for (const privilege of need.privileges) entry.privileges.add([privilege].flat()[0] as string)
+  }
+  return [...byRole].flatMap(([role, { paths, privileges }]) => [
+    `pveum role add ${role} --privs '${[...privileges].sort().join(',')}'   # where it exists: pveum role modify ${role} --append 1 --privs …`,
+    ...[...paths].map((path) => `pveum acl modify ${path} --roles ${role} ${who}`),
+  ])
+}
