@@ -1,0 +1,160 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Diagnostic } from './diagnostics.ts'
+import { suggest } from './did-you-mean.ts'
+import { check } from './explain.ts'
+import { type LoadedFragment, loadFragment } from './fragments.ts'
+import { checkHardware } from './hardware.ts'
+import { loadLayers } from './layers.ts'
+import { imageFile } from './schema.ts'
+import { loadSource } from './source.ts'
+import type { Fragment, ImageSpec } from './spec.ts'
+import { YamlFile } from './yaml-file.ts'
+
+export const IMAGE_FILE = 'image.yaml'
+
+/** What the images of one project have in common while they are loaded. */
+export interface ImageContext {
+  root: string
+  /** names of all folders in images/ that hold an image.yaml */
+  names: readonly string[]
+  /** ids of the catalog of releases */
+  releases: readonly string[]
+  /** names of all fragments in cloud-init/ */
+  fragmentNames: readonly string[]
+  /** fragments that were read already: their mistakes are told once */
+  fragments: Map<string, Promise<LoadedFragment>>
+  report: (found: Diagnostic) => void
+}
+
+/**
+ * One image and the files that it names. The name of its parent comes back even where the definition is wrong,
+ * so that the parent's mistakes are found in the same go.
+ */
+export async function loadImageFile(
+  folderName: string,
+  context: ImageContext,
+): Promise<{ spec?: ImageSpec; parent?: string; yaml: YamlFile }> {
+  const folder = join(context.root, 'images', folderName)
+  const file = join(folder, IMAGE_FILE)
+  let mistakes = 0
+  const report = (found: Diagnostic) => {
+    if (found.severity === 'error') mistakes++
+    context.report(found)
+  }
+  const yaml = new YamlFile(file, await readFile(file, 'utf8'))
+  for (const found of yaml.diagnostics) report(found)
+  if (yaml.value === undefined) return { yaml }
+  const { value, diagnostics } = check(imageFile, yaml)
+  for (const found of diagnostics) report(found)
+  checkName(folderName, yaml, context, report)
+  const parent = checkParent(yaml, context, report)
+  const parentName = parent === undefined ? {} : { parent }
+
+  // Each part that is right in itself is looked into further, whatever is wrong elsewhere in the file.
+  const parts = rightParts(yaml.value)
+  const source =
+    parts.source && (await loadSource(parts.source, { yaml, folder, releases: context.releases, report }))
+  const hardware =
+    parts.hardware && checkHardware(parts.hardware, parts.source?.architecture ?? 'amd64', yaml, report)
+  const cloudInit = await loadFragments(parts.cloudInit, yaml, context, report)
+  const layers = await loadLayers(parts.provision, yaml, folder, report)
+  if (!value || !source || !hardware || mistakes > 0) return { yaml, ...parentName }
+
+  const { line, column } = yaml.at([])
+  const spec: ImageSpec = {
+    name: value.name,
+    kind: value.kind,
+    ...(value.description !== undefined && { description: value.description }),
+    source,
+    hardware,
+    cloudInit,
+    layers,
+    template: value.template,
+    build: value.build,
+    where: { file, line, column },
+  }
+  return { spec, yaml, ...parentName }
+}
+
+/** Those parts of a definition that its schema accepts on their own. */
+function rightParts(value: unknown) {
+  const written = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
+  const { source, hardware, cloudInit, provision } = imageFile.shape
+  return {
+    source: source.safeParse(written.source).data,
+    hardware: hardware.safeParse(written.hardware).data,
+    cloudInit: cloudInit.safeParse(written.cloudInit).data ?? [],
+    provision: Array.isArray(written.provision)
+      ? written.provision.map((one) => provision.unwrap().element.safeParse(one).data)
+      : [],
+  }
+}
+
+function checkName(
+  folderName: string,
+  yaml: YamlFile,
+  context: ImageContext,
+  report: (found: Diagnostic) => void,
+): void {
+  const written = (yaml.value as { name?: unknown } | null)?.name
+  if (typeof written !== 'string' || written === folderName) return
+  const taken = context.names.includes(written)
+  const why = taken ? `; images/${written} has that name already` : ', as its folder is called'
+  report(
+    yaml.diagnostic(
+      yaml.at(['name']),
+      `\`name\` must be ${folderName}${why}`,
+      taken ? undefined : 'or rename the folder',
+    ),
+  )
+}
+
+function checkParent(
+  yaml: YamlFile,
+  context: ImageContext,
+  report: (found: Diagnostic) => void,
+): string | undefined {
+  const parent = (yaml.value as { source?: { image?: unknown } } | null)?.source?.image
+  if (typeof parent !== 'string') return undefined
+  if (context.names.includes(parent)) return parent
+  const message = `there is no image \`${parent}\``
+  report(yaml.diagnostic(yaml.at(['source', 'image']), message, suggest(parent, context.names, 'images')))
+  return undefined
+}
+
+async function loadFragments(
+  names: readonly string[],
+  yaml: YamlFile,
+  context: ImageContext,
+  report: (found: Diagnostic) => void,
+): Promise<Fragment[]> {
+  const loaded: Fragment[] = []
+  for (const [index, name] of names.entries()) {
+    const span = yaml.at(['cloudInit', index])
+    if (names.indexOf(name) < index) {
+      report(yaml.diagnostic(span, `the fragment \`${name}\` is here twice`))
+      continue
+    }
+    if (!context.fragmentNames.includes(name)) {
+      const message = `there is no fragment cloud-init/${name}.yaml`
+      report(yaml.diagnostic(span, message, suggest(name, context.fragmentNames, 'fragments')))
+      continue
+    }
+    const reading = context.fragments.get(name) ?? loadFragment(join(context.root, 'cloud-init'), name)
+    context.fragments.set(name, reading)
+    const { fragment, diagnostics } = await reading
+    for (const found of diagnostics) report(found)
+    if (fragment) loaded.push(fragment)
+  }
+  return loaded
+}
+
+/** Names (without .yaml) of the fragments in a folder; none where there is no such folder. */
+export async function listFragments(root: string): Promise<string[]> {
+  const entries = await readdir(join(root, 'cloud-init')).catch(() => [])
+  return entries
+    .filter((entry) => entry.endsWith('.yaml'))
+    .map((entry) => entry.slice(0, -'.yaml'.length))
+    .sort()
+}

@@ -1,0 +1,161 @@
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { ImagebuildError } from '../core/errors.ts'
+import { type Diagnostic, InvalidDefinition, sortDiagnostics } from './diagnostics.ts'
+import { suggest } from './did-you-mean.ts'
+import { check } from './explain.ts'
+import { loadFragment } from './fragments.ts'
+import { IMAGE_FILE, type ImageContext, listFragments, loadImageFile } from './image.ts'
+import { findCycles, findForeignParents, type Member } from './parents.ts'
+import { type ConfigFile, configFile as configSchema, type Target } from './schema.ts'
+import type { ImageSpec } from './spec.ts'
+import { loadTargets } from './targets.ts'
+import { YamlFile } from './yaml-file.ts'
+
+export interface Project {
+  /** the folder of imagebuild.yaml: images/ and cloud-init/ lie in it */
+  root: string
+  configFile: string
+  namespace: string
+  /** the target where none is chosen */
+  defaultTarget?: string
+  targets: Record<string, Target>
+  /** names of all images there are, also of those that were not loaded */
+  imageNames: string[]
+  /** the images that were asked for and their parents, by name; parents come before their children */
+  images: Map<string, ImageSpec>
+  /** what is doubtful but not wrong */
+  warnings: Diagnostic[]
+}
+
+export interface LoadOptions {
+  /** ids of the catalog of releases: `debian/12`, … */
+  releases: readonly string[]
+  /**
+   * Load only these images and their parents: a mistake in another one does not matter then. Without this, all
+   * images are loaded, and every fragment in cloud-init/ is looked at.
+   */
+  images?: readonly string[]
+}
+
+/**
+ * Reads imagebuild.yaml and the images.
+ * @throws InvalidDefinition (`definition_invalid`) with all mistakes of all files
+ * @throws ImagebuildError `usage` when an image is asked for that does not exist
+ */
+export async function loadProject(configFile: string, options: LoadOptions): Promise<Project> {
+  const file = resolve(configFile)
+  const root = dirname(file)
+  const found: Diagnostic[] = []
+  const report = (diagnostic: Diagnostic) => void found.push(diagnostic)
+
+  const config = await loadConfig(file, root, report)
+  const imageNames = await listImages(root, report)
+  for (const name of options.images ?? []) {
+    if (!imageNames.includes(name)) throw noSuchImage(name, imageNames, root)
+  }
+  const context: ImageContext = {
+    root,
+    names: imageNames,
+    releases: options.releases,
+    fragmentNames: await listFragments(root),
+    fragments: new Map(),
+    report,
+  }
+  const images = await loadImages(options.images ?? imageNames, context)
+  if (options.images === undefined) await loadUnusedFragments(context)
+
+  const errors = found.filter((diagnostic) => diagnostic.severity === 'error')
+  if (errors.length > 0 || config === undefined) throw new InvalidDefinition(errors)
+  return {
+    root,
+    configFile: file,
+    namespace: config.namespace,
+    ...(config.target !== undefined && { defaultTarget: config.target }),
+    targets: config.targets,
+    imageNames,
+    images,
+    warnings: sortDiagnostics(found),
+  }
+}
+
+async function loadConfig(
+  file: string,
+  root: string,
+  report: (found: Diagnostic) => void,
+): Promise<ConfigFile | undefined> {
+  const yaml = new YamlFile(file, await readFile(file, 'utf8'))
+  for (const diagnostic of yaml.diagnostics) report(diagnostic)
+  if (yaml.value === undefined) return undefined
+  const { value, diagnostics } = check(configSchema, yaml)
+  for (const diagnostic of diagnostics) report(diagnostic)
+  const targets = await loadTargets(yaml, root, report)
+  return value && { ...value, targets }
+}
+
+/** The wanted images and all their ancestors, ancestors first. */
+async function loadImages(wanted: readonly string[], context: ImageContext): Promise<Map<string, ImageSpec>> {
+  const members = new Map<string, Member & { spec?: ImageSpec }>()
+  const queue = [...wanted]
+  for (let name = queue.shift(); name !== undefined; name = queue.shift()) {
+    if (members.has(name)) continue
+    const loaded = await loadImageFile(name, context)
+    members.set(name, loaded)
+    if (loaded.parent !== undefined) queue.push(loaded.parent)
+  }
+  const cycles = findCycles(members)
+  for (const found of [...cycles, ...findForeignParents(members)]) context.report(found)
+
+  const specs = new Map<string, ImageSpec>()
+  const add = (name: string) => {
+    const member = members.get(name)
+    if (member?.spec === undefined || specs.has(name)) return
+    if (member.parent !== undefined) add(member.parent)
+    specs.set(name, member.spec)
+  }
+  if (cycles.length === 0) for (const name of members.keys()) add(name)
+  return specs
+}
+
+/** Fragments that no image names: nobody else would find their mistakes. */
+async function loadUnusedFragments({ root, fragmentNames, fragments, report }: ImageContext): Promise<void> {
+  for (const name of fragmentNames.filter((one) => !fragments.has(one))) {
+    const { diagnostics } = await loadFragment(join(root, 'cloud-init'), name)
+    for (const diagnostic of diagnostics) report(diagnostic)
+  }
+}
+
+/** Folders in images/ that hold an image.yaml, by name. */
+async function listImages(root: string, report: (found: Diagnostic) => void): Promise<string[]> {
+  const folder = join(root, 'images')
+  const names: string[] = []
+  for (const name of (await readdir(folder).catch(() => [])).sort()) {
+    const inside = await readdir(join(folder, name)).catch(() => undefined)
+    if (inside?.includes(IMAGE_FILE) && (await stat(join(folder, name, IMAGE_FILE))).isFile())
+      names.push(name)
+    else if (inside && !name.startsWith('.')) report(notAnImage(join(folder, name), inside))
+  }
+  return names
+}
+
+function notAnImage(folder: string, inside: readonly string[]): Diagnostic {
+  const similar = inside.find((name) => /^image\.(yml|json)$/.test(name))
+  return {
+    severity: 'warning',
+    file: join(folder, similar ?? IMAGE_FILE),
+    line: 1,
+    column: 1,
+    message: similar ? `only ${IMAGE_FILE} is read, not ${similar}` : `this folder holds no ${IMAGE_FILE}`,
+    frame: '',
+  }
+}
+
+function noSuchImage(name: string, known: readonly string[], root: string): ImagebuildError {
+  const hint = suggest(name, known, 'there are')
+  return new ImagebuildError({
+    code: 'usage',
+    what: `there is no image ${name}`,
+    why: `${join(root, 'images', name, IMAGE_FILE)} does not exist`,
+    next: hint ?? 'write its image.yaml first',
+  })
+}

@@ -1,0 +1,53 @@
+import type { Diagnostic } from './diagnostics.ts'
+import type { Architecture } from './schema.ts'
+import type { YamlFile } from './yaml-file.ts'
+
+export interface Member {
+  yaml: YamlFile
+  parent?: string
+}
+
+/** Every circle of images that are each other's parents, told once, at the first of its images by name. */
+export function findCycles(images: ReadonlyMap<string, Member>): Diagnostic[] {
+  const told = new Set<string>()
+  const found: Diagnostic[] = []
+  for (const start of [...images.keys()].sort()) {
+    const way: string[] = []
+    let current: string | undefined = start
+    while (current !== undefined && !way.includes(current)) {
+      way.push(current)
+      current = images.get(current)?.parent
+    }
+    if (current !== start || told.has(start)) continue
+    for (const name of way) told.add(name)
+    const yaml = images.get(start)?.yaml
+    if (!yaml) continue
+    const circle = [...way, start].join(' → ')
+    found.push(
+      yaml.diagnostic(yaml.at(['source', 'image']), `an image cannot be built from itself: ${circle}`),
+    )
+  }
+  return found
+}
+
+/** Images that claim another architecture than the image they start from. */
+export function findForeignParents(images: ReadonlyMap<string, Member>): Diagnostic[] {
+  const found: Diagnostic[] = []
+  for (const [name, { yaml, parent }] of images) {
+    const base = parent === undefined ? undefined : images.get(parent)
+    if (!base) continue
+    const [own, theirs] = [architectureOf(yaml), architectureOf(base.yaml)]
+    if (own === undefined || theirs === undefined || own === theirs) continue
+    const written = yaml.has(['source', 'architecture'])
+    const span = yaml.at(written ? ['source', 'architecture'] : ['source', 'image'])
+    const message = `\`${parent}\` is ${theirs}, and \`${name}\` would be ${own}`
+    found.push(yaml.diagnostic(span, message, `write \`architecture: ${theirs}\``))
+  }
+  return found
+}
+
+function architectureOf(yaml: YamlFile): Architecture | undefined {
+  const written = (yaml.value as { source?: { architecture?: unknown } } | null | undefined)?.source
+  const architecture = written?.architecture ?? 'amd64'
+  return architecture === 'amd64' || architecture === 'arm64' ? architecture : undefined
+}

@@ -1,0 +1,110 @@
+import { stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import type { Diagnostic } from './diagnostics.ts'
+import { closest, suggest } from './did-you-mean.ts'
+import type { SourceFile } from './schema.ts'
+import type { SourceSpec } from './spec.ts'
+import type { YamlFile } from './yaml-file.ts'
+
+interface Context {
+  yaml: YamlFile
+  folder: string
+  /** ids of the catalog */
+  releases: readonly string[]
+  report: (found: Diagnostic) => void
+}
+
+/** What an image starts from, with everything checked that can be checked without a network. */
+export async function loadSource(source: SourceFile, context: Context): Promise<SourceSpec | undefined> {
+  const { yaml, report, releases } = context
+  const { line, column } = yaml.keyAt(['source'])
+  const common = { architecture: source.architecture, where: { file: yaml.file, line, column } }
+  if (source.bootstrap) {
+    const { distribution, suite, mirror, packages } = source.bootstrap
+    return {
+      ...common,
+      kind: 'bootstrap',
+      distribution,
+      suite,
+      packages,
+      ...(mirror !== undefined && { mirror }),
+    }
+  }
+  if (source.image !== undefined) return { ...common, kind: 'image', image: source.image }
+  if (source.release !== undefined) {
+    if (!releases.includes(source.release)) {
+      const guess = closest(source.release, releases)
+      const all = `the catalog has: ${releases.join(', ')}`
+      const hint = guess === undefined ? all : `did you mean \`${guess}\`? (${all})`
+      report(yaml.diagnostic(yaml.at(['source', 'release']), `unknown release \`${source.release}\``, hint))
+      return undefined
+    }
+    return { ...common, kind: 'release', release: source.release, fallback: source.fallback === 'bootstrap' }
+  }
+  const url = await loadUrl(source.url ?? '', context)
+  const format = source.format ?? (url && guessFormat(url, context))
+  const [algorithm, value] = (source.checksum ?? '').split(':') as ['sha256' | 'sha512', string]
+  return url && format ? { ...common, kind: 'url', url, checksum: { algorithm, value }, format } : undefined
+}
+
+/** An absolute URL; `file:disk.qcow2` is relative to the definition. */
+async function loadUrl(written: string, { yaml, folder, report }: Context): Promise<string | undefined> {
+  const refuse = (message: string, hint?: string) => {
+    report(yaml.diagnostic(yaml.at(['source', 'url']), message, hint))
+    return undefined
+  }
+  if (written.startsWith('file:')) {
+    const path = filePath(written, folder)
+    if (path === undefined)
+      return refuse('`url` must be file: with a path: file:disk.qcow2, file:///srv/disk.qcow2')
+    const found = await stat(path).catch(() => undefined)
+    if (!found) return refuse(`there is no file ${path}`)
+    return found.isFile() ? pathToFileURL(path).href : refuse(`${path} is not a plain file`)
+  }
+  if (!URL.canParse(written)) return refuse('`url` must be a URL: https://…, http://… or file:…')
+  const url = new URL(written)
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+    const scheme = url.protocol.slice(0, -1)
+    return refuse(
+      `\`url\` must be https, http or file, not ${scheme}`,
+      suggest(scheme, ['https', 'http', 'file']),
+    )
+  }
+  if (url.username !== '' || url.password !== '') {
+    return refuse('`url` must not carry a user or a password', 'a definition is read by many')
+  }
+  return url.href
+}
+
+/** The path behind a `file:` URL; undefined for one on another host or without a path. */
+function filePath(written: string, folder: string): string | undefined {
+  const rest = written.slice('file:'.length)
+  if (rest === '') return undefined
+  if (!rest.startsWith('//')) return resolve(folder, rest)
+  try {
+    return fileURLToPath(written)
+  } catch {
+    return undefined
+  }
+}
+
+/** Ends of names that say what is inside. Ubuntu's `.img` is qcow2 and others' is raw: that one says nothing. */
+const FORMATS = /\.(qcow2|raw)(\.(xz|zst))?$/
+
+function guessFormat(url: string, { yaml, report }: Context): string | undefined {
+  const file = new URL(url).pathname.split('/').at(-1) ?? ''
+  const found = FORMATS.exec(file)
+  if (found) return found[0].slice(1)
+  const iso = /\.iso$/i.test(file)
+  report(
+    yaml.diagnostic(
+      yaml.at(['source', 'url']),
+      iso ? `\`${file}\` is an ISO image, not a disk` : `the name \`${file}\` does not tell the format`,
+      iso
+        ? 'look for a cloud image of this system'
+        : 'write `format: qcow2` or `format: raw` beside it (with .xz or .zst)',
+    ),
+  )
+  return undefined
+}
