@@ -1,0 +1,131 @@
+import { ImagebuildError } from '../core/errors.ts'
+import type { RunResult, TemplateRow } from '../core/events.ts'
+import { DeadlineError, withDeadline } from '../core/scope.ts'
+import { choose } from '../plan/identity.ts'
+import { makePlan, type Plan } from '../plan/plan.ts'
+import { claimImage } from '../pve/claim.ts'
+import { nodeTemplates, promote, readNote, select, type Template } from '../pve/templates.ts'
+import { awaitCloudInit } from './cloud-init.ts'
+import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
+import { convert } from './convert.ts'
+import { bootGuest } from './guest.ts'
+import { keepForInspection } from './keep.ts'
+import { removeLeftovers } from './leftovers.ts'
+import { logIn } from './login.ts'
+import { privilegesNeeded } from './privileges.ts'
+import { provision } from './provision.ts'
+import { seal } from './seal.ts'
+import { decideSource, describeSource, placeSource, type SourceDecision } from './source.ts'
+
+/**
+ * Builds one image, if that is needed. The current template is not touched until the new one is finished.
+ * @throws ImagebuildError; nothing temporary is left then, or an event of type `leak` has said what
+ */
+export async function buildImage(request: BuildRequest): Promise<RunResult> {
+  const { image, place, namespace, options, emit } = request
+  const started = performance.now()
+  using deadline = withDeadline(request.signal, image.build.timeout, `building ${image.name}`)
+  const lost = new AbortController()
+  const build = beginBuild(request, AbortSignal.any([deadline, lost.signal]))
+  const done = (status: 'built' | 'unchanged', template: Template, plan: Plan): RunResult => {
+    const row = templateRow(template, plan.digest)
+    const seconds = (performance.now() - started) / 1000
+    return {
+      image: image.name,
+      status,
+      held: template.marks.held ?? false,
+      templates: [row],
+      template: row,
+      seconds,
+    }
+  }
+
+  try {
+    const { decision, plan, ready } = await decide(build)
+    if (ready !== undefined) return done('unchanged', ready, plan)
+
+    emit({ type: 'image.start', image: image.name, target: place.target, digest: plan.digest })
+    await build.pve.requirePrivileges(privilegesNeeded(image, place, build.pve.version))
+    await using _claim = await claimImage(build.pve, {
+      ...build,
+      image: image.name,
+      slot: choose(place.vmids.claims.last - place.vmids.claims.first + 1, 'claim', namespace, image.name),
+      onLost: (why) => lost.abort(claimLost(image.name, why)),
+    })
+    // Only now nobody else changes this image: what another run finished, or left behind, is settled first.
+    const found = await removeLeftovers(build, plan.digest)
+    if (!options.force && found.current !== undefined) return done('unchanged', found.current, plan)
+    if (!options.force && found.candidate !== undefined) {
+      await promote(build.pve, found.candidate)
+      return done('built', found.candidate, plan)
+    }
+
+    const source = await during(build, 'source', describeSource(decision), () =>
+      placeSource(build, decision, sourceContext(build)),
+    )
+    await using guest = await bootGuest(build, source)
+    try {
+      await using session = await during(build, 'boot', 'booting', () => logIn(build, guest))
+      await during(build, 'cloud-init', 'waiting for cloud-init', () => awaitCloudInit(build, session))
+      for (const [index, { layer }] of plan.layers.entries()) {
+        await during(build, 'layer', `layer ${index + 1}/${plan.layers.length}: ${layer.name}`, () =>
+          provision(layer, { ...build, image: image.name, session }),
+        )
+      }
+      await during(build, 'seal', 'sealing', () => seal(session, guest.access, build))
+    } catch (error) {
+      if (options.onError === 'keep' && !request.signal.aborted)
+        throw await keepForInspection(build, guest, reasonOf(build, error))
+      throw error
+    }
+    const candidate = await convert(build, guest, plan, decision)
+    await promote(build.pve, candidate)
+    guest.keep()
+    return done('built', candidate, plan)
+  } catch (error) {
+    throw reasonOf(build, error)
+  }
+}
+
+/** Reads only: which bytes, which digest, and whether the current template is that already. */
+export async function decide(
+  build: Build,
+): Promise<{ decision: SourceDecision; plan: Plan; ready?: Template }> {
+  const { image, pve, place, namespace, options } = build
+  const current = select(await nodeTemplates(pve, place.node, namespace), image.name)
+  const note = current && (await readNote(pve, current))
+  const decision = await decideSource(build, note?.source, sourceContext(build))
+  const plan = makePlan(image, decision.record.identity)
+  if (options.force || current === undefined) return { decision, plan }
+  // After a rollback the current template is another one on purpose: only --force or a promotion ends that.
+  return note?.digest === plan.digest || current.marks.held
+    ? { decision, plan, ready: current }
+    : { decision, plan }
+}
+
+export function templateRow(template: Template, digest: string): TemplateRow {
+  const { node, vmid, name, marks } = template
+  return { node, vmid, name, version: marks.version ?? '', digest }
+}
+
+function claimLost(image: string, why: Error): ImagebuildError {
+  return new ImagebuildError({
+    code: 'busy',
+    what: `the claim on ${image} was lost while building`,
+    why: why.message,
+    next: 'run again',
+    cause: why,
+  })
+}
+
+/** The reason of an abort counts more than what broke because of it. */
+function reasonOf(build: Build, error: unknown): unknown {
+  const reason = build.signal.aborted ? build.signal.reason : error
+  if (!(reason instanceof DeadlineError)) return reason
+  return new ImagebuildError({
+    code: 'build_failed',
+    what: reason.message,
+    next: 'raise build.timeout in the definition, if it needs more',
+    cause: error,
+  })
+}

@@ -1,0 +1,107 @@
+import { randomBytes } from 'node:crypto'
+import { type Emit, step } from '../core/events.ts'
+import type { SecretRegistry } from '../core/secrets.ts'
+import type { ImageSpec } from '../definition/spec.ts'
+import type { Pve } from '../pve/client.ts'
+import { type Note, type Owner, type State, toTags } from '../pve/marks.ts'
+import type { Place } from '../pve/place.ts'
+import type { SourceContext } from '../source/context.ts'
+
+/** What one build is asked to do, and with what. */
+export interface BuildRequest {
+  image: ImageSpec
+  pve: Pve
+  place: Place
+  namespace: string
+  options: {
+    /** rebuild although nothing changed, and look upstream again */
+    force: boolean
+    /** bootstrap anew instead of taking the system from the cache */
+    noCache: boolean
+    onError: 'cleanup' | 'keep'
+  }
+  secrets: SecretRegistry
+  emit: Emit
+  signal: AbortSignal
+  /** downloads and bootstrapped systems */
+  cacheDir: string
+  /** where the keys of a kept guest are written, 0600 */
+  keptDir: string
+  owner: Owner
+  /** version of imagebuild, for notes */
+  tool: string
+}
+
+/** Seconds that the marks of a temporary guest outlive the build's own deadline. */
+const EXPIRY_MARGIN = 600
+
+/** A request while it is carried out: who we are in this run, under which deadline. */
+export interface Build extends BuildRequest {
+  /** names this run in notes and seeds */
+  run: string
+  /** Unix seconds after which anyone may remove what is temporary */
+  expires: number
+}
+
+/** `signal` is the build's own: the request's, with the deadline and the loss of the claim on top. */
+export function beginBuild(request: BuildRequest, signal: AbortSignal): Build {
+  return {
+    ...request,
+    pve: request.pve.withSignal(signal),
+    signal,
+    run: randomBytes(4).toString('hex'),
+    expires: Math.ceil(Date.now() / 1000) + request.image.build.timeout + EXPIRY_MARGIN,
+  }
+}
+
+export function tagsOf(
+  build: Build,
+  vmid: number,
+  marks: { state: State; expires: number; address?: string | undefined },
+): string {
+  const { address, ...rest } = marks
+  return toTags({
+    vmid,
+    namespace: build.namespace,
+    image: build.image.name,
+    ...rest,
+    ...(address !== undefined && { address }),
+  })
+}
+
+export function noteOf(build: Build, vmid: number, facts: Partial<Note>): Note {
+  const { namespace, image, tool, run } = build
+  return { schema: 1, vmid, namespace, image: image.name, kind: image.kind, tool, run, ...facts }
+}
+
+/** One step of the pipeline, with its events. */
+export function during<T>(build: Build, name: string, label: string, work: () => Promise<T>): Promise<T> {
+  return step(build.emit, { image: build.image.name, step: name, label }, work)
+}
+
+/** One line that something printed during a step. */
+export function outputOf(
+  build: Build,
+  stepName: string,
+  stream: 'stdout' | 'stderr' | 'task' | 'console',
+): (line: string) => void {
+  return (line) => build.emit({ type: 'output', image: build.image.name, step: stepName, stream, line })
+}
+
+export function sourceContext(build: Build): SourceContext {
+  const { emit, image, cacheDir, signal } = build
+  return {
+    cacheDir,
+    signal,
+    onLine: outputOf(build, 'source', 'stdout'),
+    onProgress: (done, total) =>
+      emit({
+        type: 'progress',
+        image: image.name,
+        step: 'source',
+        done,
+        ...(total !== undefined && { total }),
+        unit: 'bytes',
+      }),
+  }
+}

@@ -1,0 +1,37 @@
+import { join } from 'node:path'
+import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
+import { saveAccess } from './access.ts'
+import { type Build, tagsOf } from './context.ts'
+import type { BuildGuest } from './guest.ts'
+
+/** Seconds that a kept guest is left alone by `prune`: a day. */
+const KEPT_SECONDS = 24 * 3600
+
+/** `--on-error keep`: the guest stays as it is, and the error says how to get in. */
+export async function keepForInspection(
+  build: Build,
+  machine: BuildGuest,
+  cause: unknown,
+): Promise<ImagebuildError> {
+  const { guest, access, identity } = machine
+  const failure = asImagebuildError(cause)
+  const expires = Math.ceil(Date.now() / 1000) + KEPT_SECONDS
+  await guest.configure({
+    tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
+  })
+  machine.keepAll()
+  const address = identity.address ?? (await guest.agentAddresses())?.[0]
+  const login =
+    address === undefined
+      ? `its address is unknown; see its console: qm terminal ${guest.vmid}`
+      : await saveAccess(access, join(build.keptDir, String(guest.vmid)), address)
+  return new ImagebuildError({
+    code: failure.code,
+    what: failure.what,
+    ...(failure.where && { where: failure.where }),
+    ...(failure.why !== undefined && { why: failure.why }),
+    output: failure.output,
+    next: `VM ${guest.vmid} on ${guest.node} is kept for a day. Get in:\n    ${login}\n  and when you are done: imagebuild prune --kept`,
+    cause: failure,
+  })
+}

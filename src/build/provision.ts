@@ -1,0 +1,171 @@
+import { randomUUID } from 'node:crypto'
+import { ImagebuildError } from '../core/errors.ts'
+import type { Emit } from '../core/events.ts'
+import { DeadlineError } from '../core/scope.ts'
+import type { SecretRegistry } from '../core/secrets.ts'
+import type { Layer } from '../definition/spec.ts'
+import { lastLines } from '../ssh/output.ts'
+import type { RunResult, Session } from '../ssh/session.ts'
+
+/** What a layer needs to run: a way into the guest, and somebody to tell. */
+export interface Provisioning {
+  session: Session
+  secrets: SecretRegistry
+  image: string
+  signal: AbortSignal
+  emit: Emit
+}
+
+/**
+ * Applies one layer to the guest.
+ * @throws ImagebuildError `build_failed` with the layer's place in the definition and its last output
+ */
+export async function provision(layer: Layer, to: Provisioning): Promise<void> {
+  try {
+    await apply(layer, to)
+  } catch (error) {
+    if (to.signal.aborted || (error instanceof ImagebuildError && error.where !== undefined)) throw error
+    const cause = error instanceof ImagebuildError ? error : undefined
+    throw new ImagebuildError({
+      code: cause?.code ?? 'build_failed',
+      what: `layer “${layer.name}” failed`,
+      where: layer.where,
+      why:
+        error instanceof DeadlineError
+          ? `it ran longer than its timeout of ${layer.timeoutSeconds} s`
+          : (cause?.message ?? (error as Error).message),
+      ...(cause && { output: cause.output }),
+      next: cause?.next ?? 'run again with --on-error keep to look into the guest',
+      cause: error,
+    })
+  }
+}
+
+async function apply(layer: Layer, to: Provisioning): Promise<void> {
+  switch (layer.kind) {
+    case 'packages':
+      return await installPackages(layer, to)
+    case 'file':
+      return await to.session.upload(layer.content, layer.path, {
+        mode: Number.parseInt(layer.mode, 8),
+        owner: layer.owner,
+        sudo: true,
+        signal: to.signal,
+        seconds: layer.timeoutSeconds,
+      })
+    case 'shell':
+      return await runScript(layer, to)
+    case 'reboot':
+      return await to.session.reboot({ signal: to.signal, seconds: layer.timeoutSeconds })
+  }
+}
+
+type PackagesLayer = Extract<Layer, { kind: 'packages' }>
+type ShellLayer = Extract<Layer, { kind: 'shell' }>
+
+/**
+ * Once per build and change of the sources, `apt-get update`; then all packages in one transaction. Waits for
+ * another apt (unattended upgrades of the first boot) instead of failing.
+ */
+export function packagesScript(layer: PackagesLayer): string {
+  const apt = 'apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold'
+  return [
+    'set -eu',
+    'export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a',
+    'stamp=/run/imagebuild-apt-updated',
+    'if [ ! -e "$stamp" ] || [ -n "$(find /etc/apt -newer "$stamp" -print -quit)" ]; then',
+    '  tries=0',
+    `  until ${apt} -o Acquire::Retries=3 -o Acquire::Languages=none -o APT::Update::Error-Mode=any update; do`,
+    '    tries=$((tries + 1))',
+    '    if [ "$tries" -ge 5 ]; then exit 100; fi',
+    '    sleep 3',
+    '  done',
+    '  touch "$stamp"',
+    'fi',
+    ...(layer.upgrade ? [`${apt} full-upgrade`] : []),
+    ...(layer.remove.length > 0 ? [`${apt} purge --autoremove ${layer.remove.join(' ')}`] : []),
+    ...(layer.install.length > 0
+      ? [`${apt} -o Acquire::Retries=3 --no-install-recommends install ${layer.install.join(' ')}`]
+      : []),
+    '',
+  ].join('\n')
+}
+
+async function installPackages(layer: PackagesLayer, to: Provisioning): Promise<void> {
+  const result = await run(layer, to, packagesScript(layer), {})
+  if (result.code === 0) return
+  const missing = [...`${result.stdout}\n${result.stderr}`.matchAll(/Unable to locate package (\S+)/g)].map(
+    ([, name]) => name,
+  )
+  throw failed(layer, result, {
+    why:
+      missing.length > 0
+        ? `no such package in the guest’s sources: ${missing.join(', ')}`
+        : `apt-get ended with exit code ${result.code}`,
+    next:
+      missing.length > 0
+        ? 'check the spelling, or add the repository in an earlier layer'
+        : 'read the lines above; if a mirror was unreachable, run again',
+  })
+}
+
+async function runScript(layer: ShellLayer, to: Provisioning): Promise<void> {
+  const env: Record<string, string> = { ...layer.env }
+  for (const [name, reference] of Object.entries(layer.secrets)) {
+    env[name] = await to.secrets.resolve(reference, to.signal)
+  }
+  const path = `/tmp/imagebuild-${randomUUID()}`
+  await to.session.upload(layer.script, path, {
+    mode: 0o700,
+    owner: layer.user,
+    sudo: true,
+    signal: to.signal,
+    seconds: layer.timeoutSeconds,
+  })
+  const result = await run(layer, to, scriptCommand(layer, path), env)
+  if (result.code !== 0) {
+    throw failed(layer, result, {
+      why: `it ended with exit code ${result.code}`,
+      next: 'mend the script and run again; --on-error keep leaves the guest for you to look into',
+    })
+  }
+}
+
+/**
+ * Runs an uploaded script and removes it. The interpreter of its first line is called by name, since /tmp may be
+ * mounted noexec; without one it is `/bin/sh -eu`.
+ */
+export function scriptCommand(layer: Pick<ShellLayer, 'script' | 'user'>, path: string): string {
+  const firstLine = Buffer.from(layer.script).toString('utf8').split('\n', 1)[0] ?? ''
+  const interpreter = /^#!\s*(\S.*?)\s*$/.exec(firstLine)?.[1] ?? '/bin/sh -eu'
+  const become =
+    layer.user === 'root'
+      ? ''
+      : `HOME="$(getent passwd ${layer.user} | cut -d: -f6)" runuser -u ${layer.user} -- `
+  return `trap 'rm -f ${path}' EXIT\n${become}${interpreter} ${path}\n`
+}
+
+async function run(
+  layer: Layer,
+  to: Provisioning,
+  command: string,
+  env: Record<string, string>,
+): Promise<RunResult> {
+  return await to.session.run(command, {
+    sudo: true,
+    env,
+    seconds: layer.timeoutSeconds,
+    signal: to.signal,
+    onLine: (stream, line) => to.emit({ type: 'output', image: to.image, step: 'layer', stream, line }),
+  })
+}
+
+function failed(layer: Layer, result: RunResult, facts: { why: string; next: string }): ImagebuildError {
+  return new ImagebuildError({
+    code: 'build_failed',
+    what: `layer “${layer.name}” failed`,
+    where: layer.where,
+    ...facts,
+    output: lastLines(`${result.stdout}\n${result.stderr}`),
+  })
+}

@@ -1,0 +1,85 @@
+#!/bin/sh
+# Takes out of a finished guest whatever two clones of it must not share, and what only the build needed. Runs
+# as root, as the last thing in the guest; powers it off at the end.
+#
+#   BUILD_USER  the account that the build logged in with
+#   BUILD_KEY   the base64 part of its public key
+set -eu
+
+# Nothing may write logs or caches behind our back from here on.
+systemctl stop syslog.socket rsyslog.service cron.service apt-daily.timer apt-daily-upgrade.timer >/dev/null 2>&1 || true
+
+# The build's way in. cloud-init also copies its key to root, with a command that says "log in as …".
+for home in /root /home/*; do
+  keys="$home/.ssh/authorized_keys"
+  [ -f "$keys" ] || continue
+  grep -vF "$BUILD_KEY" "$keys" > "$keys.sealed" || true
+  if [ -s "$keys.sealed" ]; then
+    cat "$keys.sealed" > "$keys"
+    rm -f "$keys.sealed"
+  else
+    rm -f "$keys.sealed" "$keys"
+    rmdir "$home/.ssh" 2>/dev/null || true
+  fi
+done
+for rules in /etc/sudoers.d/*; do
+  [ -f "$rules" ] || continue
+  grep -qE "^(# User rules for )?$BUILD_USER( |\$)" "$rules" || continue
+  sed -i -E "/^(# User rules for )?$BUILD_USER( |\$)/d" "$rules"
+  grep -qvE '^[[:space:]]*(#|$)' "$rules" || rm -f "$rules"
+done
+# Its sshd and sudo still run, so it cannot be asked to log out: --force.
+if id "$BUILD_USER" >/dev/null 2>&1; then
+  userdel --force --remove "$BUILD_USER" 2>/dev/null || true
+  if id "$BUILD_USER" >/dev/null 2>&1; then echo "the user $BUILD_USER could not be removed" >&2; exit 1; fi
+fi
+groupdel "$BUILD_USER" 2>/dev/null || true
+rm -f "/var/mail/$BUILD_USER" "/var/spool/cron/crontabs/$BUILD_USER" "/var/lib/systemd/linger/$BUILD_USER" "/run/sudo/ts/$BUILD_USER" "/var/lib/sudo/lectured/$BUILD_USER"
+# The tools that edit the account files keep the version before: with the user in it.
+rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
+
+# Identity. An empty machine-id is filled at boot. (The word `uninitialized` would also be, but makes systemd
+# think of a first boot, which enables services again that a layer has disabled.)
+: > /etc/machine-id
+[ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id
+rm -f /etc/ssh/ssh_host_*
+rm -f /var/lib/systemd/random-seed /var/lib/urandom/random-seed /boot/efi/loader/random-seed /var/lib/systemd/credential.secret
+echo localhost > /etc/hostname
+sed -i "/^127\\.0\\.1\\.1[[:space:]]/d" /etc/hosts
+
+# cloud-init must take the next machine for a new one: its state, and what it made of the build's seed.
+rm -rf /var/lib/cloud/* /run/cloud-init
+rm -f /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init /etc/network/interfaces.d/50-cloud-init.cfg \
+  /etc/systemd/network/10-cloud-init-*.network /etc/systemd/network/10-cloud-init-*.link \
+  /etc/udev/rules.d/70-persistent-net.rules /etc/ssh/sshd_config.d/50-cloud-init.conf
+rm -f /etc/cloud/cloud-init.disabled
+
+# Leases and what the network told us.
+rm -f /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*.lease /run/systemd/netif/leases/*
+
+# Packages: lists and caches only; the next `apt-get update` makes them again.
+apt-get clean
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/lib/dpkg/*-old
+rm -f /var/lib/apt/periodic/* /var/lib/apt/extended_states.bak
+
+# Logs, histories, temporary files.
+find /var/log -type f \( -name '*.gz' -o -name '*.xz' -o -name '*.[0-9]' -o -name '*.old' -o -name '*.journal' -o -name '*.journal~' \) -delete
+find /var/log -depth -mindepth 2 -type d -path '/var/log/journal/*' -delete 2>/dev/null || true
+rm -f /var/log/cloud-init.log /var/log/cloud-init-output.log
+find /var/log -type f -exec truncate -s 0 {} +
+for home in /root /home/*; do
+  [ -d "$home" ] || continue
+  rm -f "$home"/.bash_history "$home"/.sh_history "$home"/.zsh_history "$home"/.lesshst "$home"/.viminfo \
+    "$home"/.python_history "$home"/.wget-hsts "$home"/.sudo_as_admin_successful "$home"/.ssh/known_hosts "$home"/.ssh/known_hosts.old
+  rm -rf "$home"/.cache "$home"/.ansible
+done
+find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' -exec rm -rf {} +
+rm -rf /var/lib/systemd/coredump/* /var/crash/*
+
+# What is free goes back to the storage.
+fstrim -a 2>/dev/null || true
+sync
+
+# --force skips stopping services, which have nothing left to save and would only write logs again; file systems
+# are unmounted all the same. A moment later, so that this script's exit code still gets through.
+setsid sh -c 'sleep 0.3; exec systemctl poweroff --force' </dev/null >/dev/null 2>&1 &

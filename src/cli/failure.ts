@@ -1,0 +1,19 @@
+import { styleText } from 'node:util'
+import type { ImagebuildError } from '../core/errors.ts'
+
+/** An error for a person: what, where, why, the last output, what to do. */
+export function renderFailure(error: ImagebuildError, options: { debug: boolean }): string {
+  const lines = [`${styleText('red', 'error:')} ${error.what}`]
+  if (error.where) lines.push(`  at ${error.where.file}:${error.where.line}:${error.where.column}`)
+  if (error.why !== undefined) lines.push(...error.why.split('\n').map((line) => `  ${line}`))
+  if (error.output.length > 0)
+    lines.push('', ...error.output.map((line) => `  ${styleText('dim', '|')} ${line}`), '')
+  if (error.next !== undefined) lines.push(`  ${styleText('cyan', '→')} ${error.next}`)
+  if (options.debug) lines.push('', ...stacks(error))
+  return `${lines.join('\n')}\n`
+}
+
+function stacks(error: unknown): string[] {
+  if (!(error instanceof Error)) return []
+  return [error.stack ?? error.message, ...stacks(error.cause).map((line) => `caused by ${line}`)]
+}

@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs'
+
+/**
+ * The entry. `--version` is answered before anything is loaded: scripts ask it often, and the rest of the
+ * program costs a hundred milliseconds to read.
+ */
+export const VERSION: string = JSON.parse(
+  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+).version
+
+const [, , first, ...rest] = process.argv
+if (rest.length === 0 && (first === '--version' || first === '-V')) {
+  process.stdout.write(`imagebuild ${VERSION}\n`)
+} else {
+  const { runProgram } = await import('./program.ts')
+  process.exitCode = await runProgram(process.argv.slice(2), VERSION)
+}

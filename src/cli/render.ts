@@ -1,0 +1,177 @@
+import { createWriteStream, mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { stripVTControlCharacters, styleText } from 'node:util'
+import type { Event, RunResult, Sink } from '../core/events.ts'
+
+/**
+ * What people and programs see of events. Progress goes to stderr, results to stdout; nothing else in the
+ * program writes to either.
+ */
+
+export function formatSeconds(seconds: number): string {
+  const whole = Math.round(seconds)
+  if (whole < 60) return `${seconds < 10 ? seconds.toFixed(1) : whole}s`
+  if (whole < 3600) return `${Math.floor(whole / 60)}m ${String(whole % 60).padStart(2, '0')}s`
+  return `${Math.floor(whole / 3600)}h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')}m`
+}
+
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
+  const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10))
+  return `${(bytes / 1024 ** power).toFixed(power < 2 ? 0 : 1)} ${units[power]}`
+}
+
+/** `debian-base  built  template 9000 on lab  (3m 12s)` */
+export function formatResult(result: RunResult): string {
+  const { template } = result
+  const where = template === undefined ? '' : `  template ${template.vmid} on ${template.node}`
+  const held = result.held ? '  held after a rollback' : ''
+  return `${result.image}  ${result.status}${where}${held}  (${formatSeconds(result.seconds)})`
+}
+
+/** One line per event, for logs and for terminals that cannot move the cursor. */
+export function eventLine(event: Event, options: { output: boolean }): string | undefined {
+  switch (event.type) {
+    case 'step.start':
+      return `${event.image}: ${event.label}`
+    case 'step.end':
+      return event.ok
+        ? `${event.image}: ${event.label}: done in ${formatSeconds(event.seconds)}`
+        : `${event.image}: ${event.label}: failed after ${formatSeconds(event.seconds)}`
+    case 'output':
+      return options.output ? `${event.image} | ${stripVTControlCharacters(event.line)}` : undefined
+    case 'info':
+      return event.image === undefined ? event.message : `${event.image}: ${event.message}`
+    case 'warning':
+      return `${event.image === undefined ? '' : `${event.image}: `}warning: ${event.message}`
+    case 'leak':
+      return `${event.image === undefined ? '' : `${event.image}: `}LEFT BEHIND: ${event.resource}: ${event.why}; ${event.next}`
+    case 'image.start':
+      return `${event.image}: building on ${event.target} (${event.digest.slice(0, 19)}…)`
+    default:
+      return undefined
+  }
+}
+
+type Writer = { write(text: string): unknown }
+
+/** Plain lines, each with the seconds since the start: for CI logs and pipes. */
+export function plainRenderer(out: Writer): Sink {
+  const started = performance.now()
+  return (event) => {
+    const line = eventLine(event, { output: true })
+    if (line === undefined) return
+    out.write(`[${((performance.now() - started) / 1000).toFixed(1).padStart(6)}] ${line}\n`)
+  }
+}
+
+/** Everything, with the time of day, into a file that is there to be read afterwards. */
+export function logFile(path: string): Sink & { close(): Promise<void> } {
+  mkdirSync(dirname(path), { recursive: true })
+  const file = createWriteStream(path, { flags: 'a', mode: 0o600 })
+  const sink: Sink = (event) => {
+    const line = eventLine(event, { output: true })
+    if (line !== undefined) file.write(`${new Date().toISOString()} ${line}\n`)
+  }
+  return Object.assign(sink, { close: () => new Promise<void>((resolve) => file.end(() => resolve())) })
+}
+
+/** One JSON object per line, as `run --json` promises. */
+export function jsonRenderer(out: Writer): Sink {
+  return (event) => out.write(`${JSON.stringify(event)}\n`)
+}
+
+/** Milliseconds between two paintings of the live lines. */
+const FRAME = 100
+
+/**
+ * One live line per image: its step, the last line of output, how long it has been at it. Finished steps,
+ * warnings and leaks scroll by above.
+ */
+export class TerminalRenderer implements Disposable {
+  readonly #out: NodeJS.WriteStream
+  readonly #lines = new Map<string, LiveLine>()
+  readonly #timer: NodeJS.Timeout
+  #painted = 0
+
+  constructor(out: NodeJS.WriteStream) {
+    this.#out = out
+    this.#timer = setInterval(() => this.#paint(), FRAME)
+    this.#timer.unref()
+    out.write('\x1b[?25l')
+  }
+
+  readonly sink: Sink = (event) => {
+    if (event.type === 'step.start') {
+      const line = this.#line(event.image)
+      line.label = event.label
+      line.since = performance.now()
+      line.detail = ''
+    } else if (event.type === 'step.end') {
+      const mark = event.ok ? styleText('green', '✓') : styleText('red', '✗')
+      this.#print(`${mark} ${event.image}  ${event.label}  ${styleText('dim', formatSeconds(event.seconds))}`)
+      this.#line(event.image).label = ''
+    } else if (event.type === 'output') {
+      this.#line(event.image).detail = stripVTControlCharacters(event.line).trim()
+    } else if (event.type === 'progress') {
+      const share =
+        event.total === undefined
+          ? ''
+          : ` of ${formatBytes(event.total)} (${Math.floor((100 * event.done) / event.total)} %)`
+      this.#line(event.image).detail = `${formatBytes(event.done)}${share}`
+    } else if (event.type === 'image.end') {
+      this.#lines.delete(event.image)
+      this.#paint()
+    } else {
+      const line = eventLine(event, { output: false })
+      if (line !== undefined)
+        this.#print(event.type === 'warning' || event.type === 'leak' ? styleText('yellow', line) : line)
+    }
+  }
+
+  #line(image: string): LiveLine {
+    let line = this.#lines.get(image)
+    if (line === undefined) {
+      const now = performance.now()
+      line = { label: '', detail: '', since: now, started: now }
+      this.#lines.set(image, line)
+    }
+    return line
+  }
+
+  #print(text: string): void {
+    this.#clear()
+    this.#out.write(`${text}\n`)
+    this.#paint()
+  }
+
+  #clear(): void {
+    if (this.#painted > 0) this.#out.write(`\x1b[${this.#painted}F\x1b[J`)
+    this.#painted = 0
+  }
+
+  #paint(): void {
+    this.#clear()
+    const now = performance.now()
+    for (const [image, line] of this.#lines) {
+      if (line.label === '') continue
+      const times = `${formatSeconds((now - line.since) / 1000)} / ${formatSeconds((now - line.started) / 1000)}`
+      const text = `… ${image}  ${line.label}  ${times}  ${line.detail}`
+      this.#out.write(`${[...text].slice(0, (this.#out.columns || 80) - 1).join('')}\n`)
+      this.#painted += 1
+    }
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer)
+    this.#clear()
+    this.#out.write('\x1b[?25h')
+  }
+}
+
+interface LiveLine {
+  label: string
+  detail: string
+  since: number
+  started: number
+}

@@ -1,0 +1,165 @@
+import { ImagebuildError } from '../core/errors.ts'
+
+/**
+ * How our guests are known among all others: tags for what must be found by one request, a note for the
+ * rest. A clone inherits both from its template, so neither means anything unless it names the guest's own
+ * VMID: everything here checks that first.
+ */
+
+/**
+ * building   a temporary guest; removed when its claim or its expiry is gone
+ * kept       a failed build that somebody wants to look into; removed when its expiry is over
+ * claim      diskless: whoever created it is the one builder of an image
+ * candidate  a finished template that nobody has promoted yet
+ * current    what `resolve` gives
+ * previous   what was current before
+ * retired    older than that
+ */
+export const STATES = ['building', 'kept', 'claim', 'candidate', 'current', 'previous', 'retired'] as const
+export type State = (typeof STATES)[number]
+
+export interface Marks {
+  vmid: number
+  namespace: string
+  image: string
+  state: State
+  version?: string
+  /** the first 16 hex digits of the definition digest */
+  digest?: string
+  /** Unix seconds after which a temporary guest may be removed by anyone */
+  expires?: number
+  /** a static address that the guest occupies */
+  address?: string
+  /** rolled back on purpose: not to be replaced by an unchanged build */
+  held?: boolean
+}
+
+const DIGEST_DIGITS = 16
+
+export function shortDigest(digest: string): string {
+  return digest.replace(/^sha256:/, '').slice(0, DIGEST_DIGITS)
+}
+
+/** As Proxmox stores tags: lower case, sorted, with semicolons. */
+export function toTags(marks: Marks, extra: readonly string[] = []): string {
+  const tags = [
+    `ib-id-${marks.vmid}`,
+    `ib-ns-${marks.namespace}`,
+    `ib-image-${marks.image}`,
+    `ib-${marks.state}`,
+    ...(marks.version === undefined ? [] : [`ib-version-${marks.version}`]),
+    ...(marks.digest === undefined ? [] : [`ib-digest-${shortDigest(marks.digest)}`]),
+    ...(marks.expires === undefined ? [] : [`ib-expires-${Math.ceil(marks.expires)}`]),
+    ...(marks.address === undefined ? [] : [`ib-address-${marks.address}`]),
+    ...(marks.held ? ['ib-held'] : []),
+  ]
+  return [...new Set([...tags, ...extra])].sort().join(';')
+}
+
+/** The marks in a guest's tags; undefined where they are not ours, or were inherited from another guest. */
+export function fromTags(vmid: number, tags: string | undefined): Marks | undefined {
+  const list = (tags ?? '').split(/[;, ]/)
+  if (!list.includes(`ib-id-${vmid}`)) return undefined
+  const value = (prefix: string) => list.find((tag) => tag.startsWith(prefix))?.slice(prefix.length)
+  const namespace = value('ib-ns-')
+  const image = value('ib-image-')
+  const state = STATES.find((name) => list.includes(`ib-${name}`))
+  if (namespace === undefined || image === undefined || state === undefined) return undefined
+  const version = value('ib-version-')
+  const digest = value('ib-digest-')
+  const expires = value('ib-expires-')
+  const address = value('ib-address-')
+  return {
+    vmid,
+    namespace,
+    image,
+    state,
+    ...(version !== undefined && { version }),
+    ...(digest !== undefined && { digest }),
+    ...(expires !== undefined && { expires: Number(expires) }),
+    ...(address !== undefined && { address }),
+    ...(list.includes('ib-held') && { held: true }),
+  }
+}
+
+/** The tags of a guest that are not imagebuild's. */
+export function foreignTags(tags: string | undefined): string[] {
+  return (tags ?? '').split(/[;, ]/).filter((tag) => tag !== '' && !tag.startsWith('ib-'))
+}
+
+/** Who works on a temporary guest: enough to see, on the same machine, whether that process still lives. */
+export interface Owner {
+  host: string
+  /** of the machine's boot: process ids begin anew with each */
+  boot: string
+  pid: number
+  /** start time of the process in clock ticks since boot, field 22 of /proc/<pid>/stat */
+  started: string
+}
+
+/** Schema 1 of the machine-readable part of a guest's notes. */
+export interface Note {
+  schema: 1
+  /** the guest this note was written for: a clone carries its template's note */
+  vmid: number
+  namespace: string
+  image: string
+  kind: 'vm'
+  /** version of imagebuild */
+  tool: string
+  /** one run of imagebuild */
+  run: string
+  owner?: Owner
+  /** Unix seconds */
+  expires?: number
+  version?: string
+  /** of the definition, complete */
+  digest?: string
+  source?: {
+    /** what the definition asks for */
+    request: string
+    /** what it got: goes into the digest */
+    identity: string
+    /** dated release, or suite of a bootstrap */
+    version: string
+    /** the cloud image could not be reached and was built from packages instead */
+    fallback: boolean
+  }
+  /** ISO 8601, UTC */
+  built?: string
+  /** VMID of the template that was current before this one */
+  previous?: number
+  verify?: 'off'
+  /** SHA-256 of what lies in the build folder */
+  artifacts?: Record<string, string>
+}
+
+/** Bytes. Proxmox allows 8192 characters; the rest is for the user's own description. */
+const NOTE_BYTES = 6 * 1024
+
+const FENCE = '```imagebuild'
+
+export function renderNote(note: Note, description?: string): string {
+  const json = JSON.stringify(note)
+  if (Buffer.byteLength(json) > NOTE_BYTES) {
+    throw new ImagebuildError({
+      code: 'internal',
+      what: `the note for ${note.image} is larger than ${NOTE_BYTES} bytes`,
+      next: 'please report it',
+    })
+  }
+  return `${description === undefined ? '' : `${description}\n\n`}${FENCE}\n${json}\n\`\`\`\n`
+}
+
+/** The note in a description; undefined where there is none or it was written for another guest. */
+export function parseNote(vmid: number, description: string | undefined): Note | undefined {
+  const start = description?.indexOf(`${FENCE}\n`) ?? -1
+  if (description === undefined || start < 0) return undefined
+  const line = description.slice(start + FENCE.length + 1).split('\n', 1)[0] ?? ''
+  try {
+    const note = JSON.parse(line) as Note
+    return note.schema === 1 && note.vmid === vmid ? note : undefined
+  } catch {
+    return undefined
+  }
+}

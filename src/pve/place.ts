@@ -1,0 +1,29 @@
+/**
+ * Where to build: one node of one cluster, with everything that a target says about it. Made by the command
+ * line from imagebuild.yaml; whether a Proxmox or the lab answers there cannot be told from it.
+ */
+export interface Place {
+  /** the target's name in imagebuild.yaml */
+  target: string
+  node: string
+  storages: {
+    /** guests' disks */
+    disks: string
+    /** content types import and iso */
+    images: string
+  }
+  bridge: string
+  vlan?: number
+  /** Proxmox pool for guests and templates */
+  pool?: string
+  vmids: { templates: VmidRange; claims: VmidRange }
+  macPrefix: string
+  /** missing: DHCP */
+  addresses?: { first: string; last: string; prefix: number; gateway: string }
+  dns: string[]
+}
+
+export interface VmidRange {
+  first: number
+  last: number
+}

@@ -1,0 +1,160 @@
+import type { Pve } from './client.ts'
+import { foreignTags, fromTags, type Marks, type Note, parseNote, renderNote, toTags } from './marks.ts'
+
+/** Proxmox is the store: what templates there are, which one counts, and how that changes. */
+export interface Template {
+  node: string
+  vmid: number
+  name: string
+  marks: Marks
+}
+
+interface Row {
+  vmid: number
+  node?: string
+  name?: string
+  tags?: string
+  template?: number | boolean
+  type?: string
+}
+
+/**
+ * All templates of ours in the cluster, by one request. What another guest inherited by cloning is not in it.
+ * Proxmox refreshes `template` here only every ten seconds, so a template of a moment ago may be missing.
+ */
+export async function clusterTemplates(pve: Pve, namespace: string): Promise<Template[]> {
+  const rows = (await pve.api.cluster.resources.$get({ type: 'vm' })) as Row[]
+  return rows.flatMap((row) => asTemplate(row, row.node ?? '', namespace))
+}
+
+/** All templates of ours on one node, as they are at this moment. */
+export async function nodeTemplates(pve: Pve, node: string, namespace: string): Promise<Template[]> {
+  const rows = (await pve.api.nodes.$(node).qemu.$get()) as Row[]
+  return rows.flatMap((row) => asTemplate(row, node, namespace))
+}
+
+function asTemplate(row: Row, node: string, namespace: string): Template[] {
+  const marks = fromTags(row.vmid, row.tags)
+  if (!row.template || marks === undefined || marks.namespace !== namespace) return []
+  return [{ node, vmid: row.vmid, name: row.name ?? `VM ${row.vmid}`, marks }]
+}
+
+/**
+ * The template that a selector means: `current` (also the empty selector), `previous`, or a version. While a
+ * promotion is under way two may be marked current; the newer one counts.
+ */
+export function select(
+  templates: readonly Template[],
+  image: string,
+  selector = 'current',
+  node?: string,
+): Template | undefined {
+  return templates
+    .filter((template) => template.marks.image === image && (node === undefined || template.node === node))
+    .filter(({ marks }) =>
+      selector === 'current' || selector === 'previous'
+        ? marks.state === selector
+        : marks.version === selector,
+    )
+    .sort(byVersion)
+    .at(-1)
+}
+
+/** Versions are `<date>.<serial>`: by date, then by serial as a number. */
+export function byVersion(a: Template, b: Template): number {
+  const [dateA = '', serialA = '0'] = (a.marks.version ?? '').split('.')
+  const [dateB = '', serialB = '0'] = (b.marks.version ?? '').split('.')
+  return dateA < dateB ? -1 : dateA > dateB ? 1 : Number(serialA) - Number(serialB)
+}
+
+/** The version for a template finished now: UTC date and the next serial of that day. */
+export function nextVersion(templates: readonly Template[], image: string, now: Date): string {
+  const date = now.toISOString().slice(0, 10).replaceAll('-', '')
+  const serials = templates
+    .filter((template) => template.marks.image === image && template.marks.version?.startsWith(`${date}.`))
+    .map((template) => Number(template.marks.version?.split('.')[1]))
+  return `${date}.${Math.max(0, ...serials) + 1}`
+}
+
+export interface GuestConfig {
+  digest: string
+  tags?: string
+  description?: string
+  name?: string
+  template?: number | boolean
+  lock?: string
+  [key: string]: unknown
+}
+
+export async function readConfig(pve: Pve, node: string, vmid: number): Promise<GuestConfig> {
+  return (await pve.api.nodes.$(node).qemu.$(vmid).config.$get()) as unknown as GuestConfig
+}
+
+export async function readNote(
+  pve: Pve,
+  template: { node: string; vmid: number },
+): Promise<Note | undefined> {
+  return parseNote(template.vmid, (await readConfig(pve, template.node, template.vmid)).description)
+}
+
+/** Gives a guest other marks (and a note, if given), unless somebody changed it in between. */
+async function mark(
+  pve: Pve,
+  template: Template,
+  change: Partial<Marks>,
+  note?: (old: Note) => Note,
+): Promise<void> {
+  const config = await readConfig(pve, template.node, template.vmid)
+  const { held: _, ...marks } = fromTags(template.vmid, config.tags) ?? template.marks
+  const old = parseNote(template.vmid, config.description)
+  await pve.api.nodes
+    .$(template.node)
+    .qemu.$(template.vmid)
+    .config.$put({
+      tags: toTags({ ...marks, ...change }, foreignTags(config.tags)),
+      ...(note && old && { description: replaceNote(config.description ?? '', note(old)) }),
+      digest: config.digest,
+    })
+}
+
+/**
+ * Gives a finished guest the marks of a template, its note and the tags that its definition wants.
+ * What temporary marks it had are gone then.
+ */
+export async function setMarks(
+  pve: Pve,
+  template: Template,
+  tags: readonly string[],
+  description: string,
+): Promise<void> {
+  await pve.api.nodes
+    .$(template.node)
+    .qemu.$(template.vmid)
+    .config.$put({ tags: toTags(template.marks, tags), description })
+}
+
+function replaceNote(description: string, note: Note): string {
+  const text = description.slice(0, description.indexOf('```imagebuild')).trimEnd()
+  return renderNote(note, text === '' ? undefined : text)
+}
+
+/**
+ * Makes a candidate the current template. The new one is marked before the old one loses its mark, so that at
+ * no moment there is none.
+ */
+export async function promote(pve: Pve, candidate: Template): Promise<void> {
+  const all = await nodeTemplates(pve, candidate.node, candidate.marks.namespace)
+  const others = all.filter(
+    ({ vmid, marks }) => marks.image === candidate.marks.image && vmid !== candidate.vmid,
+  )
+  const current = select(others, candidate.marks.image)
+  await mark(pve, candidate, { state: 'current' }, (note) => ({
+    ...note,
+    ...(current && { previous: current.vmid }),
+  }))
+  for (const other of others) {
+    if (other.marks.state === 'current') await mark(pve, other, { state: 'previous' })
+    if (other.marks.state === 'previous' && current !== undefined)
+      await mark(pve, other, { state: 'retired' })
+  }
+}

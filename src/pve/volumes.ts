@@ -1,0 +1,93 @@
+import type { Emit } from '../core/events.ts'
+import { Ownership } from '../core/scope.ts'
+import type { Pve } from './client.ts'
+import type { Place } from './place.ts'
+
+/** Files that imagebuild puts on a storage: source images, which stay for the next build, and seeds, which do not. */
+export interface StoredFile {
+  volid: string
+  size: number
+  ctime: number
+}
+
+/** The files of one content type on the storage for images. */
+export async function listFiles(pve: Pve, place: Place, content: 'iso' | 'import'): Promise<StoredFile[]> {
+  return (await pve.api.nodes
+    .$(place.node)
+    .storage.$(place.storages.images)
+    .content.$get({ content: content as 'iso' })) as unknown as StoredFile[]
+}
+
+export function filenameOf(file: { volid: string }): string {
+  return file.volid.slice(file.volid.lastIndexOf('/') + 1)
+}
+
+export async function removeFile(pve: Pve, place: Place, volid: string): Promise<void> {
+  // With `delay` Proxmox waits for the deletion and answers null; a longer one comes back as a task.
+  const upid = (await pve.api.nodes
+    .$(place.node)
+    .storage.$(place.storages.images)
+    .content.$(volid)
+    .$delete({ delay: 5 })) as string | null
+  if (upid !== null) await pve.waitTask(upid, { seconds: 60 })
+}
+
+const SEED_NAME = /^ib-seed-(.+)-([0-9a-z]+)-(\d+)\.iso$/
+
+/** Volumes have no tags, so a seed's name says whose it is and when it may be removed by anyone. */
+export function seedName(seed: { image: string; run: string; expires: number }): string {
+  return `ib-seed-${seed.image}-${seed.run}-${Math.ceil(seed.expires)}.iso`
+}
+
+export function parseSeedName(filename: string): { image: string; run: string; expires: number } | undefined {
+  const [, image, run, expires] = SEED_NAME.exec(filename) ?? []
+  if (image === undefined || run === undefined || expires === undefined) return undefined
+  return { image, run, expires: Number(expires) }
+}
+
+export interface Seed extends AsyncDisposable {
+  volid: string
+  /** from here on it survives */
+  keep(): void
+}
+
+/** Uploads a seed; it is removed with its scope. */
+export async function uploadSeed(
+  pve: Pve,
+  place: Place,
+  seed: { image: string; run: string; expires: number; bytes: Uint8Array; emit: Emit; signal: AbortSignal },
+): Promise<Seed> {
+  const filename = seedName(seed)
+  const find = async (by: Pve) =>
+    (await listFiles(by, place, 'iso')).find((file) => filenameOf(file) === filename)
+  const owned = new Ownership({
+    resource: `${filename} on storage ${place.storages.images}`,
+    image: seed.image,
+    next: 'run `imagebuild prune`',
+    emit: seed.emit,
+    remove: async (signal) => {
+      const cleaning = pve.withSignal(signal)
+      const file = await find(cleaning)
+      if (file !== undefined) await removeFile(cleaning, place, file.volid)
+    },
+  })
+  try {
+    const upid = await pve.upload(
+      place.node,
+      place.storages.images,
+      { content: 'iso', filename, source: { bytes: seed.bytes } },
+      { signal: seed.signal },
+    )
+    await pve.waitTask(upid, { seconds: 120, signal: seed.signal })
+    const file = await find(pve)
+    if (file === undefined) throw new Error(`Proxmox took ${filename}, but does not list it`)
+    return {
+      volid: file.volid,
+      keep: () => owned.keep(),
+      [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
+    }
+  } catch (error) {
+    await owned[Symbol.asyncDispose]()
+    throw error
+  }
+}
