@@ -1,0 +1,99 @@
+import { randomInt } from 'node:crypto'
+import { connect, type Socket } from 'node:net'
+
+/** Says that whatever was half received so far is void, and begins an answer to guest-sync-delimited. */
+const SENTINEL = 0xff
+
+/** Seconds that an agent which has its port open may take to answer. */
+const SYNC_SECONDS = 5
+
+export const AGENT_SILENT = 'QEMU guest agent is not running'
+
+/**
+ * Sends one command to the guest agent and gives its answer. The channel has no framing of its own and may hold
+ * answers that nobody waited for, so each command begins with a synchronisation (qemu-ga-ref: guest-sync-delimited).
+ */
+export async function askAgent(
+  path: string,
+  command: string,
+  args: Record<string, unknown> | undefined,
+  options: { seconds: number; answers: boolean },
+): Promise<unknown> {
+  const socket = connect(path)
+  try {
+    await opened(socket)
+    const lines = answers(socket)
+    const id = randomInt(2 ** 31)
+    socket.write(Buffer.of(SENTINEL))
+    socket.write(`${JSON.stringify({ execute: 'guest-sync-delimited', arguments: { id } })}\n`)
+    for (;;) {
+      const reply = await within(SYNC_SECONDS, lines.next())
+      if (reply.return === id) break
+    }
+    await write(socket, `${JSON.stringify({ execute: command, ...(args && { arguments: args }) })}\n`)
+    if (!options.answers) return undefined
+    const reply = await within(options.seconds, lines.next())
+    if (reply.error) throw new Error(`Agent error: ${reply.error.desc}`)
+    return reply.return
+  } finally {
+    socket.destroy()
+  }
+}
+
+interface Answer {
+  return?: unknown
+  error?: { desc: string }
+}
+
+function opened(socket: Socket): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.once('connect', resolve)
+    socket.once('error', () => reject(new Error(AGENT_SILENT)))
+    socket.once('close', () => reject(new Error(AGENT_SILENT)))
+  })
+}
+
+function write(socket: Socket, text: string): Promise<void> {
+  return new Promise((resolve, reject) => socket.write(text, (error) => (error ? reject(error) : resolve())))
+}
+
+/** The agent's answers, one JSON document per line; what precedes a sentinel is not one of ours. */
+function answers(socket: Socket): { next(): Promise<Answer> } {
+  const ready: Answer[] = []
+  const waiting: ((answer: Answer) => void)[] = []
+  let pending = Buffer.alloc(0)
+  socket.on('data', (chunk: Buffer) => {
+    pending = Buffer.concat([pending, chunk])
+    for (let end = pending.indexOf(10); end >= 0; end = pending.indexOf(10)) {
+      const line = pending.subarray(0, end)
+      pending = pending.subarray(end + 1)
+      const text = line.subarray(line.lastIndexOf(SENTINEL) + 1).toString()
+      try {
+        const answer = JSON.parse(text) as Answer
+        const next = waiting.shift()
+        if (next) next(answer)
+        else ready.push(answer)
+      } catch {
+        // The rest of an answer to somebody who left.
+      }
+    }
+  })
+  return {
+    next: () => {
+      const answer = ready.shift()
+      return answer ? Promise.resolve(answer) : new Promise((resolve) => waiting.push(resolve))
+    },
+  }
+}
+
+async function within<T>(seconds: number, answer: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(AGENT_SILENT)), seconds * 1000)
+  })
+  try {
+    return await Promise.race([answer, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}

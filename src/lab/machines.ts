@@ -1,0 +1,383 @@
+import { copyFile, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
+import { execa } from 'execa'
+import type { Accelerator } from './accelerator.ts'
+import { firmware } from './firmware.ts'
+import { AGENT_SILENT, askAgent } from './guest-agent.ts'
+import type { LabNames } from './names.ts'
+import { endProcess, gone, processOf, usage } from './process.ts'
+import { type MachineFiles, qemuCommand } from './qemu-command.ts'
+import { Qmp } from './qmp.ts'
+import { Turns } from './turns.ts'
+import type { Log, MachineSpec, MachineStatus, Machines } from './world.ts'
+
+export interface MachinesOptions {
+  /** the lab's folder: serial console logs are kept there */
+  dir: string
+  names: LabNames
+  accelerator: Accelerator
+  /** puts a machine's tap device on the bridge that its clients know as vmbr0 */
+  attach(tap: string, bridge: string): Promise<void>
+  /** a machine has ended, on whatever grounds */
+  onEnd?: (vmid: number) => void
+}
+
+interface Running {
+  pid: number
+  spec: MachineSpec
+  qmp: Qmp
+  /** resolves when its process has gone and its remains are removed */
+  ended: Promise<void>
+}
+
+/** Seconds for QEMU to write everything out and leave after `quit`. */
+const QUIT_SECONDS = 60
+
+/** Seconds for a guest-agent command to answer, as in Proxmox. */
+const AGENT_SECONDS = 60
+
+/** Bytes of the serial console's log that are given when nobody says how many. */
+const CONSOLE_BYTES = 1 << 20
+
+const STOPPED: MachineStatus = {
+  running: false,
+  qmpstatus: 'stopped',
+  uptime: 0,
+  mem: 0,
+  netin: 0,
+  netout: 0,
+  diskread: 0,
+  diskwrite: 0,
+}
+
+/**
+ * Virtual machines as detached QEMU processes. What is known of them lies in files (pid, sockets, specification),
+ * so that they outlive the daemon that started them, and the next one takes them over.
+ */
+export class QemuMachines implements Machines {
+  readonly #options: MachinesOptions
+  readonly #running = new Map<number, Running>()
+  readonly #starts = new Map<number, Turns>()
+  /** QEMU serves one client of an agent at a time */
+  readonly #agents = new Map<number, Turns>()
+
+  #letGo = false
+
+  constructor(options: MachinesOptions) {
+    this.#options = options
+  }
+
+  /** Takes over what an earlier daemon on this folder has left running, and removes the remains of what has ended. */
+  async open(): Promise<void> {
+    const { runtime } = this.#options.names
+    await mkdir(runtime, { recursive: true, mode: 0o700 })
+    for (const entry of await readdir(runtime)) {
+      const vmid = Number(/^(\d+)\.json$/.exec(entry)?.[1])
+      if (!Number.isInteger(vmid)) continue
+      const files = this.#files(vmid)
+      const pid = await processOf(files.pid, files.pid)
+      const spec = JSON.parse(await readFile(this.#specFile(vmid), 'utf8')) as MachineSpec
+      try {
+        if (pid === undefined) throw new Error('it has ended')
+        await this.#adopt(spec, pid)
+      } catch {
+        if (pid !== undefined) await endProcess(pid, files.pid, QUIT_SECONDS)
+        await this.#clear(vmid)
+      }
+    }
+  }
+
+  /** Lets go of the machines without ending them. */
+  close(): void {
+    this.#letGo = true
+    for (const { qmp } of this.#running.values()) qmp.close()
+  }
+
+  start(spec: MachineSpec, log: Log): Promise<void> {
+    return this.#turns(this.#starts, spec.vmid).take(() => this.#start(spec, log))
+  }
+
+  async #start(spec: MachineSpec, log: Log): Promise<void> {
+    const { vmid } = spec
+    if (this.#running.has(vmid)) throw new Error(`VM ${vmid} already running`)
+    const { names, accelerator, attach } = this.#options
+    const files = this.#files(vmid)
+    const tap = (nic: { slot: string }) => names.tap(vmid, nic.slot)
+    await mkdir(this.#folder(vmid), { recursive: true })
+    for (const nic of spec.nics) {
+      if (nic.options.tag)
+        log(`WARN: ${nic.slot}: the lab has no VLANs, tag ${nic.options.tag} has no effect`)
+    }
+    if (spec.bios === 'ovmf' && !spec.drives.some(({ slot }) => slot === 'efidisk0')) {
+      log('WARN: no efidisk configured! Using temporary efivars disk.')
+      await copyFile(firmware({}).vars, files.temporaryVars)
+    }
+    await writeFile(this.#specFile(vmid), JSON.stringify(spec), { mode: 0o600 })
+    try {
+      await this.#launch(qemuCommand(spec, { accelerator, files, tap }), log)
+      const pid = await processOf(files.pid, files.pid)
+      if (pid === undefined) throw new Error('start failed: QEMU ended at once')
+      const { qmp } = await this.#adopt(spec, pid)
+      for (const nic of spec.nics) {
+        await attach(tap(nic), nic.bridge)
+        if (nic.options.link_down === '1') await qmp.command('set_link', { name: nic.slot, up: false })
+      }
+      await qmp.command('cont')
+    } catch (error) {
+      const pid = await processOf(files.pid, files.pid)
+      if (pid !== undefined) await endProcess(pid, files.pid, QUIT_SECONDS)
+      await this.#clear(vmid)
+      throw error
+    }
+  }
+
+  async #launch(args: string[], log: Log): Promise<void> {
+    const result = await execa('qemu-system-x86_64', args, { reject: false, stdin: 'ignore' })
+    for (const line of result.stderr.split('\n'))
+      if (line !== '') log(line.replace(/^qemu-system-x86_64: /, 'kvm: '))
+    if (result.failed)
+      throw new Error(`start failed: QEMU exited with code ${result.exitCode ?? result.signal}`)
+  }
+
+  async #adopt(spec: MachineSpec, pid: number): Promise<Running> {
+    const { vmid } = spec
+    const files = this.#files(vmid)
+    const qmp = await Qmp.connect(files.qmp)
+    const ended = qmp.closed.then(async () => {
+      // The connection also closes when this daemon lets go; then the machine stays as it is.
+      if (this.#letGo) return
+      if (!(await gone(pid, files.pid, QUIT_SECONDS))) await endProcess(pid, files.pid, QUIT_SECONDS)
+      this.#running.delete(vmid)
+      await this.#clear(vmid)
+      void flush(spec)
+      this.#options.onEnd?.(vmid)
+    })
+    const running = { pid, spec, qmp, ended }
+    this.#running.set(vmid, running)
+    return running
+  }
+
+  async stop(vmid: number): Promise<void> {
+    const running = this.#running.get(vmid)
+    if (running === undefined) return
+    await running.qmp.command('quit').catch(() => undefined)
+    // `quit` is heard even by a stopped guest; a QEMU that hangs is killed.
+    const { pid, ended } = running
+    const mark = this.#files(vmid).pid
+    if (!(await gone(pid, mark, QUIT_SECONDS))) await endProcess(pid, mark, QUIT_SECONDS)
+    await ended
+  }
+
+  async reset(vmid: number): Promise<void> {
+    await this.#of(vmid).qmp.command('system_reset')
+  }
+
+  async shutdown(vmid: number, seconds: number): Promise<void> {
+    const running = this.#running.get(vmid)
+    if (running === undefined) return
+    const over = new AbortController()
+    const late = delay(seconds * 1000, 'late' as const, { signal: over.signal }).catch(() => 'late' as const)
+    const asked = running.spec.agent
+      ? this.#askToPowerDown(vmid, over.signal)
+      : running.qmp.command('system_powerdown')
+    asked.catch(() => undefined)
+    try {
+      if ((await Promise.race([running.ended, late])) === 'late')
+        throw new Error('VM quit/powerdown failed - got timeout')
+    } finally {
+      over.abort()
+    }
+  }
+
+  /** The agent may come up while we wait. It does not answer this command. */
+  async #askToPowerDown(vmid: number, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted && this.#running.has(vmid)) {
+      try {
+        await this.#agent(vmid, 'guest-shutdown', { mode: 'powerdown' }, false)
+        return
+      } catch {
+        await delay(250)
+      }
+    }
+  }
+
+  async status(vmid: number): Promise<MachineStatus> {
+    const running = this.#running.get(vmid)
+    if (running === undefined) return STOPPED
+    try {
+      const { pid, qmp, spec } = running
+      const [{ status }, blocks, { uptime, resident }] = await Promise.all([
+        qmp.command<{ status: string }>('query-status'),
+        qmp.command<BlockStats[]>('query-blockstats'),
+        usage(pid),
+      ])
+      const drives = blocks.filter(({ device }) => device.startsWith('drive-'))
+      const sum = (key: 'rd_bytes' | 'wr_bytes') => drives.reduce((total, { stats }) => total + stats[key], 0)
+      const traffic = await Promise.all(
+        spec.nics.map(({ slot }) => counters(this.#options.names.tap(vmid, slot))),
+      )
+      return {
+        running: true,
+        qmpstatus: status,
+        pid,
+        uptime,
+        mem: resident,
+        netin: traffic.reduce((total, { toGuest }) => total + toGuest, 0),
+        netout: traffic.reduce((total, { fromGuest }) => total + fromGuest, 0),
+        diskread: sum('rd_bytes'),
+        diskwrite: sum('wr_bytes'),
+      }
+    } catch (error) {
+      // It ended while we asked.
+      if (running.qmp.isClosed) return STOPPED
+      throw error
+    }
+  }
+
+  async changeMedium(vmid: number, slot: string, path: string | undefined): Promise<void> {
+    const { qmp } = this.#of(vmid)
+    if (path === undefined) await qmp.command('eject', { id: slot, force: true })
+    else await qmp.command('blockdev-change-medium', { id: slot, filename: path, format: 'raw', force: true })
+  }
+
+  async resizeDrive(vmid: number, slot: string, size: number): Promise<void> {
+    await this.#of(vmid).qmp.command('block_resize', { device: `drive-${slot}`, size })
+  }
+
+  async snapshotDrive(vmid: number, slot: string, name: string): Promise<void> {
+    await this.#of(vmid).qmp.command(
+      'blockdev-snapshot-internal-sync',
+      { device: `drive-${slot}`, name },
+      600,
+    )
+  }
+
+  async deleteDriveSnapshot(vmid: number, slot: string, name: string): Promise<void> {
+    await this.#of(vmid).qmp.command(
+      'blockdev-snapshot-delete-internal-sync',
+      { device: `drive-${slot}`, name },
+      600,
+    )
+  }
+
+  async agent(vmid: number, command: string, args?: Record<string, unknown>): Promise<unknown> {
+    return this.#agent(vmid, command, args, true)
+  }
+
+  async #agent(
+    vmid: number,
+    command: string,
+    args: Record<string, unknown> | undefined,
+    answers: boolean,
+  ): Promise<unknown> {
+    const { qmp, spec } = this.#of(vmid)
+    if (!spec.agent) throw new Error('No QEMU guest agent configured')
+    // QEMU knows whether the agent has its end of the port open: no need to wait for an answer that cannot come.
+    const devices = await qmp.command<{ label: string; 'frontend-open': boolean }[]>('query-chardev')
+    if (!devices.find(({ label }) => label === 'qga0')?.['frontend-open']) throw new Error(AGENT_SILENT)
+    return this.#turns(this.#agents, vmid).take(() =>
+      askAgent(this.#files(vmid).agent, command, args, { seconds: AGENT_SECONDS, answers }),
+    )
+  }
+
+  async monitor(vmid: number, command: string): Promise<string> {
+    return this.#of(vmid).qmp.command<string>('human-monitor-command', { 'command-line': command })
+  }
+
+  async consoleLog(vmid: number, bytes = CONSOLE_BYTES): Promise<string> {
+    const file = await open(this.#files(vmid).serialLog).catch(() => undefined)
+    if (file === undefined) return ''
+    try {
+      const { size } = await file.stat()
+      const length = Math.min(size, bytes)
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, size - length)
+      return buffer.toString('utf8', 0, bytesRead)
+    } finally {
+      await file.close()
+    }
+  }
+
+  async console(vmid: number): Promise<Duplex> {
+    if (!this.#of(vmid).spec.serial) throw new Error('unable to find a serial interface')
+    const socket = connect(this.#files(vmid).serial)
+    await new Promise<void>((resolve, reject) => {
+      socket.once('connect', resolve)
+      socket.once('error', reject)
+    })
+    return socket
+  }
+
+  async running(): Promise<number[]> {
+    return [...this.#running.keys()].sort((a, b) => a - b)
+  }
+
+  async stopAll(): Promise<void> {
+    await Promise.all([...this.#running.keys()].map((vmid) => this.stop(vmid)))
+  }
+
+  #turns(all: Map<number, Turns>, vmid: number): Turns {
+    const turns = all.get(vmid) ?? new Turns()
+    all.set(vmid, turns)
+    return turns
+  }
+
+  #of(vmid: number): Running {
+    const running = this.#running.get(vmid)
+    if (running === undefined) throw new Error(`VM ${vmid} is not running`)
+    return running
+  }
+
+  /** Removes what is left of a machine that has ended; its serial log stays. */
+  async #clear(vmid: number): Promise<void> {
+    const { pid, qmp, agent, serial, temporaryVars } = this.#files(vmid)
+    for (const path of [pid, qmp, agent, serial, temporaryVars, this.#specFile(vmid)])
+      await rm(path, { force: true })
+  }
+
+  #files(vmid: number): MachineFiles {
+    const at = (suffix: string) => join(this.#options.names.runtime, `${vmid}.${suffix}`)
+    return {
+      pid: at('pid'),
+      qmp: at('qmp'),
+      agent: at('qga'),
+      serial: at('serial'),
+      temporaryVars: at('efivars.fd'),
+      serialLog: join(this.#folder(vmid), 'serial.log'),
+      qemuLog: join(this.#folder(vmid), 'qemu.log'),
+    }
+  }
+
+  #folder(vmid: number): string {
+    return join(this.#options.dir, 'machines', String(vmid))
+  }
+
+  #specFile(vmid: number): string {
+    return join(this.#options.names.runtime, `${vmid}.json`)
+  }
+}
+
+interface BlockStats {
+  device: string
+  stats: { rd_bytes: number; wr_bytes: number }
+}
+
+/** A tap sends what the guest receives. */
+async function counters(tap: string): Promise<{ toGuest: number; fromGuest: number }> {
+  const read = async (name: string) =>
+    Number(await readFile(`/sys/class/net/${tap}/statistics/${name}`, 'utf8').catch(() => '0'))
+  return { toGuest: await read('tx_bytes'), fromGuest: await read('rx_bytes') }
+}
+
+/** The guest's flushes did nothing (cache=unsafe); this one, behind its back, makes up for all of them. */
+async function flush(spec: MachineSpec): Promise<void> {
+  for (const { media, path } of spec.drives) {
+    if (media !== 'disk' || path === undefined) continue
+    // The disk may already be gone, which is as good.
+    const file = await open(path, 'r').catch(() => undefined)
+    await file?.datasync().catch(() => undefined)
+    await file?.close()
+  }
+}

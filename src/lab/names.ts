@@ -1,0 +1,28 @@
+import { createHash } from 'node:crypto'
+import { resolve } from 'node:path'
+
+/**
+ * What a lab's things in the system are called. All names follow from the lab's folder, so that whoever comes
+ * after a killed daemon finds what it has left.
+ */
+export interface LabNames {
+  /** the Linux bridge; at most 15 characters, as all interface names */
+  bridge: string
+  /** the nft table */
+  table: string
+  /** sockets and pid files: their paths must be short (108 bytes), a lab's folder need not be */
+  runtime: string
+  /** tap device of the NIC in slot net<n> */
+  tap(vmid: number, slot: string): string
+}
+
+export function labNames(dir: string): LabNames {
+  const id = createHash('sha256').update(resolve(dir)).digest('hex').slice(0, 6)
+  return {
+    bridge: `iblab-${id}`,
+    table: `iblab_${id}`,
+    runtime: `/run/iblab-${id}`,
+    // VMIDs have up to nine digits and slots go up to net31: in base 36 it is 15 characters at most.
+    tap: (vmid, slot) => `${id}${vmid.toString(36)}i${Number(slot.slice(3)).toString(36)}`,
+  }
+}

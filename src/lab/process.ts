@@ -1,0 +1,57 @@
+import { readFile } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** Clock ticks per second in /proc, which Linux has fixed for user space (USER_HZ). */
+const TICKS = 100
+
+/**
+ * The process that a pid file names, provided that its command line has `mark` as one of its arguments: a pid may
+ * have gone to a stranger meanwhile.
+ */
+export async function processOf(pidFile: string, mark: string): Promise<number | undefined> {
+  const pid = Number(await readFile(pidFile, 'utf8').catch(() => ''))
+  if (!Number.isInteger(pid) || pid <= 1) return undefined
+  return (await isProcess(pid, mark)) ? pid : undefined
+}
+
+/** A zombie has no command line, so it counts as gone. */
+export async function isProcess(pid: number, mark: string): Promise<boolean> {
+  const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+  return command.split('\0').includes(mark)
+}
+
+/** Seconds since the process began, and the bytes of memory it really has. */
+export async function usage(pid: number): Promise<{ uptime: number; resident: number }> {
+  const [stat, statm, uptime] = await Promise.all(
+    [`/proc/${pid}/stat`, `/proc/${pid}/statm`, '/proc/uptime'].map((path) => readFile(path, 'utf8')),
+  )
+  // Fields are counted from behind the name, which may have spaces: proc(5), field 22 is the start time.
+  const started = Number(stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19]) / TICKS
+  return {
+    uptime: Math.max(0, Math.floor(Number(uptime?.split(' ')[0]) - started)),
+    resident: Number(statm?.split(' ')[1]) * 4096,
+  }
+}
+
+/** Waits until the process has gone. @returns false when it is still there after `seconds` */
+export async function gone(pid: number, mark: string, seconds: number): Promise<boolean> {
+  const end = performance.now() + seconds * 1000
+  while (await isProcess(pid, mark)) {
+    if (performance.now() > end) return false
+    await delay(10)
+  }
+  return true
+}
+
+/** Ends a process of ours: SIGTERM, and SIGKILL when that is not heard. */
+export async function endProcess(pid: number, mark: string, seconds: number): Promise<void> {
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    if (!(await isProcess(pid, mark))) return
+    try {
+      process.kill(pid, signal)
+    } catch {
+      return
+    }
+    if (await gone(pid, mark, seconds)) return
+  }
+}
