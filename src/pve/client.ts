@@ -57,8 +57,8 @@ export interface PveVersion {
   text: string
 }
 
-/** Tries again this often when the very first request does not get through: somebody waits for the answer. */
-const FIRST_RETRIES = 2
+/** For the very first request: somebody waits for the answer. A host that does not answer at all costs 10 s once. */
+const FIRST = { retries: 2, retrySeconds: 5 }
 
 /**
  * Connects, and proves with one request that the endpoint can be reached, is who it must be, and accepts the
@@ -69,7 +69,7 @@ export async function connect(connection: PveConnection): Promise<Pve> {
   const engine = new Engine(connection)
   try {
     const { signal } = connection
-    const { data } = await engine.request('GET', '/version', {}, { signal, retries: FIRST_RETRIES })
+    const { data } = await engine.request('GET', '/version', {}, { signal, ...FIRST })
     const text = String((data as { version: unknown }).version)
     const [major = 0, minor = 0] = text.split(/[.-]/).map(Number)
     return view(engine, { major, minor, text }, signal, () => engine[Symbol.asyncDispose]())

@@ -20,6 +20,14 @@ export interface RequestOptions {
   seconds?: number
 }
 
+/** How long to go on trying. */
+export interface Patience {
+  /** further tries at most */
+  retries?: number
+  /** seconds since the first try after which there is no further one */
+  retrySeconds?: number
+}
+
 /** A request with its body as it goes over the wire. */
 export interface WireRequest extends RequestOptions {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE'
@@ -67,7 +75,7 @@ export class Engine implements AsyncDisposable {
     method: string,
     path: string,
     params: Record<string, unknown>,
-    options: RequestOptions & { retries?: number },
+    options: RequestOptions & Patience,
   ): Promise<Envelope> {
     if (method !== 'GET' && method !== 'POST' && method !== 'PUT' && method !== 'DELETE') {
       throw new TypeError(`${method} is no method of the Proxmox API`)
@@ -86,6 +94,7 @@ export class Engine implements AsyncDisposable {
     return pRetry(() => this.#authorized(wire), {
       ...RETRY,
       retries: options.retries ?? RETRY.retries,
+      maxRetryTime: (options.retrySeconds ?? Number.POSITIVE_INFINITY) * 1000,
       signal: options.signal,
       // What may have been carried out is repeated only where that changes nothing.
       shouldRetry: ({ error }) =>

@@ -72,7 +72,7 @@ const PASSING_STATUS = new Set([502, 503, 504, 595, 596, 599])
 
 /** Proxmox's words for "somebody else is at it" and "no room": both can pass. */
 const BUSY =
-  /can't lock file|\bis locked\b|got lock (request )?timeout|file change by other user|detected modified configuration|unable to (acquire|obtain) .*lock|trying to acquire .*lock/i
+  /can't lock file|\bis locked\b|got lock (request )?timeout|file change by other user|detected modified configuration|no quorum|unable to (acquire|obtain) .*lock|trying to acquire .*lock/i
 const FULL =
   /no space left|not enough (free )?(disk )?space|out of space|insufficient free space|quota exceeded/i
 

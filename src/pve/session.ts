@@ -98,7 +98,8 @@ class TicketSession implements Session {
       try {
         await this.#pending
       } catch (error) {
-        if (!joined || signal.aborted) throw error
+        signal.throwIfAborted()
+        if (!joined || error instanceof ImagebuildError) throw error
         return this.headers(write, signal)
       }
     }

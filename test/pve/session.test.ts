@@ -107,6 +107,40 @@ describe('ticket', () => {
     expect(fake.of(LOGIN)).toHaveLength(1)
   })
 
+  test('a login that is refused is refused once for all who wait for it', async () => {
+    await using pve = await open()
+    valid.clear()
+    // Proxmox takes 3 s to refuse; a tenth of a second is enough for all three to wait for it.
+    fake.on(LOGIN, async () => {
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      return { status: 401, reason: 'authentication failure' }
+    })
+    const calls = [1, 2, 3].map(() => rejection<PveError>(pve.api.version.$get()))
+    expect((await Promise.all(calls)).map(({ status }) => status)).toEqual([401, 401, 401])
+    expect(fake.of(LOGIN)).toHaveLength(2)
+  })
+
+  test('whoever gives up a login for all does not spoil it for the others', async () => {
+    await using pve = await open()
+    valid.clear()
+    const abort = new AbortController()
+    const answer = Promise.withResolvers<void>()
+    fake.on(LOGIN, async (): Promise<Reply> => {
+      if (fake.of(LOGIN).length === 2) await answer.promise
+      valid.add('new')
+      return { json: { data: { ticket: 'new', CSRFPreventionToken: 'csrf:new', username: 'root@pam' } } }
+    })
+    const reason = new Error('Ctrl-C')
+    const first = rejection(pve.withSignal(abort.signal).api.version.$get())
+    await expect.poll(() => fake.of(LOGIN).length).toBe(2)
+    const second = pve.api.version.$get()
+    await expect.poll(() => fake.of('GET /version').length).toBeGreaterThan(1)
+    abort.abort(reason)
+    expect(await first).toBe(reason)
+    expect(await second).toEqual(VERSION.json.data)
+    answer.resolve()
+  })
+
   test('always 401: one new login, then the error', async () => {
     fake.on('GET /version', { status: 401, reason: 'Authentication failed!' })
     expect((await rejection<PveError>(open())).status).toBe(401)
