@@ -42,8 +42,8 @@ export interface WireRequest extends RequestOptions {
 /** Seconds for one request. Proxmox itself gives up on another node after 30 s, and waits 10 s for a lock. */
 const REQUEST_SECONDS = 60
 
-/** Waits of 0.2, 0.4, 0.8, 1.6 and 2 s: a restart of pveproxy takes about that. */
-const RETRY = { retries: 5, minTimeout: 200, maxTimeout: 2000, factor: 2 }
+/** Waits of 0.1, 0.2, 0.4, 0.8, 1.6 and 2 s: a restart of pveproxy takes about that. */
+const RETRY = { retries: 6, minTimeout: 100, maxTimeout: 2000, factor: 2 }
 
 /** Sends requests to one Proxmox, with credentials, deadlines, and repetition where that is harmless. */
 export class Engine implements AsyncDisposable {
