@@ -1,0 +1,112 @@
+import { chmod, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { ImagebuildError } from '../core/errors.ts'
+import { archiveLines, publicMirrors, type SystemFile } from './bootstrap-files.ts'
+import { type BootstrapKind, type BootstrapRecipe, recipePackages } from './bootstrap-recipe.ts'
+import type { SourceContext } from './context.ts'
+import { quoted, withPackageCache } from './package-cache.ts'
+import { runTool } from './tool.ts'
+
+/** What must be gone from a system that many machines will be made from, as paths relative to its root. */
+const MACHINE_STATE = [
+  // mmdebstrap's own settings: unsafe dpkg, perhaps a proxy of this machine
+  'etc/apt/apt.conf.d/99mmdebstrap',
+  'etc/dpkg/dpkg.cfg.d/99mmdebstrap',
+  'var/lib/systemd/random-seed',
+  'var/lib/dbus/machine-id',
+] as const
+
+/**
+ * update-initramfs is taken out of the packages' way and run once at the end, after the configuration is in
+ * place: otherwise the kernel's package runs it, and then a dpkg trigger once more.
+ */
+const DIVERT = 'chroot "$1" dpkg-divert --quiet --rename'
+const HOLD_INITRAMFS = `${DIVERT} --add /usr/sbin/update-initramfs && ln -s /bin/true "$1"/usr/sbin/update-initramfs`
+const MAKE_INITRAMFS = `rm "$1"/usr/sbin/update-initramfs && ${DIVERT} --remove /usr/sbin/update-initramfs && chroot "$1" update-initramfs -c -k all`
+
+/** The packages enabled their units before our preset was there. */
+const APPLY_PRESET = 'chroot "$1" systemctl --quiet disable e2scrub_reap.service e2scrub_all.timer || true'
+
+/**
+ * Makes the root file system of a recipe in the (new) folder `root`: packages, the files given, and nothing
+ * that two machines must not share.
+ * @throws ImagebuildError `prerequisite_missing` if not root; `build_failed` with mmdebstrap's last lines
+ */
+export async function makeSystemTree(
+  recipe: BootstrapRecipe,
+  kind: BootstrapKind,
+  files: readonly SystemFile[],
+  root: string,
+  ctx: SourceContext,
+): Promise<void> {
+  if (process.getuid?.() !== 0) {
+    throw new ImagebuildError({
+      code: 'prerequisite_missing',
+      what: 'bootstrapping a system from packages needs root',
+      why: 'its files belong to root and other system users',
+      next: 'run imagebuild as root or with sudo, or use a cloud image as the source',
+    })
+  }
+  const publicOnes = publicMirrors(recipe.distribution, recipe.arch)
+  const mirrors = {
+    main: recipe.mirror ?? publicOnes.main,
+    // A private mirror of Debian rarely has the security archive at a place that could be guessed.
+    security: recipe.securityMirror ?? (recipe.distribution === 'ubuntu' ? recipe.mirror : undefined) ?? publicOnes.security,
+  }
+  const overlay = `${root}.files`
+  await layOut(files, overlay)
+  await using debs = await withPackageCache(recipe, ctx)
+  await runTool(
+    'mmdebstrap',
+    [
+      '--mode=root',
+      '--variant=minbase',
+      '--format=directory',
+      `--architectures=${recipe.arch}`,
+      `--include=${recipePackages(recipe, kind).join(',')}`,
+      '--aptopt=Acquire::Languages "none"',
+      // Nothing of this tree is worth a sync: if the machine stops now, it is made again.
+      '--dpkgopt=force-unsafe-io',
+      ...proxyOptions(await runTool('apt-config', ['dump'], { purpose: 'reading the settings of apt' }, { signal: ctx.signal })),
+      ...debs.options,
+      ...(kind === 'disk' ? ['--essential-hook=' + HOLD_INITRAMFS] : []),
+      `--customize-hook=cp -r --preserve=mode -- ${quoted(overlay)}/. "$1"/`,
+      '--customize-hook=' + APPLY_PRESET,
+      ...(kind === 'disk' ? ['--customize-hook=' + MAKE_INITRAMFS] : []),
+      recipe.suite,
+      root,
+      ...archiveLines(recipe.distribution, recipe.suite, mirrors),
+    ],
+    { purpose: `installing ${recipe.distribution} ${recipe.suite} from ${mirrors.main}` },
+    ctx,
+  )
+  await Promise.all(MACHINE_STATE.map((path) => rm(join(root, path), { force: true })))
+  for (const name of await readdir(join(root, 'etc/ssh'))) {
+    if (name.startsWith('ssh_host_')) await rm(join(root, 'etc/ssh', name))
+  }
+  // mmdebstrap leaves this machine's resolv.conf where no package has replaced it.
+  await rm(join(root, 'etc/resolv.conf'), { force: true })
+  await symlink('../run/systemd/resolve/stub-resolv.conf', join(root, 'etc/resolv.conf'))
+}
+
+async function layOut(files: readonly SystemFile[], folder: string): Promise<void> {
+  for (const { path, content, executable } of files) {
+    const target = join(folder, path)
+    await mkdir(dirname(target), { recursive: true, mode: 0o755 })
+    await writeFile(target, content)
+    await chmod(target, executable ? 0o755 : 0o644)
+  }
+}
+
+/**
+ * apt inside mmdebstrap knows nothing of this machine's configuration, on purpose: pins, architectures and
+ * hooks of the host have no place in an image. A proxy is different, without it there is no network.
+ * (`http_proxy` in the environment works as it is.)
+ */
+export function proxyOptions(aptConfigDump: string): string[] {
+  return aptConfigDump
+    .split('\n')
+    .filter((line) => /^Acquire::(http|https)::(Proxy|Proxy-Auto-Detect)\b.* "[^"]+";$/i.test(line))
+    .map((line) => `--aptopt=${line.replace(/;$/, '')}`)
+}
+

@@ -1,0 +1,106 @@
+import { createHash } from 'node:crypto'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { diskFiles, systemFiles } from './bootstrap-files.ts'
+import { type BootstrapKind, type BootstrapRecipe, bootstrapIdentity } from './bootstrap-recipe.ts'
+import { makeSystemTree } from './bootstrap-tree.ts'
+import { type DiskIdentity, makeBootableDisk } from './bootable-disk.ts'
+import { adoptFile, readPointer, writePointer } from './cache.ts'
+import type { CachedFile, SourceContext } from './context.ts'
+import { runTool } from './tool.ts'
+
+/** Virtual size of a bootstrapped disk, in MiB; the root file system grows with the disk at first boot. */
+export const DISK_MIB = 2048
+
+export interface BootstrapOptions {
+  /** build again although the cache has it: for newer packages */
+  refresh?: boolean
+}
+
+/** A command that bootstrapping runs on this machine, and the Debian package that brings it. */
+export function bootstrapRequirements(): { command: string; package: string }[] {
+  return [
+    { command: 'mmdebstrap', package: 'mmdebstrap' },
+    { command: 'sfdisk', package: 'fdisk' },
+    { command: 'mke2fs', package: 'e2fsprogs' },
+    { command: 'mkfs.vfat', package: 'dosfstools' },
+    { command: 'mcopy', package: 'mtools' },
+    { command: 'qemu-img', package: 'qemu-utils' },
+    { command: 'tar', package: 'tar' },
+    { command: 'zstd', package: 'zstd' },
+  ]
+}
+
+/**
+ * A bootable disk (qcow2) from a distribution's packages: BIOS and UEFI, cloud-init reading NoCloud seeds,
+ * guest agent, serial console, a root file system that grows. What the cache has is given back at once.
+ */
+export async function bootstrapDisk(
+  recipe: BootstrapRecipe,
+  ctx: SourceContext,
+  options: BootstrapOptions = {},
+): Promise<CachedFile> {
+  return bootstrapped(recipe, 'disk', ctx, options, async (work) => {
+    const identity = diskIdentity(bootstrapIdentity(recipe, 'disk'))
+    const tree = join(work, 'root')
+    const raw = join(work, 'disk.raw')
+    const disk = join(work, 'disk.qcow2')
+    await makeSystemTree(recipe, 'disk', [...systemFiles(recipe), ...diskFiles(identity)], tree, ctx)
+    await makeBootableDisk({ tree, disk: raw, sizeMib: DISK_MIB, arch: recipe.arch, identity }, ctx)
+    await runTool('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk], { purpose: 'converting the disk to qcow2' }, ctx)
+    return disk
+  })
+}
+
+/** The same system as an archive (tar.zst) for a container: without kernel, boot loader and guest agent. */
+export async function bootstrapRootfs(
+  recipe: BootstrapRecipe,
+  ctx: SourceContext,
+  options: BootstrapOptions = {},
+): Promise<CachedFile> {
+  return bootstrapped(recipe, 'rootfs', ctx, options, async (work) => {
+    const tree = join(work, 'root')
+    const archive = join(work, 'rootfs.tar.zst')
+    await makeSystemTree(recipe, 'rootfs', systemFiles(recipe), tree, ctx)
+    await runTool(
+      'tar',
+      ['--create', '--file', archive, '--use-compress-program=zstd -T0 -3', '--numeric-owner', '--xattrs', '--xattrs-include=*', '--sort=name', '--directory', tree, '.'],
+      { purpose: 'packing the root file system' },
+      ctx,
+    )
+    return archive
+  })
+}
+
+async function bootstrapped(
+  recipe: BootstrapRecipe,
+  kind: BootstrapKind,
+  ctx: SourceContext,
+  { refresh = false }: BootstrapOptions,
+  build: (work: string) => Promise<string>,
+): Promise<CachedFile> {
+  const identity = bootstrapIdentity(recipe, kind)
+  const known = refresh ? undefined : await readPointer(ctx.cacheDir, identity)
+  if (known) return known
+  await mkdir(ctx.cacheDir, { recursive: true })
+  const work = await mkdtemp(join(ctx.cacheDir, 'bootstrap-'))
+  try {
+    const extension = kind === 'disk' ? 'qcow2' : 'tar.zst'
+    const file = await adoptFile(ctx, await build(work), extension)
+    await writePointer(ctx.cacheDir, identity, file)
+    return file
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
+}
+
+/** UUIDs that follow from the identity: one recipe, one disk, whoever builds it. */
+export function diskIdentity(identity: string): DiskIdentity {
+  const uuid = (role: string) => {
+    const hex = createHash('sha256').update(`${identity} ${role}`).digest('hex')
+    // Version 8 (custom) and the RFC 9562 variant.
+    return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`
+  }
+  const esp = uuid('esp').slice(0, 8).toUpperCase()
+  return { disk: uuid('disk'), root: uuid('root'), esp: `${esp.slice(0, 4)}-${esp.slice(4)}` }
+}

@@ -1,0 +1,27 @@
+/** What every source needs from its caller: where to keep things, when to stop, whom to tell. */
+export interface SourceContext {
+  /** folder for downloads and bootstrapped systems; made on first use, may be shared by several processes */
+  cacheDir: string
+  signal: AbortSignal
+  /** bytes done of the current transfer; `total` is missing where nobody knows it */
+  onProgress?: (done: number, total?: number) => void
+  /** one line that a tool printed */
+  onLine?: (line: string) => void
+  /** other servers with the same layout as the public ones (a mirror inside a company), without a trailing slash */
+  baseUrls?: { debian?: string; ubuntu?: string }
+  /** keyring that Ubuntu's SHA256SUMS must be signed with, instead of the one that is carried along */
+  ubuntuKeyring?: string
+  /** a transfer that brings no byte for so many seconds has failed; 60 unless given */
+  stallSeconds?: number
+}
+
+export type Architecture = 'amd64' | 'arm64'
+
+/** A file in the cache, named by what is in it. */
+export interface CachedFile {
+  path: string
+  /** `sha256:<hex>` or `sha512:<hex>` over the bytes of the file at `path` */
+  digest: string
+  /** bytes */
+  size: number
+}

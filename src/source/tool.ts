@@ -1,0 +1,63 @@
+import { execa } from 'execa'
+import { ImagebuildError } from '../core/errors.ts'
+import type { SourceContext } from './context.ts'
+
+/** How many of a tool's last lines go into an error. */
+const TAIL = 20
+
+export interface ToolCall {
+  /** what it is done for, for the error: `making the root file system` */
+  purpose: string
+  environment?: Record<string, string>
+  input?: string
+}
+
+/**
+ * Runs one of the system's tools with its output going to `onLine`, and gives what it printed on stdout.
+ * @throws ImagebuildError `prerequisite_missing` if the tool is not installed, `build_failed` with its last
+ *   lines if it fails; the signal's own reason if the work was given up
+ */
+export async function runTool(
+  command: string,
+  args: readonly string[],
+  call: ToolCall,
+  ctx: Pick<SourceContext, 'signal' | 'onLine'>,
+): Promise<string> {
+  const lastLines: string[] = []
+  const child = execa(command, args, {
+    cancelSignal: ctx.signal,
+    env: { LC_ALL: 'C.UTF-8', ...call.environment },
+    ...(call.input === undefined ? { stdin: 'ignore' } : { input: call.input }),
+    all: true,
+    // mmdebstrap and its children get a chance to unmount before they are killed.
+    forceKillAfterDelay: 20_000,
+  })
+  const lines = (async () => {
+    for await (const line of child.iterable({ from: 'all' })) {
+      lastLines.push(line)
+      if (lastLines.length > TAIL) lastLines.shift()
+      ctx.onLine?.(line)
+    }
+  })()
+  try {
+    const [{ stdout }] = await Promise.all([child, lines.catch(() => {})])
+    return stdout
+  } catch (cause) {
+    ctx.signal.throwIfAborted()
+    if ((cause as { code?: string }).code === 'ENOENT') {
+      throw new ImagebuildError({
+        code: 'prerequisite_missing',
+        what: `${call.purpose} needs the command ${command}, which is not installed`,
+        next: 'run `imagebuild doctor` for the packages that are missing',
+        cause,
+      })
+    }
+    throw new ImagebuildError({
+      code: 'build_failed',
+      what: `${call.purpose} failed`,
+      why: (cause as { shortMessage?: string }).shortMessage ?? String(cause),
+      output: lastLines,
+      cause,
+    })
+  }
+}
