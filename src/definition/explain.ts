@@ -133,7 +133,8 @@ function requirement(issue: Issue): string {
 
 /** `, not …`: the type where that is wrong, else the value as it was typed. */
 function notThat(issue: Issue, path: Path, file: YamlFile): string {
-  const { input } = issue
+  // A wrong discriminator is an issue of the map around it.
+  const input = 'discriminator' in issue ? file.source(path) : issue.input
   if (Array.isArray(input)) return issue.code === 'too_small' ? '' : ', not a list'
   if (typeof input === 'object') return ', not a map'
   const typed = file.source(path) ?? String(input)
@@ -156,9 +157,11 @@ function hintForValue(issue: Issue, path: Path, file: YamlFile): string | undefi
   if (issue.code === 'invalid_union' && 'options' in issue) {
     return didYouMean(typed, (issue.options ?? []).map(String))
   }
+  const wanted = requirement(issue)
+  if (/\btrue\b/.test(wanted) && /^(yes|no|on|off)$/i.test(typed)) return 'YAML 1.2 knows true and false'
+  if (wanted.includes('a list') && typed !== '') return `write it as a list: [${typed}]`
   if (issue.code !== 'invalid_type') return undefined
   if (issue.expected === 'string' && typed !== '') return `put it in quotes: '${typed}'`
-  if (issue.expected === 'boolean' && /^(yes|no|on|off)$/i.test(typed)) return 'YAML 1.2 knows true and false'
   if (['number', 'int'].includes(issue.expected) && /^\d+$/.test(typed)) return 'take off the quotes'
   return undefined
 }

@@ -48,6 +48,17 @@ export const ipv4Range = z
     'must be two IPv4 addresses with a dash: 192.0.2.100-192.0.2.149',
   )
 
+export const httpsEndpoint = z
+  .string()
+  .regex(
+    /^https:\/\/[^\s/@?#]+\/?$/,
+    'must be an https URL without a path or password: https://pve.example:8006',
+  )
+
+export const httpUrl = z
+  .string()
+  .regex(/^https?:\/\/[^\s@]+$/, 'must be an http or https URL without a password')
+
 /** VMIDs are 100 to 999999999. */
 export const vmidRange = z
   .string()

@@ -48,7 +48,7 @@ export async function loadImageFile(
   const { value, diagnostics } = check(imageFile, yaml)
   for (const found of diagnostics) report(found)
   checkName(folderName, yaml, context, report)
-  const parent = checkParent(yaml, context, report)
+  const parent = checkParent(folderName, yaml, context, report)
   const parentName = parent === undefined ? {} : { parent }
 
   // Each part that is right in itself is looked into further, whatever is wrong elsewhere in the file.
@@ -111,6 +111,7 @@ function checkName(
 }
 
 function checkParent(
+  folderName: string,
   yaml: YamlFile,
   context: ImageContext,
   report: (found: Diagnostic) => void,
@@ -119,7 +120,8 @@ function checkParent(
   if (typeof parent !== 'string') return undefined
   if (context.names.includes(parent)) return parent
   const message = `there is no image \`${parent}\``
-  report(yaml.diagnostic(yaml.at(['source', 'image']), message, suggest(parent, context.names, 'images')))
+  const others = context.names.filter((name) => name !== folderName)
+  report(yaml.diagnostic(yaml.at(['source', 'image']), message, suggest(parent, others, 'images')))
   return undefined
 }
 

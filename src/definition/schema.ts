@@ -5,6 +5,8 @@ import {
   environmentName,
   fragmentName,
   guestPath,
+  httpsEndpoint,
+  httpUrl,
   ipv4,
   ipv4Range,
   name,
@@ -30,10 +32,7 @@ export type Architecture = z.infer<typeof architecture>
 const bootstrap = z.strictObject({
   distribution: z.enum(['debian', 'ubuntu']),
   suite: z.string().regex(/^[a-z]+$/, 'must be a suite such as bookworm or noble'),
-  mirror: z
-    .url({ protocol: /^https?$/ })
-    .optional()
-    .describe('package mirror; the distribution’s own when missing'),
+  mirror: httpUrl.optional().describe('package mirror; the distribution’s own when missing'),
   packages: z.array(packageName).default([]).describe('packages on top of the bootable minimum'),
 })
 
@@ -239,10 +238,7 @@ const labTarget = z.strictObject({
 const pveTarget = withRules(
   z.strictObject({
     kind: z.literal('pve'),
-    endpoint: z
-      .url({ protocol: /^https$/, error: 'must be an https URL such as https://pve.example:8006' })
-      .optional()
-      .describe('PROXMOX_VE_ENDPOINT when missing'),
+    endpoint: httpsEndpoint.optional().describe('PROXMOX_VE_ENDPOINT when missing'),
     token: secretReference
       .optional()
       .describe('user@realm!id=secret, by reference; PROXMOX_VE_API_TOKEN when missing'),

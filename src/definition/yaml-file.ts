@@ -10,6 +10,7 @@ import {
   type Node,
   type Pair,
   parseDocument,
+  type Tags,
   type YAMLError,
 } from 'yaml'
 import { codeFrame, type Diagnostic, type Span } from './diagnostics.ts'
@@ -40,7 +41,9 @@ export class YamlFile {
       lineCounter: this.#counter,
       prettyErrors: false,
       keepSourceTokens: false,
-      stringKeys: version === '1.2',
+      stringKeys: true,
+      logLevel: 'error',
+      customTags: version === '1.1' ? asPyYaml : null,
     })
     const diagnostics = this.#document.errors.map((error) => this.#syntaxError(error))
     const readable = this.#document.errors.every((error) => error.code === 'DUPLICATE_KEY')
@@ -169,6 +172,17 @@ export class YamlFile {
   }
 }
 
+/** YAML 1.1 as PyYAML, and so cloud-init, reads it: `y` and `1e3` are text there. */
+export function asPyYaml(tags: Tags): Tags {
+  return tags.map((tag) => {
+    if (typeof tag !== 'object' || !('test' in tag)) return tag
+    if (tag.test?.test('y')) return { ...tag, test: /^([Yy]es|YES|[Tt]rue|TRUE|[Oo]n|ON)$/ }
+    if (tag.test?.test('n') && tag.tag.endsWith(':bool'))
+      return { ...tag, test: /^([Nn]o|NO|[Ff]alse|FALSE|[Oo]ff|OFF)$/ }
+    return tag.test?.test('1e3') ? { ...tag, test: /^[-+]?[0-9][0-9_]*\.[0-9_]*[eE][-+][0-9]+$/ } : tag
+  })
+}
+
 const SYNTAX_HINTS: Partial<Record<YAMLError['code'], string>> = {
   TAB_AS_INDENT: 'YAML is indented with spaces',
   MULTIPLE_DOCS: 'take out the line ---',
@@ -179,6 +193,7 @@ const SYNTAX_HINTS: Partial<Record<YAMLError['code'], string>> = {
 
 function plainWords(error: YAMLError): string {
   if (error.code === 'TAB_AS_INDENT') return 'a tab cannot indent'
+  if (error.code === 'NON_STRING_KEY') return 'a key must be text'
   if (error.code === 'MULTIPLE_DOCS') return 'there is more than one document in the file'
   return error.message.charAt(0).toLowerCase() + error.message.slice(1).replace(/[.:]$/, '')
 }

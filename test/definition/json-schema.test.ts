@@ -1,0 +1,131 @@
+import { readFile } from 'node:fs/promises'
+import { Ajv } from 'ajv'
+import { describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
+import { generateSchemas, SCHEMA_FILES } from '../../src/definition/json-schema.ts'
+import { configFile, imageFile } from '../../src/definition/schema.ts'
+
+const schemas = generateSchemas()
+const ajv = new Ajv({ strict: true, allowUnionTypes: true, strictRequired: false })
+const acceptsImage = ajv.compile(JSON.parse(schemas['image.schema.json']))
+const acceptsConfig = ajv.compile(JSON.parse(schemas['imagebuild.schema.json']))
+
+const read = (file: string) => readFile(new URL(`../../${file}`, import.meta.url), 'utf8')
+
+describe('schemas/', () => {
+  test.each(SCHEMA_FILES)('%s is what the code generates (imagebuild schema writes it)', async (file) => {
+    expect(await read(`schemas/${file}`)).toBe(schemas[file])
+  })
+  test.each([
+    ['images/debian-base/image.yaml', '../../schemas/image.schema.json', acceptsImage],
+    ['imagebuild.yaml', 'schemas/imagebuild.schema.json', acceptsConfig],
+  ] as const)('%s names its schema and satisfies it', async (file, schema, accepts) => {
+    const text = await read(file)
+    expect(text.split('\n')[0]).toBe(`# yaml-language-server: $schema=${schema}`)
+    expect(accepts(parse(text)), JSON.stringify(accepts.errors)).toBe(true)
+  })
+  test('the Proxmox example in imagebuild.yaml is right once its comment signs are gone', async () => {
+    const text = (await read('imagebuild.yaml')).split('\n')
+    const start = text.indexOf('  # home:')
+    const example = text
+      .slice(start)
+      .map((line) => line.replace(/^ {2}# ?/, '  '))
+      .join('\n')
+    const config = { namespace: 'homelab', targets: parse(example) }
+    expect(acceptsConfig(config), JSON.stringify(acceptsConfig.errors)).toBe(true)
+    expect(configFile.safeParse(config).error).toBeUndefined()
+    // Each field is shown there; these two stand for the other ways to log in and to trust.
+    const known = JSON.parse(schemas['imagebuild.schema.json']).properties.targets.additionalProperties
+    const pve = (known.oneOf ?? known.anyOf).find((one: { required: string[] }) =>
+      one.required.includes('node'),
+    )
+    const shown = Object.keys((config.targets as { home: object }).home)
+    const absent = Object.keys(pve.properties).filter((key) => !shown.includes(key))
+    expect(absent.toSorted()).toEqual(['ca', 'password', 'username'])
+  })
+})
+
+const SUM = `sha256:${'0'.repeat(64)}`
+const image = (more: object) => ({ name: 'a', source: { release: 'debian/12' }, ...more })
+const layer = (one: object) => image({ provision: [one] })
+const pve = (more: object) => ({
+  namespace: 'h',
+  targets: { p: { kind: 'pve', node: 'n', storages: { disks: 'd', images: 'i' }, ...more } },
+})
+
+describe('the loader’s schema and the JSON Schema agree', () => {
+  test.each([
+    image({}),
+    image({ source: { url: 'https://x/y.raw', checksum: SUM, format: 'raw' } }),
+    image({ source: { bootstrap: { distribution: 'debian', suite: 'sid' } } }),
+    image({ hardware: { bios: 'ovmf', efidisk: {} }, build: { timeout: '1h' } }),
+    layer({ packages: ['a1'] }),
+    layer({ packages: { upgrade: true } }),
+    layer({ file: { path: '/x', content: '' } }),
+    layer({ shell: 'true', env: { A: 1, B: true, C: 'x' } }),
+    layer({ shell: { inline: 'x', user: 'me' } }),
+    layer({ reboot: true }),
+    layer({ reboot: {} }),
+  ])('accepted: %j', (value) => {
+    expect(acceptsImage(value), JSON.stringify(acceptsImage.errors)).toBe(true)
+    expect(imageFile.safeParse(value).error).toBeUndefined()
+  })
+  test.each([
+    {},
+    { name: 'a' },
+    image({ name: 'A' }),
+    image({ zzz: 1 }),
+    image({ kind: 'lxc' }),
+    image({ source: {} }),
+    image({ source: { release: 'x', image: 'y' } }),
+    image({ source: { url: 'https://x/y.raw' } }),
+    image({ source: { release: 'x', checksum: SUM } }),
+    image({ source: { release: 'x', format: 'raw' } }),
+    image({ source: { image: 'x', fallback: 'bootstrap' } }),
+    image({ hardware: { efidisk: {} } }),
+    image({ hardware: { cores: '2' } }),
+    image({ hardware: { memory: 1.5 } }),
+    image({ hardware: { disk: 8 } }),
+    image({ template: { tags: ['ib-x'] } }),
+    image({ build: { timeout: 900 } }),
+    layer({}),
+    layer({ packages: [] }),
+    layer({ packages: ['a1'], shell: 'x' }),
+    layer({ packages: ['a1'], env: { A: 'b' } }),
+    layer({ file: { path: '/x' } }),
+    layer({ file: { path: '/x', source: 'a', content: 'b' } }),
+    layer({ file: { path: 'x', content: 'b' } }),
+    layer({ shell: {} }),
+    layer({ shell: { script: 'a', inline: 'b' } }),
+    layer({ shell: { script: '/a' } }),
+    layer({ shell: 'x', env: { '1': 'b' } }),
+    layer({ reboot: false }),
+  ])('refused: %j', (value) => {
+    expect(acceptsImage(value)).toBe(false)
+    expect(imageFile.safeParse(value).success).toBe(false)
+  })
+  test.each([
+    pve({}),
+    pve({ username: 'a@pam', password: 'env:P', ca: 'x.pem' }),
+    { namespace: 'h', targets: { l: { kind: 'lab' } } },
+  ])('accepted: %j', (value) => {
+    expect(acceptsConfig(value), JSON.stringify(acceptsConfig.errors)).toBe(true)
+    expect(configFile.safeParse(value).error).toBeUndefined()
+  })
+  test.each([
+    { namespace: 'h' },
+    { namespace: 'h', targets: { L: { kind: 'lab' } } },
+    { namespace: 'h', targets: { l: {} } },
+    { namespace: 'h', targets: { l: { kind: 'lab', node: 'x' } } },
+    pve({ endpoint: 'http://x' }),
+    pve({ token: 'literal' }),
+    pve({ username: 'a@pam' }),
+    pve({ token: 'env:T', username: 'a@pam', password: 'env:P' }),
+    pve({ ca: 'x', fingerprint: Array(32).fill('00').join(':') }),
+    pve({ vlan: 0 }),
+    pve({ dns: ['1.2.3.256'] }),
+  ])('refused: %j', (value) => {
+    expect(acceptsConfig(value)).toBe(false)
+    expect(configFile.safeParse(value).success).toBe(false)
+  })
+})
