@@ -3,6 +3,7 @@ import { type Identity, identities } from '../plan/network.ts'
 import { createGuest, type Guest } from '../pve/guests.ts'
 import { renderNote } from '../pve/marks.ts'
 import { uploadSeed } from '../pve/volumes.ts'
+import type { CloudConfig } from '../seed/cloud-config.ts'
 import { renderSeed } from '../seed/nocloud.ts'
 import { type Access, makeAccess } from './access.ts'
 import { ConsoleRecorder } from './console.ts'
@@ -37,7 +38,7 @@ export async function bootGuest(build: Build, source: PlacedSource): Promise<Bui
         expires,
         emit,
         signal,
-        bytes: seedOf(build, access, identity),
+        bytes: seedOf(build, access, identity, source),
       }),
     )
     const guest = stack.use(
@@ -84,24 +85,27 @@ export async function bootGuest(build: Build, source: PlacedSource): Promise<Bui
   })
 }
 
-function seedOf(build: Build, access: Access, identity: Identity): Uint8Array {
+function seedOf(build: Build, access: Access, identity: Identity, source: PlacedSource): Uint8Array {
   const { image, place, run } = build
   return renderSeed({
     instanceId: `imagebuild-${run}`,
     hostname: image.name,
     user: { name: access.user, authorizedKey: access.userKey.publicKey },
-    hostKey: { private: access.hostKey.privateKey, public: access.hostKey.publicKey },
+    hostKey: access.hostKey,
     network:
       identity.address === undefined || place.addresses === undefined
-        ? { kind: 'dhcp', mac: identity.mac }
+        ? { kind: 'dhcp', macAddress: identity.mac }
         : {
             kind: 'static',
-            mac: identity.mac,
+            macAddress: identity.mac,
             address: `${identity.address}/${place.addresses.prefix}`,
             gateway: place.addresses.gateway,
             dns: place.dns,
           },
-    fragments: image.cloudInit,
+    fragments: image.cloudInit as { name: string; config: CloudConfig }[],
+    // A bootstrapped system has it; whether a cloud image does is not known, and only DHCP needs it.
+    guestAgent:
+      identity.address === undefined && source.kind === 'volume' && image.source.kind !== 'bootstrap',
   })
 }
 

@@ -1,0 +1,33 @@
+import { byVersion, nodeTemplates } from '../../pve/templates.ts'
+import type { Invocation } from '../program.ts'
+import { openProject } from '../project.ts'
+import { formatTable } from '../table.ts'
+import { connectTarget } from '../target.ts'
+
+/** All templates of ours on the target's node, newest first. */
+export async function list(
+  invocation: Invocation,
+  options: { target?: string; json: boolean },
+): Promise<void> {
+  const project = await openProject(invocation, [])
+  await using connected = await connectTarget(invocation, project, options.target, () => {})
+  const { pve, place } = connected
+  const templates = (await nodeTemplates(pve, place.node, project.namespace)).sort(
+    (a, b) => a.marks.image.localeCompare(b.marks.image) || byVersion(b, a),
+  )
+  const rows = templates.map(({ node, vmid, name, marks }) => ({
+    image: marks.image,
+    version: marks.version ?? '',
+    state: marks.held ? `${marks.state}, held` : marks.state,
+    vmid,
+    node,
+    name,
+  }))
+  if (options.json) {
+    process.stdout.write(`${JSON.stringify(rows, undefined, 2)}\n`)
+  } else if (rows.length === 0) {
+    process.stderr.write(`no templates on ${place.target} yet; build one: imagebuild run <image>\n`)
+  } else {
+    process.stdout.write(formatTable(['image', 'version', 'state', 'vmid', 'node'], rows))
+  }
+}

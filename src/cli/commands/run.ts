@@ -1,0 +1,137 @@
+import { join } from 'node:path'
+import { buildImage } from '../../build/build.ts'
+import { asImagebuildError, ImagebuildError } from '../../core/errors.ts'
+import { createBus, type Emit, type RunResult, type Sink } from '../../core/events.ts'
+import type { Project } from '../../definition/load.ts'
+import { thisOwner } from '../../pve/owner.ts'
+import { renderFailure } from '../failure.ts'
+import { buildFolder, cacheFolder } from '../folders.ts'
+import type { Invocation } from '../program.ts'
+import { openProject } from '../project.ts'
+import { formatResult, jsonRenderer, logFile, plainRenderer, TerminalRenderer } from '../render.ts'
+import { type Connected, chooseTarget, connectTarget } from '../target.ts'
+
+export interface RunOptions {
+  target?: string
+  all: boolean
+  force: boolean
+  cache: boolean
+  onError: 'cleanup' | 'keep'
+  json: boolean
+}
+
+/** Builds the images one after the other, parents before their children. */
+export async function run(
+  invocation: Invocation,
+  names: readonly string[],
+  options: RunOptions,
+): Promise<void> {
+  if (names.length === 0 && !options.all) {
+    throw new ImagebuildError({
+      code: 'usage',
+      what: 'no image is named',
+      next: 'imagebuild run <image>, or imagebuild run --all',
+    })
+  }
+  const project = await openProject(invocation, options.all ? undefined : names)
+  const { name: target } = chooseTarget(project, options.target)
+  const images = [...project.images.keys()].filter((name) => options.all || names.includes(name))
+  const logPath = join(
+    buildFolder(project.root),
+    'logs',
+    `${new Date().toISOString().replaceAll(':', '')}-${images[0]}.log`,
+  )
+  const log = logFile(logPath)
+  const terminal = !options.json && process.stderr.isTTY ? new TerminalRenderer(process.stderr) : undefined
+  const screen: Sink = options.json
+    ? jsonRenderer(process.stdout)
+    : (terminal?.sink ?? plainRenderer(process.stderr))
+  const emit = createBus(invocation.secrets, [log, screen])
+  const results: RunResult[] = []
+  try {
+    emit({ type: 'run.start', images, target })
+    for (const image of images) results.push(await runOne(invocation, project, image, options, emit, results))
+    emit({ type: 'run.end', schema: 1, results })
+  } finally {
+    terminal?.[Symbol.dispose]()
+    await log.close()
+  }
+  report(invocation, results, options, logPath)
+}
+
+async function runOne(
+  invocation: Invocation,
+  project: Project,
+  name: string,
+  options: RunOptions,
+  emit: Emit,
+  before: readonly RunResult[],
+): Promise<RunResult> {
+  const started = performance.now()
+  const image = project.images.get(name)
+  if (image === undefined) throw new TypeError(`${name} was not loaded`)
+  let result: RunResult
+  let connected: Connected | undefined
+  try {
+    invocation.signal.throwIfAborted()
+    const parent = image.source.kind === 'image' ? image.source.image : undefined
+    if (before.some((done) => done.image === parent && done.status === 'failed')) {
+      throw new ImagebuildError({
+        code: 'build_failed',
+        what: `${name} was skipped`,
+        why: `its parent ${parent} failed`,
+        where: image.source.where,
+      })
+    }
+    connected = await connectTarget(invocation, project, options.target, emit)
+    result = await buildImage({
+      image,
+      ...connected,
+      namespace: project.namespace,
+      options: { force: options.force, noCache: !options.cache, onError: options.onError },
+      secrets: invocation.secrets,
+      emit,
+      signal: invocation.signal,
+      cacheDir: cacheFolder(),
+      keptDir: join(buildFolder(project.root), 'kept'),
+      owner: await thisOwner(),
+      tool: invocation.version,
+    })
+  } catch (thrown) {
+    const error = asImagebuildError(invocation.signal.aborted ? invocation.signal.reason : thrown)
+    failures.set(name, error)
+    const seconds = (performance.now() - started) / 1000
+    result = { image: name, status: 'failed', held: false, templates: [], seconds, error: error.toJSON() }
+  } finally {
+    await connected?.[Symbol.asyncDispose]()
+  }
+  emit({ type: 'image.end', image: name, result })
+  return result
+}
+
+/** Errors as they were thrown, for the report to people: results carry their JSON form only. */
+const failures = new Map<string, ImagebuildError>()
+
+function report(
+  invocation: Invocation,
+  results: readonly RunResult[],
+  options: RunOptions,
+  logPath: string,
+): void {
+  for (const result of results) {
+    const failure = failures.get(result.image)
+    if (failure !== undefined) {
+      process.exitCode ||= failure.exitCode
+      if (failure.code !== 'interrupted' && failure.code !== 'terminated') {
+        process.stderr.write(invocation.secrets.redact(renderFailure(failure, invocation)))
+      }
+      process.stderr.write(`  the whole log: ${logPath}\n`)
+    }
+    if (!options.json) process.stdout.write(`${formatResult(result)}\n`)
+  }
+  const built = results.find(({ status }) => status === 'built')
+  if (built !== undefined && !options.json)
+    process.stderr.write(
+      `next: imagebuild show ${built.image}, or clone it by the ID that \`imagebuild resolve ${built.image}\` prints\n`,
+    )
+}

@@ -1,0 +1,33 @@
+import { type Diagnostic, InvalidDefinition, renderDiagnostic } from '../../definition/diagnostics.ts'
+import type { Invocation } from '../program.ts'
+import { openProject } from '../project.ts'
+
+/** Checks all files, or those of the named images, without any network. */
+export async function validate(
+  invocation: Invocation,
+  images: readonly string[],
+  options: { json: boolean },
+): Promise<void> {
+  try {
+    const project = await openProject(invocation, images.length > 0 ? images : undefined)
+    if (options.json) return print(project.warnings)
+    for (const warning of project.warnings)
+      process.stderr.write(`${renderDiagnostic(warning, { color: isColored() })}\n\n`)
+    const count = project.images.size
+    process.stdout.write(
+      `${count} ${count === 1 ? 'image is' : 'images are'} valid: ${[...project.images.keys()].join(', ')}\n`,
+    )
+  } catch (error) {
+    if (!(error instanceof InvalidDefinition) || !options.json) throw error
+    print(error.diagnostics)
+    process.exitCode = error.exitCode
+  }
+}
+
+function print(diagnostics: readonly Diagnostic[]): void {
+  process.stdout.write(`${JSON.stringify(diagnostics, undefined, 2)}\n`)
+}
+
+function isColored(): boolean {
+  return process.stderr.isTTY === true && !process.env.NO_COLOR
+}

@@ -1,0 +1,184 @@
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
+import { SecretRegistry } from '../core/secrets.ts'
+import { renderFailure } from './failure.ts'
+
+/**
+ * All commands and options, and nothing that they do: each loads its module when it is called, so that quick
+ * commands stay quick. Every option can be given as IMAGEBUILD_<NAME> too.
+ */
+
+/** What every command gets. */
+export interface Invocation {
+  version: string
+  secrets: SecretRegistry
+  /** aborted by SIGINT and SIGTERM with an ImagebuildError as reason */
+  signal: AbortSignal
+  /** path of imagebuild.yaml, where one was named */
+  config?: string
+  debug: boolean
+}
+
+const target = () => option('-t, --target <name>', 'target in imagebuild.yaml').env('IMAGEBUILD_TARGET')
+
+function option(flags: string, description: string): Option {
+  const made = new Option(flags, description)
+  return made.env(`IMAGEBUILD_${made.name().replaceAll('-', '_').toUpperCase()}`)
+}
+
+function wholeNumber(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('must be a whole number')
+  return Number(text)
+}
+
+export function createProgram(invocation: Invocation): Command {
+  const program = new Command('imagebuild')
+    .description('Golden images for Proxmox VE as code.')
+    .version(`imagebuild ${invocation.version}`, '-V, --version')
+    .addOption(option('--config <file>', 'imagebuild.yaml; looked for upward from here when missing'))
+    .addOption(option('--debug', 'show stack traces of errors').default(false))
+    .hook('preAction', (root) => {
+      Object.assign(invocation, root.opts())
+    })
+    .exitOverride()
+    .showSuggestionAfterError()
+    .addHelpText(
+      'after',
+      '\nFirst steps:\n  imagebuild run debian-base      build the image that is shipped\n  imagebuild validate             check all definitions, offline\n  imagebuild list                 templates and their versions',
+    )
+
+  const command = (declaration: string, description: string) =>
+    program.command(declaration).description(description).exitOverride()
+
+  command('run', 'build images whose definition, source or parent has changed')
+    .argument('[image...]', 'names of images')
+    .addOption(target())
+    .addOption(option('--all', 'all images').default(false))
+    .addOption(option('--force', 'rebuild although nothing changed; look upstream again').default(false))
+    .addOption(option('--no-cache', 'bootstrap anew instead of taking systems from the cache'))
+    .addOption(
+      option('--on-error <what>', 'keep the guest of a failed build to look into')
+        .choices(['cleanup', 'keep'])
+        .default('cleanup'),
+    )
+    .addOption(option('--json', 'events as NDJSON on stdout; the last line is the result').default(false))
+    .action(async (images: string[], options) =>
+      (await import('./commands/run.ts')).run(invocation, images, options),
+    )
+
+  command('validate', 'check imagebuild.yaml and all definitions, offline')
+    .argument('[image...]', 'names of images; all when missing')
+    .addOption(option('--json', 'mistakes as JSON on stdout').default(false))
+    .action(async (images: string[], options) =>
+      (await import('./commands/validate.ts')).validate(invocation, images, options),
+    )
+
+  command('fmt', 'bring definitions into their canonical form')
+    .argument('[file...]', 'YAML files; all of the project when missing')
+    .addOption(option('--check', 'change nothing; exit 1 if something would change').default(false))
+    .action(async (files: string[], options) =>
+      (await import('./commands/fmt.ts')).fmt(invocation, files, options),
+    )
+
+  command('show', 'one image: its identity on the network, its digest, its templates')
+    .argument('<image>')
+    .addOption(target())
+    .addOption(option('--json', 'as JSON').default(false))
+    .action(async (image: string, options) =>
+      (await import('./commands/show.ts')).show(invocation, image, options),
+    )
+
+  command('list', 'templates of the target')
+    .addOption(target())
+    .addOption(option('--json', 'as JSON').default(false))
+    .action(async (options) => (await import('./commands/list.ts')).list(invocation, options))
+
+  command('resolve', 'print the VMID of a template, alone')
+    .argument('<image>', 'name, name@current, name@previous or name@<version>')
+    .addOption(target())
+    .addOption(option('--node <name>', 'on this node'))
+    .action(async (image: string, options) =>
+      (await import('./commands/resolve.ts')).resolve(invocation, image, options),
+    )
+
+  command('outputs', 'current templates of all images, for other tools')
+    .addOption(target())
+    .addOption(
+      option('--format <name>', 'json, tfvars, ansible or env')
+        .choices(['json', 'tfvars', 'ansible', 'env'])
+        .default('json'),
+    )
+    .action(async (options) => (await import('./commands/outputs.ts')).outputs(invocation, options))
+
+  command('prune', 'remove what interrupted builds have left behind')
+    .addOption(target())
+    .addOption(option('--dry-run', 'only say what would be removed').default(false))
+    .addOption(option('--kept', 'also guests kept by --on-error keep').default(false))
+    .action(async (options) => (await import('./commands/prune.ts')).pruneCommand(invocation, options))
+
+  command('schema', 'print the JSON Schema of a file of definitions')
+    .argument('<file>', 'image or imagebuild')
+    .action(async (file: string) => (await import('./commands/schema.ts')).schema(file))
+
+  const lab = command('lab', 'the embedded Proxmox-compatible lab')
+  lab
+    .command('start')
+    .description('start it for other clients too; print endpoint, token and fingerprint')
+    .addOption(option('--port <n>', 'port to listen on; any free one when missing').argParser(wholeNumber))
+    .addOption(option('--json', 'as JSON').default(false))
+    .exitOverride()
+    .action(async (options) => (await import('./commands/lab.ts')).labStart(invocation, options))
+  lab
+    .command('stop')
+    .description('stop it and its guests; templates stay in its folder')
+    .exitOverride()
+    .action(async () => (await import('./commands/lab.ts')).labStop(invocation))
+  lab
+    .command('status')
+    .description('whether it runs, and what for')
+    .addOption(option('--json', 'as JSON').default(false))
+    .exitOverride()
+    .action(async (options) => (await import('./commands/lab.ts')).labStatus(invocation, options))
+
+  return program
+}
+
+/** Runs one command line; gives the exit code. */
+export async function runProgram(argv: readonly string[], version: string): Promise<number> {
+  const controller = new AbortController()
+  const interrupt = (code: 'interrupted' | 'terminated') => () => {
+    // The second one ends at once: whoever presses it means it.
+    if (controller.signal.aborted) process.exit(code === 'interrupted' ? 130 : 143)
+    process.stderr.write(
+      '\nstopping; temporary guests and files are being removed (again to leave at once)\n',
+    )
+    controller.abort(new ImagebuildError({ code, what: code }))
+  }
+  const onInt = interrupt('interrupted')
+  const onTerm = interrupt('terminated')
+  process.on('SIGINT', onInt)
+  process.on('SIGTERM', onTerm)
+  const invocation: Invocation = {
+    version,
+    secrets: new SecretRegistry(),
+    signal: controller.signal,
+    debug: false,
+  }
+  try {
+    await createProgram(invocation).parseAsync([...argv], { from: 'user' })
+    return Number(process.exitCode ?? 0)
+  } catch (thrown) {
+    if (thrown instanceof CommanderError) return exitCodeOf(thrown)
+    const error = asImagebuildError(controller.signal.aborted ? controller.signal.reason : thrown)
+    process.stderr.write(invocation.secrets.redact(renderFailure(error, invocation)))
+    return error.exitCode
+  } finally {
+    process.off('SIGINT', onInt)
+    process.off('SIGTERM', onTerm)
+  }
+}
+
+/** Help and version are no errors; everything else that commander finds is wrong usage. */
+function exitCodeOf(error: CommanderError): number {
+  return error.exitCode === 0 ? 0 : 64
+}

@@ -1,0 +1,156 @@
+import { readFile } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { ImagebuildError } from '../core/errors.ts'
+import type { Emit } from '../core/events.ts'
+import { suggest } from '../definition/did-you-mean.ts'
+import type { Project } from '../definition/load.ts'
+import type { PveTarget, Target } from '../definition/schema.ts'
+import { connect, type Pve } from '../pve/client.ts'
+import type { Place, VmidRange } from '../pve/place.ts'
+import { labFolder } from './folders.ts'
+import type { Invocation } from './program.ts'
+
+/**
+ * From a target in imagebuild.yaml to a connection. The only place that knows of the lab: from here on it is a
+ * Proxmox like any other.
+ */
+export interface Connected extends AsyncDisposable {
+  pve: Pve
+  place: Place
+}
+
+/** The target that was asked for, or the project's default. On CI there is no default: a build must not end in a lab unnoticed. */
+export function chooseTarget(project: Project, asked: string | undefined): { name: string; target: Target } {
+  const names = Object.keys(project.targets)
+  const only = names.length === 1 ? names[0] : undefined
+  const name = asked ?? (process.env.CI ? undefined : (project.defaultTarget ?? only))
+  if (name === undefined) {
+    throw new ImagebuildError({
+      code: 'usage',
+      what: 'no target is chosen',
+      why: process.env.CI
+        ? 'with CI set, the default target does not count'
+        : 'imagebuild.yaml names no default',
+      next: `give --target or IMAGEBUILD_TARGET: one of ${names.join(', ')}`,
+    })
+  }
+  const target = project.targets[name]
+  if (target === undefined) {
+    const hint = suggest(name, names)
+    throw new ImagebuildError({
+      code: 'usage',
+      what: `there is no target ${name} in ${project.configFile}`,
+      next: hint ?? `one of ${names.join(', ')}`,
+    })
+  }
+  return { name, target }
+}
+
+export async function connectTarget(
+  invocation: Invocation,
+  project: Project,
+  asked: string | undefined,
+  emit: Emit,
+): Promise<Connected> {
+  const { name, target } = chooseTarget(project, asked)
+  const common = {
+    target: name,
+    vmids: { templates: range(target.vmids.templates), claims: range(target.vmids.claims) },
+    macPrefix: target.macPrefix,
+    ...(target.pool !== undefined && { pool: target.pool }),
+  }
+  if (target.kind === 'lab') {
+    const { ensureLab } = await import('../lab/lab.ts')
+    const { prepareLabHost } = await import('./prerequisites.ts')
+    await prepareLabHost(emit)
+    const lab = await ensureLab({ dir: labFolder(), signal: invocation.signal, emit })
+    const pve = await connect({
+      endpoint: lab.endpoint,
+      auth: { kind: 'token', token: lab.token },
+      tls: { fingerprint: lab.fingerprint },
+      signal: invocation.signal,
+    })
+    const { network } = lab
+    return connected(pve, {
+      ...common,
+      node: lab.node,
+      storages: target.storages,
+      bridge: lab.bridge,
+      addresses: { ...network.pool, prefix: Number(network.cidr.split('/')[1]), gateway: network.gateway },
+      dns: [network.dns].flat(),
+    })
+  }
+  const pve = await connect({
+    endpoint: endpointOf(target),
+    auth: await credentials(invocation, target),
+    tls: await trust(project, target),
+    signal: invocation.signal,
+  })
+  return connected(pve, {
+    ...common,
+    node: target.node,
+    storages: target.storages,
+    bridge: target.bridge,
+    ...(target.vlan !== undefined && { vlan: target.vlan }),
+    ...(target.addresses !== 'dhcp' && {
+      addresses: {
+        ...pool(target.addresses.range),
+        prefix: target.addresses.prefix,
+        gateway: target.addresses.gateway,
+      },
+    }),
+    dns: target.dns,
+  })
+}
+
+function connected(pve: Pve, place: Place): Connected {
+  return { pve, place, [Symbol.asyncDispose]: () => pve[Symbol.asyncDispose]() }
+}
+
+function range(text: string): VmidRange {
+  const [first = 0, last = 0] = text.split('-').map(Number)
+  return { first, last }
+}
+
+function pool(text: string): { first: string; last: string } {
+  const [first = '', last = ''] = text.split('-')
+  return { first, last }
+}
+
+function endpointOf(target: PveTarget): string {
+  const endpoint = target.endpoint ?? process.env.PROXMOX_VE_ENDPOINT
+  if (endpoint === undefined) {
+    throw new ImagebuildError({
+      code: 'definition_invalid',
+      what: 'the target has no endpoint',
+      next: 'add `endpoint: https://…:8006` to it in imagebuild.yaml, or set PROXMOX_VE_ENDPOINT',
+    })
+  }
+  return endpoint
+}
+
+async function credentials(invocation: Invocation, target: PveTarget) {
+  const { secrets, signal } = invocation
+  const reference = (text: string) => secrets.resolve(text as `env:${string}`, signal)
+  if (target.username !== undefined && target.password !== undefined) {
+    return { kind: 'ticket', username: target.username, password: await reference(target.password) } as const
+  }
+  return { kind: 'token', token: await reference(target.token ?? 'env:PROXMOX_VE_API_TOKEN') } as const
+}
+
+async function trust(project: Project, target: PveTarget) {
+  if (target.fingerprint !== undefined) return { fingerprint: target.fingerprint }
+  if (target.ca === undefined) return { system: true } as const
+  const path = resolve(dirname(project.configFile), target.ca)
+  try {
+    return { ca: await readFile(path, 'utf8') }
+  } catch (cause) {
+    throw new ImagebuildError({
+      code: 'definition_invalid',
+      what: `the CA of the target cannot be read: ${path}`,
+      why: (cause as Error).message,
+      next: 'copy it from the node: /etc/pve/pve-root-ca.pem',
+      cause,
+    })
+  }
+}
