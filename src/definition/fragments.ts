@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Diagnostic } from './diagnostics.ts'
 import type { Fragment } from './spec.ts'
@@ -16,16 +15,16 @@ export interface LoadedFragment {
  */
 export async function loadFragment(folder: string, name: string): Promise<LoadedFragment> {
   const file = join(folder, `${name}.yaml`)
-  const text = await readFile(file, 'utf8')
-  const yaml = new YamlFile(file, text, '1.1')
+  const yaml = await YamlFile.read(file, '1.1')
   if (yaml.diagnostics.length > 0) return { diagnostics: [...yaml.diagnostics] }
-  const top = { line: 1, column: 1, endLine: 1, endColumn: 2 + text.indexOf('\n') }
-  if (/^## template:/.test(text)) {
+  const { firstLine } = yaml
+  const top = { line: 1, column: 1, endLine: 1, endColumn: 1 + firstLine.length }
+  if (firstLine.startsWith('## template:')) {
     return {
       diagnostics: [yaml.diagnostic(top, 'a fragment cannot be a Jinja template: it is merged with others')],
     }
   }
-  if (/^#(?!cloud-config\s)[a-z]/.test(text)) {
+  if (/^#(?!cloud-config\s*$)[a-z]/.test(firstLine)) {
     return {
       diagnostics: [
         yaml.diagnostic(top, 'only #cloud-config can be merged', 'put scripts into a shell layer'),

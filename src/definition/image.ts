@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Diagnostic } from './diagnostics.ts'
 import { suggest } from './did-you-mean.ts'
@@ -42,7 +42,7 @@ export async function loadImageFile(
     if (found.severity === 'error') mistakes++
     context.report(found)
   }
-  const yaml = new YamlFile(file, await readFile(file, 'utf8'))
+  const yaml = await YamlFile.read(file)
   for (const found of yaml.diagnostics) report(found)
   if (yaml.value === undefined) return { yaml }
   const { value, diagnostics } = check(imageFile, yaml)

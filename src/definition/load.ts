@@ -1,4 +1,4 @@
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { ImagebuildError } from '../core/errors.ts'
 import { type Diagnostic, InvalidDefinition, sortDiagnostics } from './diagnostics.ts'
@@ -84,7 +84,7 @@ async function loadConfig(
   root: string,
   report: (found: Diagnostic) => void,
 ): Promise<ConfigFile | undefined> {
-  const yaml = new YamlFile(file, await readFile(file, 'utf8'))
+  const yaml = await YamlFile.read(file)
   for (const diagnostic of yaml.diagnostics) report(diagnostic)
   if (yaml.value === undefined) return undefined
   const { value, diagnostics } = check(configSchema, yaml)

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import {
   type Document,
   isAlias,
@@ -32,7 +33,18 @@ export class YamlFile {
   readonly #lines: readonly string[]
   readonly #counter = new LineCounter()
 
-  constructor(file: string, text: string, version: '1.1' | '1.2' = '1.2') {
+  /** Reads a file that must be there. One that cannot be read is a mistake like any other. */
+  static async read(file: string, version: '1.1' | '1.2' = '1.2'): Promise<YamlFile> {
+    try {
+      const bytes = await readFile(file)
+      return new YamlFile(file, new TextDecoder('utf-8', { fatal: true }).decode(bytes), version)
+    } catch (error) {
+      const why = error instanceof TypeError ? 'it is not UTF-8 text' : (error as Error).message
+      return new YamlFile(file, '', version, `the file cannot be read: ${why}`)
+    }
+  }
+
+  constructor(file: string, text: string, version: '1.1' | '1.2' = '1.2', unreadable?: string) {
     this.file = file
     // Frames end up in logs; a secret that was typed here by mistake must not.
     this.#lines = maskSecrets(text).split(/\r?\n/)
@@ -48,7 +60,9 @@ export class YamlFile {
     const diagnostics = this.#document.errors.map((error) => this.#syntaxError(error))
     const readable = this.#document.errors.every((error) => error.code === 'DUPLICATE_KEY')
     if (readable && this.#document.contents === null) {
-      diagnostics.push(this.diagnostic({ line: 1, column: 1, endLine: 1, endColumn: 2 }, 'the file is empty'))
+      diagnostics.push(
+        this.diagnostic({ line: 1, column: 1, endLine: 1, endColumn: 2 }, unreadable ?? 'the file is empty'),
+      )
     } else if (readable) {
       try {
         this.value = this.#document.toJS({ maxAliasCount: 100 })
@@ -80,6 +94,11 @@ export class YamlFile {
   /** Where to complain that something at `path` lacks a key: at its own key, or at its beginning. */
   holderAt(path: Path): Span {
     return typeof path.at(-1) === 'string' ? this.keyAt(path) : this.at(path)
+  }
+
+  /** cloud-init tells formats by it */
+  get firstLine(): string {
+    return this.#lines[0] ?? ''
   }
 
   has(path: Path): boolean {

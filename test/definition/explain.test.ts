@@ -1,5 +1,6 @@
+import { writeFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
-import { mistakesOf } from './project-on-disk.ts'
+import { mistakesOf, projectOnDisk } from './project-on-disk.ts'
 
 const HEAD = 'name: a\nsource: { release: debian/12 }\n'
 
@@ -172,6 +173,13 @@ describe('text that is not YAML', () => {
     ['just text\n', '1:1 this file needs a map, not text'],
   ])('%j', async (text, expected) => {
     expect(await mistakesOf(text)).toEqual([expected])
+  })
+  test('bytes that are not UTF-8', async () => {
+    await using project = await projectOnDisk({ 'images/a/image.yaml': '' })
+    await writeFile(`${project.root}/images/a/image.yaml`, Uint8Array.of(0x6e, 0xff, 0xfe))
+    expect(await project.mistakes()).toEqual([
+      'images/a/image.yaml:1:1 the file cannot be read: it is not UTF-8 text',
+    ])
   })
   test('a second document', async () => {
     expect(await mistakesOf(`${HEAD}---\nname: b\n`)).toEqual([
