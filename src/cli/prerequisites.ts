@@ -13,12 +13,12 @@ export interface Requirement {
   package: string
 }
 
-const SSH: Requirement[] = [{ command: 'ssh-keygen', package: 'openssh-client' }]
-
 /** All that building on the lab, with sources bootstrapped here, needs from Debian. */
-export async function prepareLabHost(emit: Emit): Promise<void> {
-  await installMissing([...SSH, ...labRequirements(), ...bootstrapRequirements()], emit)
-}
+export const LAB_HOST: readonly Requirement[] = [
+  { command: 'ssh-keygen', package: 'openssh-client' },
+  ...labRequirements(),
+  ...bootstrapRequirements(),
+]
 
 /**
  * Installs what is missing, as root or by a sudo that asks for no password.

@@ -61,8 +61,8 @@ export async function connectTarget(
   }
   if (target.kind === 'lab') {
     const { ensureLab } = await import('../lab/lab.ts')
-    const { prepareLabHost } = await import('./prerequisites.ts')
-    await prepareLabHost(emit)
+    const { installMissing, LAB_HOST } = await import('./prerequisites.ts')
+    await installMissing(LAB_HOST, emit)
     const lab = await ensureLab({ dir: labFolder(), signal: invocation.signal, emit })
     const pve = await connect({
       endpoint: lab.endpoint,

@@ -1,6 +1,6 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises'
-import { dirname, join, relative } from 'node:path'
-import { findConfig } from '../../definition/find.ts'
+import { glob, readFile, writeFile } from 'node:fs/promises'
+import { basename, dirname, join, relative } from 'node:path'
+import { CONFIG_FILE, findConfig } from '../../definition/find.ts'
 import { formatDocument } from '../../definition/format.ts'
 import type { Invocation } from '../program.ts'
 
@@ -14,7 +14,7 @@ export async function fmt(
   let changed = 0
   for (const file of chosen) {
     const text = await readFile(file, 'utf8')
-    const formatted = formatDocument(text)
+    const formatted = formatDocument(text, kindOf(file), file)
     if (formatted === text) continue
     changed += 1
     if (!options.check) await writeFile(file, formatted)
@@ -28,15 +28,15 @@ export async function fmt(
   }
 }
 
+function kindOf(file: string): 'image' | 'config' | 'fragment' {
+  if (basename(file) === CONFIG_FILE) return 'config'
+  return basename(file) === 'image.yaml' ? 'image' : 'fragment'
+}
+
 async function projectFiles(invocation: Invocation): Promise<string[]> {
   const config = await findConfig(process.cwd(), invocation.config)
-  const images = join(dirname(config), 'images')
-  const folders = await readdir(images, { withFileTypes: true }).catch(() => [])
-  return [
-    config,
-    ...folders
-      .filter((entry) => entry.isDirectory())
-      .map((entry) => join(images, entry.name, 'image.yaml'))
-      .sort(),
-  ]
+  const root = dirname(config)
+  const patterns = ['images/*/image.yaml', 'cloud-init/*.yaml']
+  const found = await Array.fromAsync(glob(patterns, { cwd: root }))
+  return [config, ...found.sort().map((file) => join(root, file))]
 }

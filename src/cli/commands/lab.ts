@@ -1,7 +1,7 @@
 import { createBus } from '../../core/events.ts'
 import { ensureLab, labStatus as readStatus, stopLab } from '../../lab/lab.ts'
 import { labFolder } from '../folders.ts'
-import { prepareLabHost } from '../prerequisites.ts'
+import { installMissing, LAB_HOST } from '../prerequisites.ts'
 import type { Invocation } from '../program.ts'
 import { plainRenderer } from '../render.ts'
 
@@ -11,7 +11,7 @@ export async function labStart(
   options: { port?: number; json: boolean },
 ): Promise<void> {
   const emit = createBus(invocation.secrets, [plainRenderer(process.stderr)])
-  await prepareLabHost(emit)
+  await installMissing(LAB_HOST, emit)
   const lab = await ensureLab({
     dir: labFolder(),
     signal: invocation.signal,
