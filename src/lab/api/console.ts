@@ -1,0 +1,183 @@
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { type WebSocket, WebSocketServer } from 'ws'
+import type { Caller } from './access.ts'
+import { failure, messageOf, permissionError } from './errors.ts'
+import { isRunning } from './guests/lifecycle.ts'
+import { oneOf, optional } from './parameters.ts'
+import { type Call, type Lab, on, post, type Route } from './router.ts'
+
+/**
+ * The serial console: `termproxy` gives a port and a ticket, the web socket at `vncwebsocket` takes both. Then the
+ * client says `user:ticket\n`, gets `OK`, sends `0:<bytes>:<text>` (input), `1:<columns>:<rows>:` (size) or `2`
+ * (alive), and receives the guest's output as it is.
+ */
+
+/** seconds in which a ticket must be used, as Proxmox has it */
+const TICKET_SECONDS = 40
+const FIRST_PORT = 5900
+const LAST_PORT = 5999
+
+interface Session {
+  vmid: number
+  user: string
+  opened: (socket: WebSocket) => void
+}
+
+export class Consoles {
+  readonly #sessions = new Map<number, Session>()
+  readonly #server = new WebSocketServer({
+    noServer: true,
+    handleProtocols: (wanted) => [...wanted][0] ?? false,
+  })
+
+  /** Waits on a port of its own until the client has come and gone; rejects when none came. */
+  open(vmid: number, user: string, signal: AbortSignal): { port: number; done: Promise<WebSocket> } {
+    let port = FIRST_PORT
+    while (this.#sessions.has(port)) port++
+    if (port > LAST_PORT) throw failure('unable to find free vnc port')
+    const done = new Promise<WebSocket>((resolve, reject) => {
+      const timer = setTimeout(() => reject(failure('connection timed out')), TICKET_SECONDS * 1000)
+      const stop = () => reject(signal.reason)
+      signal.addEventListener('abort', stop, { once: true })
+      const opened = (socket: WebSocket) => {
+        clearTimeout(timer)
+        resolve(socket)
+      }
+      this.#sessions.set(port, { vmid, user, opened })
+    }).finally(() => this.#sessions.delete(port))
+    done.catch(() => undefined)
+    return { port, done }
+  }
+
+  /** The web socket's handshake, with the same checks as any call. */
+  upgrade(lab: Lab, request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    socket.on('error', () => undefined)
+    try {
+      const session = this.#admit(lab, request)
+      this.#server.handleUpgrade(request, socket, head, (client) => session.opened(client))
+    } catch (error) {
+      const status = messageOf(error).startsWith('Permission') ? 403 : 401
+      socket.end(`HTTP/1.1 ${status} ${messageOf(error)}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+    }
+  }
+
+  #admit(lab: Lab, request: IncomingMessage): Session {
+    const url = new URL(request.url ?? '/', 'https://lab')
+    const match = /^\/api2\/json\/nodes\/([^/]+)\/qemu\/(\d+)\/vncwebsocket$/.exec(url.pathname)
+    const { authorization, cookie } = request.headers
+    const caller: Caller = lab.access.identify({
+      method: 'GET',
+      ...(authorization !== undefined && { authorization }),
+      ...(cookie !== undefined && { cookie }),
+    })
+    if (!match || match[1] !== lab.node) throw permissionError()
+    lab.access.require(caller, `/vms/${match[2]}`, ['VM.Console'])
+    const session = this.#sessions.get(Number(url.searchParams.get('port')))
+    const ticket = url.searchParams.get('vncticket') ?? ''
+    const user = lab.access.verifyTicket('PVEVNC', ticket, TICKET_SECONDS, `/vms/${match[2]}`)
+    if (!session || session.vmid !== Number(match[2]) || user !== caller.authid || session.user !== user) {
+      throw permissionError('invalid PVEVNC ticket')
+    }
+    return session
+  }
+
+  close(): void {
+    for (const client of this.#server.clients) client.terminate()
+    this.#server.close()
+  }
+}
+
+async function termproxy(call: Call): Promise<unknown> {
+  const { lab, vmid } = call
+  const guest = lab.guests.need(vmid)
+  const serial = call.text('serial') ?? (/^serial\d/.exec(String(guest.config.vga ?? ''))?.[0] || 'serial0')
+  if (guest.config[serial] !== 'socket') throw failure('unable to find a serial interface')
+  if (!(await isRunning(lab, vmid))) throw failure(`VM ${vmid} not running`)
+  const user = call.caller.authid
+  const ticket = lab.access.ticket('PVEVNC', user, `/vms/${vmid}`)
+  const controller = new AbortController()
+  const { port, done } = lab.consoles.open(vmid, user, controller.signal)
+  const upid = call.task('vncproxy', vmid, async ({ signal }) => {
+    signal.addEventListener('abort', () => controller.abort(signal.reason), { once: true })
+    await carry(lab, vmid, await done, `${user}:${ticket}`, signal)
+  })
+  return { user, ticket, port, upid }
+}
+
+/** Joins the web socket with the guest's console until either ends. */
+async function carry(
+  lab: Lab,
+  vmid: number,
+  socket: WebSocket,
+  password: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const console = await lab.machines.console(vmid)
+  const ended = new Promise<void>((resolve) => {
+    socket.once('close', resolve)
+    socket.once('error', () => resolve())
+    console.once('close', resolve)
+    console.once('error', () => resolve())
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+  let received = Buffer.alloc(0)
+  let admitted = false
+  socket.on('message', (data: Buffer) => {
+    received = Buffer.concat([received, data])
+    if (!admitted) {
+      const end = received.indexOf('\n')
+      if (end === -1) return
+      if (received.toString('utf8', 0, end) !== password) {
+        socket.close()
+        return
+      }
+      received = received.subarray(end + 1)
+      admitted = true
+      socket.send(Buffer.from('OK'))
+      console.on('data', (chunk: Buffer) => {
+        // A client that reads slowly holds the console back, not our memory.
+        socket.send(chunk, () => console.resume())
+        if (socket.bufferedAmount > 1 << 20) console.pause()
+      })
+    }
+    const { input, rest } = readMessages(received)
+    received = Buffer.from(rest)
+    if (input.length > 0) console.write(input)
+  })
+  await ended
+  console.destroy()
+  socket.close()
+}
+
+/** What the client typed, out of its messages; the rest is the beginning of one that is not all here yet. */
+export function readMessages(data: Buffer): { input: Buffer; rest: Buffer } {
+  const input: Buffer[] = []
+  let rest = data
+  while (rest.length > 0) {
+    const kind = String.fromCharCode(rest[0] as number)
+    if (kind === '2') rest = rest.subarray(1)
+    else if (kind === '1') {
+      const size = /^1:\d+:\d+:/.exec(rest.toString('latin1', 0, 32))?.[0]
+      if (size === undefined) break
+      rest = rest.subarray(size.length)
+    } else if (kind === '0') {
+      const head = /^0:(\d+):/.exec(rest.toString('latin1', 0, 32))
+      const length = Number(head?.[1])
+      if (!head || rest.length < head[0].length + length) break
+      input.push(rest.subarray(head[0].length, head[0].length + length))
+      rest = rest.subarray(head[0].length + length)
+    } else rest = rest.subarray(1)
+  }
+  return { input: Buffer.concat(input), rest }
+}
+
+export const CONSOLE_ROUTES: readonly Route[] = [
+  post(
+    '/nodes/{node}/qemu/{vmid}/termproxy',
+    on('/vms/{vmid}', 'VM.Console'),
+    { serial: optional(oneOf('serial0', 'serial1', 'serial2', 'serial3')) },
+    termproxy,
+    { token: false },
+  ),
+]

@@ -1,0 +1,180 @@
+import { randomUUID } from 'node:crypto'
+import { failure, messageOf, parameterError } from '../errors.ts'
+import type { Properties } from '../property-string.ts'
+import { type Call, findStorage, type Lab } from '../router.ts'
+import type { TaskContext } from '../tasks.ts'
+import { checkedFormat, copyFormat, createCloudInitDisk, removeVolumes } from './allocate.ts'
+import { joinPool, leavePools } from './create.ts'
+import {
+  drivesOf,
+  formatSize,
+  isCloudInit,
+  ownsVolume,
+  parseNet,
+  printDrive,
+  printNet,
+  randomMac,
+  storageOf,
+} from './drives.ts'
+import { isRunning } from './lifecycle.ts'
+import { checkBridge } from './permissions.ts'
+import { snapshotConfig } from './snapshots.ts'
+import { checkLock, type GuestConfig, LOCK_SECONDS, TASK_LOCK_SECONDS } from './store.ts'
+
+/** Copies of guests: linked to a template's base volumes, or full. */
+
+/** `local:110/base-110-disk-0.qcow2`: what a linked clone can stand on */
+const BASE_VOLUME = /(^|[:/])base-\d+-[^/]*$/
+
+/** options that are the source's own affair */
+const NOT_CLONED = /^(template|lock|parent|snaptime|unused\d+|digest)$/
+
+export async function clone(call: Call): Promise<string> {
+  const { lab, vmid } = call
+  const newid = call.number('newid') as number
+  const source = lab.guests.need(vmid)
+  const pool = call.text('pool')
+  const target = call.text('target')
+  if (target !== undefined && target !== lab.node) throw failure(`no such node '${target}'`)
+  if (pool !== undefined && !lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
+  checkLock(source)
+  const snapname = call.text('snapname')
+  const config = snapname === undefined ? { ...source.config } : snapshotConfig(source, snapname)
+  const full = call.flag('full', source.config.template !== 1)
+  if (!full) checkLinked(call, config, snapname)
+  const storage = call.text('storage')
+  checkTargets(call, config, full)
+  if (full && snapname === undefined && (await isRunning(lab, vmid))) {
+    throw failure(
+      `the lab copies the disks of stopped guests only: stop VM ${vmid}, or clone from a snapshot`,
+    )
+  }
+  const settings = clonedSettings(call, config)
+
+  const release = await lab.guests.acquire(newid, LOCK_SECONDS)
+  if (lab.guests.find(newid)) {
+    release()
+    throw failure(`unable to create VM ${newid}: config file already exists`)
+  }
+  const guest = lab.guests.add(newid, { lock: 'clone', description: ' qmclone temporary file' })
+  await lab.guests.save(guest)
+  if (pool !== undefined) await joinPool(lab, pool, newid)
+  return call.task('qmclone', vmid, async (task) => {
+    const created: string[] = []
+    try {
+      const copy = () =>
+        copyDrives(
+          lab,
+          { config, newid, full, storage, format: call.text('format'), snapname },
+          created,
+          task,
+        )
+      const drives = await lab.guests.locked(vmid, TASK_LOCK_SECONDS, copy)
+      guest.config = { ...settings, ...drives }
+      await lab.guests.save(guest)
+    } catch (error) {
+      await removeVolumes(lab, created, task.log)
+      await lab.guests.remove(newid)
+      await leavePools(lab, newid)
+      throw failure(`clone failed: ${messageOf(error)}`)
+    } finally {
+      release()
+    }
+  })
+}
+
+function checkLinked(call: Call, config: GuestConfig, snapname: string | undefined): void {
+  for (const name of ['storage', 'format']) {
+    if (call.has(name)) throw failure(`parameter '${name}' not allowed for linked clones`)
+  }
+  for (const [slot, drive] of drivesOf(config)) {
+    if (!ownsVolume(drive) || isCloudInit(drive)) continue
+    const text = snapname === undefined ? `'${drive.file}'` : `a snapshot of '${drive.file}'`
+    if (snapname !== undefined || !BASE_VOLUME.test(drive.file)) {
+      throw failure(`Linked clone feature is not supported for ${text} (${slot})`)
+    }
+  }
+}
+
+/** The caller may use the storages and bridges that the clone will be on. */
+function checkTargets(call: Call, config: GuestConfig, full: boolean): void {
+  const wanted = call.text('storage')
+  for (const [, drive] of drivesOf(config)) {
+    if (!ownsVolume(drive)) {
+      const iso = drive.file.includes(':') ? storageOf(drive.file) : undefined
+      if (iso !== undefined)
+        call.require(`/storage/${iso}`, ['Datastore.AllocateSpace', 'Datastore.Audit'], true)
+      continue
+    }
+    const id = full && wanted !== undefined ? wanted : storageOf(drive.file)
+    const storage = findStorage(call.lab, id)
+    call.require(`/storage/${id}`, ['Datastore.AllocateSpace'])
+    if (!storage.content.includes('images')) {
+      throw parameterError({ storage: `storage '${id}' does not support vm images` })
+    }
+    checkedFormat(storage, full ? call.text('format') : undefined)
+  }
+  for (const [name, value] of Object.entries(config)) {
+    if (/^net\d+$/.test(name)) checkBridge(call, String(value))
+  }
+}
+
+/** Tags, description and protection come along; MACs, UUIDs and the name do not. */
+function clonedSettings(call: Call, config: GuestConfig): GuestConfig {
+  const settings: GuestConfig = {}
+  for (const [name, value] of Object.entries(config)) {
+    if (NOT_CLONED.test(name)) continue
+    settings[name] = /^net\d+$/.test(name) ? printNet({ ...parseNet(value), macaddr: randomMac() }) : value
+  }
+  settings.smbios1 = String(settings.smbios1 ?? '').replace(/^(?=$)|uuid=[^,]*/, `uuid=${randomUUID()}`)
+  settings.vmgenid = randomUUID()
+  settings.name = call.text('name') ?? `Copy-of-VM-${config.name ?? call.vmid}`
+  const description = call.text('description')
+  if (description !== undefined) settings.description = description
+  return settings
+}
+
+interface CopyPlan {
+  config: GuestConfig
+  newid: number
+  full: boolean
+  storage: string | undefined
+  format: string | undefined
+  snapname: string | undefined
+}
+
+async function copyDrives(
+  lab: Lab,
+  plan: CopyPlan,
+  created: string[],
+  task: TaskContext,
+): Promise<GuestConfig> {
+  const result: GuestConfig = {}
+  const { newid, snapname } = plan
+  for (const [slot, drive] of drivesOf(plan.config)) {
+    task.signal.throwIfAborted()
+    if (!ownsVolume(drive)) {
+      result[slot] = printDrive(slot, drive)
+      continue
+    }
+    const from = findStorage(lab, storageOf(drive.file))
+    const linked = !plan.full && !isCloudInit(drive)
+    task.log(`create ${linked ? 'linked' : 'full'} clone of drive ${slot} (${drive.file})`)
+    const to = findStorage(lab, plan.full ? (plan.storage ?? from.id) : from.id)
+    const volume = isCloudInit(drive)
+      ? await createCloudInitDisk(to, newid, task.log)
+      : linked
+        ? await from.linkedClone(drive.file, newid, task.log)
+        : await to.fullClone(
+            { storage: from, volid: drive.file, ...(snapname !== undefined && { snapshot: snapname }) },
+            newid,
+            copyFormat(to, plan.format, (await from.find(drive.file))?.format ?? 'raw'),
+            task.log,
+            task.signal,
+          )
+    created.push(volume.volid)
+    const value: Properties = { ...drive, file: volume.volid, size: formatSize(volume.size) }
+    result[slot] = printDrive(slot, value)
+  }
+  return result
+}

@@ -1,0 +1,136 @@
+import { randomUUID } from 'node:crypto'
+import { isRootTicket } from '../access.ts'
+import { failure, messageOf, parameterError, permissionError } from '../errors.ts'
+import type { Call, Lab } from '../router.ts'
+import type { TaskContext } from '../tasks.ts'
+import { allocateDrives, removeVolumes } from './allocate.ts'
+import { hashedPassword } from './cloudinit.ts'
+import {
+  defaultBootOrder,
+  isDriveSlot,
+  parseDrive,
+  parseNet,
+  printDrive,
+  printNet,
+  randomMac,
+} from './drives.ts'
+import { startGuest } from './lifecycle.ts'
+import { GUEST_OPTIONS } from './options.ts'
+import { checkDrives, checkOptions } from './permissions.ts'
+import type { GuestConfig } from './store.ts'
+
+/** seconds that a second create of the same VMID waits */
+const CREATE_LOCK_SECONDS = 5
+
+/** POST /nodes/{node}/qemu */
+export async function createGuest(call: Call): Promise<string> {
+  const { lab, vmid } = call
+  const pool = call.text('pool')
+  if (call.has('archive')) throw parameterError({ archive: 'the lab restores no backups' })
+  if (call.has('import-working-storage') || call.flag('live-restore')) {
+    throw failure('the lab imports disks while the guest is stopped')
+  }
+  if (pool !== undefined) {
+    if (!lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
+    call.require(`/pool/${pool}`, ['VM.Allocate'])
+  } else if (!call.allowed(`/vms/${vmid}`, ['VM.Allocate'])) throw permissionError()
+  const options = guestOptions(call)
+  checkOptions(call, vmid, Object.keys(options))
+  checkDrives(call, vmid, Object.keys(options))
+  const settings = await completeOptions(options)
+
+  const prefix = `unable to create VM ${vmid} -`
+  let release: () => void
+  try {
+    release = await lab.guests.acquire(vmid, CREATE_LOCK_SECONDS)
+  } catch (error) {
+    throw failure(`${prefix} ${messageOf(error)}`)
+  }
+  if (lab.guests.find(vmid)) {
+    release()
+    throw failure(`${prefix} VM ${vmid} already exists on node '${lab.node}'`)
+  }
+  const guest = lab.guests.add(vmid, { lock: 'create' })
+  await lab.guests.save(guest)
+  // The member must be there at once: privileges on the pool are what the creator may have only.
+  if (pool !== undefined) await joinPool(lab, pool, vmid)
+  // The lock goes over to the task, which keeps everybody else out until the guest is whole.
+  return call.task('qmcreate', vmid, async (task) => {
+    try {
+      await build(lab, vmid, settings, task)
+    } catch (error) {
+      throw failure(`${prefix} ${messageOf(error)}`)
+    } finally {
+      release()
+    }
+    if (call.flag('start')) await startGuest(lab, vmid, task.log)
+  })
+}
+
+async function build(lab: Lab, vmid: number, settings: GuestConfig, task: TaskContext): Promise<void> {
+  const created: string[] = []
+  try {
+    const drives = await allocateDrives(lab, vmid, settings, created, task.log, task.signal)
+    const config: GuestConfig = { ...settings, ...drives }
+    config.boot ??= defaultBootOrder(config)
+    config.smbios1 ??= `uuid=${randomUUID()}`
+    if (config.vmgenid === undefined || config.vmgenid === '1') config.vmgenid = randomUUID()
+    config.meta = `creation-qemu=9.2.0,ctime=${Math.floor(Date.now() / 1000)}`
+    const guest = lab.guests.need(vmid)
+    guest.config = config
+    await lab.guests.save(guest)
+  } catch (error) {
+    await removeVolumes(lab, created, task.log)
+    await lab.guests.remove(vmid)
+    await leavePools(lab, vmid)
+    throw error
+  }
+}
+
+/** The options among a call's parameters, with `cdrom` as the ide2 that it is. */
+export function guestOptions(call: Call): GuestConfig {
+  const options: GuestConfig = {}
+  for (const [name, value] of Object.entries(call.values)) {
+    if (!(name in GUEST_OPTIONS) || Array.isArray(value)) continue
+    options[name] = value
+  }
+  if (options.cdrom !== undefined) {
+    const drive = parseDrive('ide2', options.cdrom)
+    options.ide2 = printDrive('ide2', { ...drive, media: 'cdrom' })
+    call.values.ide2 = options.ide2
+    delete options.cdrom
+  }
+  if (options.hookscript !== undefined && isRootTicket(call.caller)) {
+    throw parameterError({ hookscript: `script '${options.hookscript}' does not exist\n` })
+  }
+  return options
+}
+
+/** Missing MACs, hashed password; drives keep the form that asks for their making. */
+export async function completeOptions(options: GuestConfig): Promise<GuestConfig> {
+  const complete = { ...options }
+  for (const [name, value] of Object.entries(options)) {
+    if (/^net\d+$/.test(name)) {
+      const net = parseNet(value)
+      net.macaddr ??= randomMac()
+      complete[name] = printNet(net)
+    }
+    if (isDriveSlot(name)) complete[name] = printDrive(name, parseDrive(name, value))
+    if (name === 'cipassword') complete[name] = await hashedPassword(String(value))
+  }
+  return complete
+}
+
+export async function joinPool(lab: Lab, pool: string, vmid: number): Promise<void> {
+  const members = lab.access.state.pools[pool]?.vms
+  if (!members || members.includes(vmid)) return
+  members.push(vmid)
+  await lab.access.save()
+}
+
+export async function leavePools(lab: Lab, vmid: number): Promise<void> {
+  const pools = Object.values(lab.access.state.pools).filter((pool) => pool.vms.includes(vmid))
+  if (pools.length === 0) return
+  for (const pool of pools) pool.vms = pool.vms.filter((member) => member !== vmid)
+  await lab.access.save()
+}

@@ -1,0 +1,159 @@
+import { createHash } from 'node:crypto'
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { failure } from '../errors.ts'
+import { readState, writeState } from '../state-file.ts'
+
+/** The guests' configurations, one file each, and the locks around them. */
+
+export type GuestConfig = Record<string, string | number>
+
+export interface Snapshot {
+  config: GuestConfig
+  snaptime: number
+  /** the snapshot's own; what the guest's was, is in `guestDescription` */
+  description?: string
+  guestDescription?: string
+  parent?: string
+}
+
+export interface Guest {
+  vmid: number
+  config: GuestConfig
+  /** set while running, applied at the next start */
+  pending: GuestConfig
+  /** to be removed at the next start; 1: with its volume */
+  removals: Record<string, 0 | 1>
+  snapshots: Record<string, Snapshot>
+  /** milliseconds; when it was last written */
+  changed: number
+}
+
+interface Lock {
+  waiting: (() => void)[]
+}
+
+export class GuestStore {
+  readonly #folder: string
+  readonly #node: string
+  readonly #guests = new Map<number, Guest>()
+  readonly #locks = new Map<number, Lock>()
+
+  constructor(folder: string, node: string) {
+    this.#folder = folder
+    this.#node = node
+  }
+
+  async load(): Promise<void> {
+    await mkdir(this.#folder, { recursive: true })
+    for (const name of await readdir(this.#folder)) {
+      if (!/^\d+\.json$/.test(name)) continue
+      const guest = await readState<Guest>(join(this.#folder, name))
+      if (guest) this.#guests.set(guest.vmid, guest)
+    }
+  }
+
+  all(): Guest[] {
+    return [...this.#guests.values()].sort((a, b) => a.vmid - b.vmid)
+  }
+
+  find(vmid: number): Guest | undefined {
+    return this.#guests.get(vmid)
+  }
+
+  /** @throws ApiError 500, in the words for "No such VM" */
+  need(vmid: number): Guest {
+    const guest = this.#guests.get(vmid)
+    if (guest) return guest
+    throw failure(`Configuration file 'nodes/${this.#node}/qemu-server/${vmid}.conf' does not exist`)
+  }
+
+  add(vmid: number, config: GuestConfig): Guest {
+    const guest: Guest = { vmid, config, pending: {}, removals: {}, snapshots: {}, changed: Date.now() }
+    this.#guests.set(vmid, guest)
+    return guest
+  }
+
+  async save(guest: Guest): Promise<void> {
+    guest.changed = Date.now()
+    await writeState(join(this.#folder, `${guest.vmid}.json`), guest)
+  }
+
+  async remove(vmid: number): Promise<void> {
+    this.#guests.delete(vmid)
+    await rm(join(this.#folder, `${vmid}.json`), { force: true })
+  }
+
+  /** SHA-1 over all of the configuration: compare-and-swap for clients. */
+  digest(guest: Guest): string {
+    const { config, pending, removals, snapshots } = guest
+    return createHash('sha1').update(canonical({ config, pending, removals, snapshots })).digest('hex')
+  }
+
+  /**
+   * Holds the guest's file lock; first come, first served. Gives the function that releases it.
+   * @throws ApiError 500 when it was not free within `seconds`
+   */
+  async acquire(vmid: number, seconds: number, onWait?: () => void): Promise<() => void> {
+    const lock = this.#locks.get(vmid)
+    if (!lock) {
+      this.#locks.set(vmid, { waiting: [] })
+    } else {
+      onWait?.()
+      await new Promise<void>((resolve, reject) => {
+        const timer = setTimeout(() => {
+          lock.waiting = lock.waiting.filter((waiter) => waiter !== wake)
+          reject(failure(`can't lock file '/var/lock/qemu-server/lock-${vmid}.conf' - got timeout`))
+        }, seconds * 1000)
+        const wake = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+        lock.waiting.push(wake)
+      })
+    }
+    let released = false
+    return () => {
+      if (released) return
+      released = true
+      const held = this.#locks.get(vmid) as Lock
+      const next = held.waiting.shift()
+      if (next) next()
+      else this.#locks.delete(vmid)
+    }
+  }
+
+  async locked<T>(vmid: number, seconds: number, work: () => Promise<T>, onWait?: () => void): Promise<T> {
+    const release = await this.acquire(vmid, seconds, onWait)
+    try {
+      return await work()
+    } finally {
+      release()
+    }
+  }
+}
+
+/** seconds that a change waits for the lock, as Proxmox does */
+export const LOCK_SECONDS = 10
+/** seconds that a task waits: a DELETE is queued behind a create of any length */
+export const TASK_LOCK_SECONDS = 3600
+
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, item: unknown) =>
+    item !== null && typeof item === 'object' && !Array.isArray(item)
+      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : item,
+  )
+}
+
+/** The configuration as it will be at the next start: what GET config shows. */
+export function withPending(guest: Guest): GuestConfig {
+  const config = { ...guest.config, ...guest.pending }
+  for (const name of Object.keys(guest.removals)) delete config[name]
+  return config
+}
+
+/** @throws ApiError 500 "VM is locked (…)" */
+export function checkLock(guest: Guest, skip = false): void {
+  if (guest.config.lock !== undefined && !skip) throw failure(`VM is locked (${guest.config.lock})`)
+}

@@ -1,0 +1,336 @@
+import { X509Certificate } from 'node:crypto'
+import { readdir, rm } from 'node:fs/promises'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
+import { dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Machines, Storage } from '../world.ts'
+import { Access, type Caller } from './access.ts'
+import { Consoles } from './console.ts'
+import { ApiError, failure, messageOf } from './errors.ts'
+import { GuestStore } from './guests/store.ts'
+import { discard, receiveUpload, TransportError, UPLOAD_PREFIX } from './multipart.ts'
+import type { RawValues } from './parameters.ts'
+import { type Provision, type Provisioned, provisionAccess } from './provision.ts'
+import { Answer, dispatch, type Lab, Router } from './router.ts'
+import { ROUTES } from './routes.ts'
+import { Tasks } from './tasks.ts'
+
+/** The lab's HTTPS server: Proxmox's framing, and nothing of what the calls mean. */
+export interface ApiOptions {
+  host: string
+  /** 0: any free one */
+  port: number
+  tls: { key: string; cert: string }
+  /** guests, users, tasks and logs; survives a restart */
+  stateDir: string
+  node: string
+  storages: readonly Storage[]
+  machines: Machines
+  bridges: readonly { name: string; address: string; cidr: string }[]
+  /** called at each request */
+  onActivity(): void
+  /** seconds that a refused login or ticket is kept waiting; Proxmox: 3 */
+  unauthorizedDelay?: number
+  /** seconds that `cluster/resources` may lag behind; Proxmox: up to 10 */
+  resourceLag?: number
+}
+
+export interface ApiServer {
+  readonly port: number
+  activeTasks(): number
+  openConnections(): number
+  /** stops all tasks and connections; running guests go on */
+  close(): Promise<void>
+  /** users, roles, ACLs and tokens made without HTTP; repeating it changes nothing but makes a new secret */
+  provisionAccess(wanted: Provision): Promise<Provisioned>
+}
+
+/** bytes of a body that is no upload; Proxmox's own limit */
+const BODY_LIMIT = 512 * 1024
+/** bytes of an upload that Proxmox holds while it keeps a refusal back; more breaks the connection */
+const REFUSED_BUFFER = 64 * 1024
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE']
+const WITHOUT_LOGIN = /^(?:GET \/access\/(?:domains|ticket)|POST \/access\/ticket)$/
+const UPLOAD_PATH = /^\/nodes\/[^/]+\/storage\/([^/]+)\/upload$/
+
+export async function startApi(options: ApiOptions): Promise<ApiServer> {
+  const lab = await openLab(options)
+  const router = new Router(ROUTES)
+  const sockets = new Set<Socket>()
+  const server = createServer({ ...options.tls, keepAlive: true }, (request, response) => {
+    options.onActivity()
+    void answer(lab, router, options, request, response)
+  })
+  // Proxmox never answers 100-continue; a client that waits for it must go on by itself.
+  server.on('checkContinue', (request, response) => server.emit('request', request, response))
+  server.requestTimeout = 0
+  server.on('secureConnection', (socket) => {
+    sockets.add(socket)
+    socket.on('close', () => sockets.delete(socket))
+    socket.on('error', () => undefined)
+  })
+  server.on('upgrade', (request, socket, head) => {
+    options.onActivity()
+    lab.consoles.upgrade(lab, request, socket, head)
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(options.port, options.host, resolve)
+  })
+  return {
+    port: (server.address() as AddressInfo).port,
+    activeTasks: () => lab.tasks.active,
+    openConnections: () => sockets.size,
+    provisionAccess: (wanted) => provisionAccess(lab.access, wanted),
+    async close() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      await lab.tasks.stopAll()
+      lab.consoles.close()
+      for (const socket of sockets) socket.destroy()
+      await closed
+    },
+  }
+}
+
+async function openLab(options: ApiOptions): Promise<Lab> {
+  const access = new Access(options.stateDir)
+  const tasks = new Tasks(join(options.stateDir, 'tasks'), options.node)
+  const guests = new GuestStore(join(options.stateDir, 'guests'), options.node)
+  await Promise.all([access.load(), tasks.load(), guests.load()])
+  const lab: Lab = {
+    node: options.node,
+    storages: new Map(options.storages.map((storage) => [storage.id, storage])),
+    machines: options.machines,
+    bridges: options.bridges,
+    guests,
+    tasks,
+    access,
+    consoles: new Consoles(),
+    fingerprint: new X509Certificate(options.tls.cert).fingerprint256,
+    resourceLag: options.resourceLag ?? 3,
+  }
+  await clearLeftovers(lab)
+  return lab
+}
+
+/** What a killed daemon left: half uploads, and guests whose create or clone never ended. */
+async function clearLeftovers(lab: Lab): Promise<void> {
+  for (const storage of lab.storages.values()) {
+    const folder = uploadFolder(storage)
+    if (folder === undefined) continue
+    for (const name of await readdir(folder).catch(() => [] as string[])) {
+      if (name.startsWith(UPLOAD_PREFIX)) await rm(join(folder, name), { force: true })
+    }
+  }
+  for (const guest of lab.guests.all()) {
+    if (guest.config.lock !== 'create' && guest.config.lock !== 'clone') continue
+    for (const storage of lab.storages.values()) {
+      for (const volume of await storage.list()) {
+        if (volume.content === 'images' && volume.vmid === guest.vmid) await storage.remove(volume.volid)
+      }
+    }
+    await lab.guests.remove(guest.vmid)
+  }
+}
+
+/** Where uploads for this storage are put: beside their final place. */
+export function uploadFolder(storage: Storage): string | undefined {
+  const content = (['import', 'iso', 'vztmpl'] as const).find((type) => storage.content.includes(type))
+  if (storage.type !== 'dir' || content === undefined) return undefined
+  return dirname(storage.place(content, 'x').path)
+}
+
+async function answer(
+  lab: Lab,
+  router: Router,
+  options: ApiOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  let format: 'json' | 'extjs' = 'json'
+  try {
+    const method = request.method ?? 'GET'
+    if (!METHODS.includes(method)) throw new TransportError(501, `method '${method}' not available`, true)
+    if (request.headers['transfer-encoding'] !== undefined) {
+      throw new TransportError(501, 'chunked transfer encoding not supported')
+    }
+    const url = new URL(request.url ?? '/', 'https://lab')
+    const [, given, rest = ''] = /^\/api2(?:\/(json|extjs))?(?=\/|$)(.*)$/.exec(url.pathname) ?? []
+    if (!url.pathname.startsWith('/api2')) throw new TransportError(404, 'Not Found')
+    if (given === undefined) {
+      throw new TransportError(501, `no formatter for uri /, ${url.pathname.replace(/^\/api2\/?/, '')}`)
+    }
+    format = given as 'json' | 'extjs'
+    const path = decodeURIComponent(rest).replace(/\/+$/, '') || '/'
+    const data = await serve(lab, router, request, method, path, url)
+    const body =
+      data instanceof Answer ? { data: data.data ?? null, ...data.attributes } : { data: data ?? null }
+    send(response, 200, 'OK', format === 'extjs' ? { ...body, success: 1 } : body)
+  } catch (error) {
+    await refuse(response, request, error, format, options.unauthorizedDelay ?? 3)
+  }
+}
+
+async function serve(
+  lab: Lab,
+  router: Router,
+  request: IncomingMessage,
+  method: string,
+  path: string,
+  url: URL,
+): Promise<unknown> {
+  const { authorization, cookie } = request.headers
+  const csrf = request.headers.csrfpreventiontoken as string | undefined
+  const caller: Caller = WITHOUT_LOGIN.test(`${method} ${path}`)
+    ? { authid: '', userid: '', token: false }
+    : lab.access.identify({
+        method,
+        ...(authorization !== undefined && { authorization }),
+        ...(cookie !== undefined && { cookie }),
+        ...(csrf !== undefined && { csrf }),
+      })
+  const storageId = method === 'POST' ? UPLOAD_PATH.exec(path)?.[1] : undefined
+  if (storageId !== undefined) return serveUpload(lab, router, request, caller, path, storageId)
+  const raw = { ...fromSearch(url.searchParams), ...(await readBody(request, method)) }
+  return dispatch(lab, router.find(method, path), caller, raw, path)
+}
+
+/** A refusal at the door of an upload: held back, and lost when more than the buffer's worth arrives meanwhile. */
+class UploadRefused extends Error {
+  readonly refusal: ApiError
+  constructor(refusal: ApiError) {
+    super(refusal.message)
+    this.refusal = refusal
+  }
+}
+
+async function serveUpload(
+  lab: Lab,
+  router: Router,
+  request: IncomingMessage,
+  caller: Caller,
+  path: string,
+  storageId: string,
+): Promise<unknown> {
+  try {
+    lab.access.require(caller, `/storage/${storageId}`, ['Datastore.AllocateTemplate'])
+  } catch (error) {
+    throw new UploadRefused(error as ApiError)
+  }
+  if (!/^multipart\/form-data;\s*boundary=/i.test(request.headers['content-type'] ?? '')) {
+    // Proxmox's worker dies on this: the client sees the connection close, and nothing else.
+    request.socket.destroy()
+    throw new TransportError(0, 'closed')
+  }
+  const storage = lab.storages.get(storageId)
+  const folder = storage && uploadFolder(storage)
+  const room = storage ? (await storage.status()).avail : 0
+  const upload = await receiveUpload(request, folder, room)
+  try {
+    return await dispatch(lab, router.find('POST', path), caller, upload.fields, path, upload)
+  } catch (error) {
+    await discard(upload)
+    throw error
+  }
+}
+
+function fromSearch(search: URLSearchParams): RawValues {
+  const raw: Record<string, string | string[]> = {}
+  for (const name of new Set(search.keys())) {
+    const all = search.getAll(name)
+    raw[name] = all.length > 1 ? all : (all[0] as string)
+  }
+  return raw
+}
+
+async function readBody(request: IncomingMessage, method: string): Promise<RawValues> {
+  const length = Number(request.headers['content-length'] ?? 0)
+  const writes = method === 'POST' || method === 'PUT'
+  if (length > 0 && !writes) throw new TransportError(501, `Unexpected content for method '${method}'`)
+  const contentType = request.headers['content-type']
+  const kind = contentType?.split(';', 1)[0]?.trim().toLowerCase()
+  const form = kind === undefined || kind === 'application/x-www-form-urlencoded'
+  if (length > 0 && !form && kind !== 'application/json') {
+    throw new TransportError(506, `upload 'Content-Type '${contentType}' not implemented`)
+  }
+  if (length > BODY_LIMIT) throw new TransportError(501, 'for data too large')
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(chunk as Buffer)
+  const text = Buffer.concat(chunks).toString('utf8')
+  if (!writes) return {}
+  if (form) return fromSearch(new URLSearchParams(text))
+  if (kind !== 'application/json') return {}
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(text)
+  } catch {
+    throw new TransportError(
+      500,
+      `malformed JSON string, neither tag, array, object, number, string or atom, at character offset ${text.length} (before "(end of string)")`,
+    )
+  }
+  if (parsed === null || typeof parsed !== 'object' || Array.isArray(parsed)) {
+    throw new TransportError(500, 'parameters must be a JSON object')
+  }
+  return parsed as RawValues
+}
+
+async function refuse(
+  response: ServerResponse,
+  request: IncomingMessage,
+  error: unknown,
+  format: 'json' | 'extjs',
+  seconds: number,
+): Promise<void> {
+  if (request.socket.destroyed) return
+  if (error instanceof TransportError) {
+    response.shouldKeepAlive = false
+    send(response, error.status, error.message, error.empty ? '' : error.message)
+    request.resume()
+    return
+  }
+  if (error instanceof UploadRefused) {
+    let held = 0
+    request.on('data', (chunk: Buffer) => {
+      held += chunk.length
+      if (held > REFUSED_BUFFER) request.socket.destroy()
+    })
+    await delay(seconds * 1000)
+    response.shouldKeepAlive = false
+    if (!request.socket.destroyed) send(response, 403, error.refusal.reason, '')
+    return
+  }
+  const known = error instanceof ApiError ? error : failure(messageOf(error))
+  if (known.status === 401) {
+    // A wrong password is answered by its handler, with a body; a wrong ticket or token is not.
+    const body = known.message === 'authentication failure' ? { data: null, message: known.body } : ''
+    await delay(seconds * 1000)
+    response.shouldKeepAlive = false
+    send(response, 401, known.reason, body)
+    return
+  }
+  const body = { data: null, message: known.body, ...(known.errors && { errors: known.errors }) }
+  if (format === 'extjs') send(response, 200, 'OK', { ...body, status: known.status, success: 0 })
+  else send(response, known.status, known.reason, body)
+}
+
+/** @param body an object goes out as JSON, a string as it is and without a content type */
+function send(response: ServerResponse, status: number, reason: string, body: object | string): void {
+  if (response.headersSent || response.destroyed) return
+  const bytes = Buffer.from(typeof body === 'string' ? body : JSON.stringify(body))
+  // A reason phrase is bytes on the wire: UTF-8 goes out as such.
+  const phrase = Buffer.from(reason.replace(/[\r\n\0]/g, ' '), 'utf8').toString('latin1')
+  const date = new Date().toUTCString()
+  response.writeHead(status, phrase, {
+    'Cache-Control': 'max-age=0',
+    Pragma: 'no-cache',
+    Server: 'pve-api-daemon/3.0',
+    Date: date,
+    Expires: date,
+    ...(typeof body !== 'string' && { 'Content-Type': 'application/json;charset=UTF-8' }),
+    'Content-Length': bytes.length,
+  })
+  response.end(bytes)
+}
