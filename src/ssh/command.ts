@@ -105,7 +105,11 @@ export async function runCommand(
     output.onStderr,
   )
   const work = async () => {
-    const channel = await connection.exec(commandLine)
+    const channel = await connection.exec(commandLine).catch((error: Error) => {
+      // The library says so a moment before the connection's own end is known.
+      if (/not connected|no response/i.test(error.message)) return lost
+      throw failure('the guest takes no further command', error.message, error)
+    })
     try {
       return await finish(channel, preamble, options.stdin, output.onStdout, (chunk) => stderr.write(chunk))
     } finally {

@@ -1,13 +1,13 @@
 import { NodeSSH } from 'node-ssh'
-import { ImagebuildError } from '../core/errors.ts'
-import { sleep, withDeadline } from '../core/scope.ts'
-import { type CommandOptions, type Connection, runCommand } from './command.ts'
-import { TRANSFER_SECONDS, type UploadOptions, uploadFile } from './files.ts'
+import { withDeadline } from '../core/scope.ts'
+import type { Connection } from './command.ts'
+import { GuestSession, type Session } from './guest-session.ts'
 import { fingerprint, type HostKeyPin, parseHostKeyPin } from './host-key.ts'
 import { knock } from './knock.ts'
 import { HopelessError, LoginRefusedError, logIn } from './login.ts'
-import { lastLines, OutputStream } from './output.ts'
-import { quote } from './remote-script.ts'
+
+export type { UploadOptions } from './files.ts'
+export type { DownloadOptions, RebootOptions, RunOptions, RunResult, Session } from './guest-session.ts'
 
 /**
  * SSH into a guest: one TCP connection, a channel per command, no terminal. node-ssh makes the connection;
@@ -31,60 +31,6 @@ export interface SessionOptions {
   onAttempt?(n: number, reason: string): void
 }
 
-export interface RunOptions extends CommandOptions {
-  /** told each line as it comes */
-  onLine?(stream: 'stdout' | 'stderr', line: string): void
-}
-
-export interface RunResult {
-  /** 128 + n if signal n ended the command */
-  code: number
-  /** its last MiB, under a line that says how much is left out */
-  stdout: string
-  stderr: string
-}
-
-export interface DownloadOptions {
-  /** as root */
-  sudo?: boolean
-  /** default TRANSFER_SECONDS */
-  seconds?: number
-  signal?: AbortSignal
-}
-
-export interface RebootOptions {
-  /** for all of it */
-  seconds: number
-  signal?: AbortSignal
-  onAttempt?(n: number, reason: string): void
-}
-
-export interface Session extends AsyncDisposable {
-  /**
-   * Runs a command as `sh -c` would. A non-zero exit is a result, not an error.
-   * @throws ImagebuildError `build_failed` if the connection is lost or the deadline passes; the signal's reason
-   */
-  run(command: string, options: RunOptions): Promise<RunResult>
-  /**
-   * Writes a file: complete or not at all, its missing parent directories made (0755).
-   * @param source the bytes, or the path of a local file
-   * @throws ImagebuildError `build_failed`
-   */
-  upload(source: Uint8Array | string, remotePath: string, options?: UploadOptions): Promise<void>
-  /**
-   * Reads a file.
-   * @throws ImagebuildError `build_failed` if it is not there or cannot be read
-   */
-  download(remotePath: string, options?: DownloadOptions): Promise<Buffer>
-  /**
-   * Reboots the guest and logs in again, known to be new by its boot_id (random(4)).
-   * @throws ImagebuildError `build_failed` if it does not come back
-   */
-  reboot(options: RebootOptions): Promise<void>
-  /** resolves when the connection dies; going down for `reboot` and the end of the session are no deaths */
-  readonly lost: Promise<Error>
-}
-
 /** Milliseconds between keepalives, and how many may stay unanswered: a guest that vanished is missed after 14 s. */
 const KEEPALIVE = { keepaliveInterval: 2000, keepaliveCountMax: 6 }
 
@@ -93,9 +39,6 @@ const HANDSHAKE_MILLISECONDS = 30_000
 
 /** Milliseconds that a closing connection may take before it is cut. */
 const END_MILLISECONDS = 500
-
-/** Milliseconds that a guest is left alone to go down before we try to log in again. */
-const GOING_DOWN_MILLISECONDS = 5000
 
 /**
  * Cheap ones first. Under software emulation (`openssl speed`, 8 KiB, qemu-user 7.2) ChaCha20-Poly1305 reaches
@@ -130,12 +73,10 @@ const ALGORITHMS = {
 export async function openSession(options: SessionOptions): Promise<Session> {
   const target = { ...options, port: options.port ?? 22, pin: parseHostKeyPin(options.hostKey) }
   using signal = withDeadline(options.signal, options.connectSeconds, 'logging in')
-  const connection = await logIn(() => connect(target, signal), {
-    at: `${target.host} port ${target.port}`,
-    signal,
-    onAttempt: options.onAttempt,
-  })
-  return new GuestSession(target, connection)
+  const dial = (until: AbortSignal) => connect(target, until)
+  const at = `${target.host} port ${target.port}`
+  const connection = await logIn(() => dial(signal), { at, signal, onAttempt: options.onAttempt })
+  return new GuestSession(connection, { at, username: options.username, dial })
 }
 
 interface Target {
@@ -225,127 +166,4 @@ function describeRefusal(error: Error & { level?: string }, target: Target, wron
   }
   if (error.level === 'client-timeout') return new Error(`${answers}, but the SSH handshake does not end`)
   return new Error(`${answers}, but the connection ends during the handshake (${error.message})`)
-}
-
-class GuestSession implements Session {
-  readonly #target: Target
-  readonly #lost = Promise.withResolvers<Error>()
-  #connection: Connection
-  /** the connection's end is our own doing */
-  #leaving = false
-
-  constructor(target: Target, connection: Connection) {
-    this.#target = target
-    this.#connection = connection
-    this.#watch(connection)
-  }
-
-  get lost(): Promise<Error> {
-    return this.#lost.promise
-  }
-
-  async run(command: string, options: RunOptions): Promise<RunResult> {
-    return runText(this.#connection, command, options)
-  }
-
-  async upload(source: Uint8Array | string, remotePath: string, options: UploadOptions = {}): Promise<void> {
-    await uploadFile((script, how) => this.run(script, how), source, remotePath, options)
-  }
-
-  async download(remotePath: string, options: DownloadOptions = {}): Promise<Buffer> {
-    const chunks: Buffer[] = []
-    const stderr = new OutputStream()
-    const command = `exec cat -- ${quote(remotePath)}`
-    const code = await runCommand(
-      this.#connection,
-      command,
-      { seconds: TRANSFER_SECONDS, ...options },
-      {
-        onStdout: (chunk) => chunks.push(chunk),
-        onStderr: (chunk) => stderr.write(chunk),
-        tail: () => lastLines(stderr.text()),
-      },
-    )
-    if (code === 0) return Buffer.concat(chunks)
-    throw new ImagebuildError({
-      code: 'build_failed',
-      what: `${remotePath} cannot be read from the guest`,
-      why: stderr.text().trim(),
-    })
-  }
-
-  async reboot(options: RebootOptions): Promise<void> {
-    using signal = withDeadline(options.signal, options.seconds, 'rebooting the guest')
-    const before = await bootId(this.#connection, signal)
-    const old = this.#connection
-    this.#leaving = true
-    try {
-      await this.#askToReboot(signal)
-      // Not the end of the matter, only a good moment to begin: a guest may vanish without closing anything.
-      await Promise.race([old.closed, sleep(GOING_DOWN_MILLISECONDS, signal)])
-      this.#connection = await logIn(() => connect(this.#target, signal), {
-        at: `${this.#target.host} port ${this.#target.port} after the reboot`,
-        signal,
-        onAttempt: options.onAttempt,
-        accept: async (connection) => (await bootId(connection, signal)) !== before,
-      })
-    } finally {
-      this.#leaving = false
-      await old.end()
-    }
-    this.#watch(this.#connection)
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#leaving = true
-    await this.#connection.end()
-  }
-
-  /** The connection may die before the answer comes; whether it worked shows in the boot_id alone. */
-  async #askToReboot(signal: AbortSignal): Promise<void> {
-    const asked = await Promise.race([
-      this.run('systemctl reboot', { seconds: 60, sudo: this.#target.username !== 'root', signal }).catch(
-        (error: unknown) => {
-          signal.throwIfAborted()
-          return error
-        },
-      ),
-      this.#connection.closed,
-    ])
-    if (asked instanceof Error || (asked as RunResult).code === 0 || (asked as RunResult).code > 128) return
-    throw new ImagebuildError({
-      code: 'build_failed',
-      what: 'the guest refuses to reboot',
-      why: (asked as RunResult).stderr.trim(),
-    })
-  }
-
-  #watch(connection: Connection): void {
-    void connection.closed.then((error) => {
-      if (!this.#leaving && connection === this.#connection) this.#lost.resolve(error)
-    })
-  }
-}
-
-async function runText(connection: Connection, command: string, options: RunOptions): Promise<RunResult> {
-  const { onLine } = options
-  const stdout = new OutputStream(onLine && ((line) => onLine('stdout', line)))
-  const stderr = new OutputStream(onLine && ((line) => onLine('stderr', line)))
-  try {
-    const code = await runCommand(connection, command, options, {
-      onStdout: (chunk) => stdout.write(chunk),
-      onStderr: (chunk) => stderr.write(chunk),
-      tail: () => lastLines(`${stdout.text()}\n${stderr.text()}`.trim()),
-    })
-    return { code, stdout: stdout.text(), stderr: stderr.text() }
-  } finally {
-    stdout.end()
-    stderr.end()
-  }
-}
-
-/** A random number that the kernel draws once per boot, random(4). */
-async function bootId(connection: Connection, signal: AbortSignal): Promise<string> {
-  const { stdout } = await runText(connection, 'cat /proc/sys/kernel/random/boot_id', { seconds: 60, signal })
-  return stdout.trim()
 }

@@ -9,7 +9,7 @@ import { ImagebuildError } from '../../src/core/errors.ts'
 import { fingerprint } from '../../src/ssh/host-key.ts'
 import { generateKeyPair } from '../../src/ssh/openssh.ts'
 import { openSession, type Session, type SessionOptions } from '../../src/ssh/session.ts'
-import { freePort, noSshd, noSudo, processList, type Sshd, startSshd } from './sshd.ts'
+import { freePort, noNamespace, noSshd, noSudo, processList, type Sshd, startSshd } from './sshd.ts'
 
 describe.skipIf(noSshd)(`a session with a real sshd${noSshd ? ` (skipped: ${noSshd})` : ''}`, () => {
   let sshd: Sshd
@@ -256,10 +256,7 @@ describe.skipIf(noSshd)(`a session with a real sshd${noSshd ? ` (skipped: ${noSs
       const started = performance.now()
       const file = join(directory, 'pids')
       const error = await failure(
-        session.run(
-          `trap '' TERM; sleep 60 & echo "$$ $!" >${file}; echo working; wait`,
-          { seconds: 1 },
-        ),
+        session.run(`trap '' TERM; sleep 60 & echo "$$ $!" >${file}; echo working; wait`, { seconds: 1 }),
       )
       expect(performance.now() - started).toBeLessThan(5000)
       expect(error.what).toMatch(/took longer than 1 s/)
@@ -332,6 +329,66 @@ describe.skipIf(noSshd)(`a session with a real sshd${noSshd ? ` (skipped: ${noSs
         'quiet',
       )
     })
+  })
+
+  /**
+   * A server whose sessions see a boot_id of our own, and a systemctl that "reboots" by changing it and ending
+   * the session. The bind mount is in a mount namespace that goes with the session.
+   */
+  describe.skipIf(noSshd || noNamespace)(`a reboot${noNamespace ? ` (skipped: ${noNamespace})` : ''}`, () => {
+    const startGuest = async (systemctl: string) => {
+      const home = await mkdtemp(join(directory, 'guest-'))
+      const file = (name: string) => join(home, name)
+      await writeFile(file('boot_id'), '11111111-1111-1111-1111-111111111111\n')
+      await writeFile(file('systemctl'), `#!/bin/sh\n${systemctl.replaceAll('BOOT_ID', file('boot_id'))}\n`, {
+        mode: 0o755,
+      })
+      await writeFile(
+        file('login'),
+        [
+          '#!/bin/sh',
+          `mount --bind ${file('boot_id')} /proc/sys/kernel/random/boot_id`,
+          `PATH=${home}:$PATH SSHD_CHILD=$PPID; export PATH SSHD_CHILD`,
+          'exec sh -c "$SSH_ORIGINAL_COMMAND"',
+        ].join('\n'),
+        { mode: 0o755 },
+      )
+      return startSshd({ extra: `ForceCommand exec unshare -m ${file('login')}` })
+    }
+    const into = (guest: Sshd) =>
+      options({ port: guest.port, privateKey: guest.userKey.privateKey, hostKey: guest.hostKey.publicKey })
+
+    test('ends in a new login, and is no loss', async () => {
+      await using guest = await startGuest(
+        'echo 22222222-2222-2222-2222-222222222222 >BOOT_ID; kill -9 $SSHD_CHILD',
+      )
+      await using rebooted = await openSession(into(guest))
+      await rebooted.reboot({ seconds: 20 })
+      const { stdout } = await rebooted.run('cat /proc/sys/kernel/random/boot_id', { seconds: 5 })
+      expect(stdout).toMatch(/^2222/)
+      expect(await Promise.race([rebooted.lost, new Promise((done) => setTimeout(done, 200, 'quiet'))])).toBe(
+        'quiet',
+      )
+      // From here on, a loss is a loss again.
+      await failure(rebooted.run('kill -9 $SSHD_CHILD; sleep 5', { seconds: 10 }))
+      expect(await rebooted.lost).toBeInstanceOf(Error)
+    }, 30_000)
+
+    test('a guest that does not go down fails at the deadline, and says so', async () => {
+      await using guest = await startGuest('exit 0')
+      await using stubborn = await openSession(into(guest))
+      const error = await failure(stubborn.reboot({ seconds: 8 }))
+      expect(error.what).toContain('after the reboot')
+      expect(error.why).toContain('the guest has not gone down')
+    }, 30_000)
+
+    test('a guest that refuses fails at once', async () => {
+      await using guest = await startGuest('echo "Access denied" >&2; exit 1')
+      await using unwilling = await openSession(into(guest))
+      const error = await failure(unwilling.reboot({ seconds: 20 }))
+      expect(error.what).toBe('the guest refuses to reboot')
+      expect(error.why).toBe('Access denied')
+    }, 30_000)
   })
 
   describe('files', () => {

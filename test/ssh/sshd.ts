@@ -1,4 +1,4 @@
-import { execFile, spawn } from 'node:child_process'
+import { execFile, execFileSync, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, rmdir, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -19,6 +19,15 @@ export const noSshd: string | false = existsSync(PROGRAM)
 
 export const noSudo: string | false =
   existsSync('/usr/bin/sudo') && userInfo().uid === 0 ? false : 'needs sudo, and root'
+
+export const noNamespace: string | false = (() => {
+  try {
+    execFileSync('unshare', ['-m', 'true'], { stdio: 'ignore' })
+    return false
+  } catch {
+    return 'needs root and unshare (util-linux)'
+  }
+})()
 
 export interface Sshd extends AsyncDisposable {
   port: number
