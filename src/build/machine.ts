@@ -6,8 +6,13 @@ import type { Place } from '../pve/place.ts'
 export const DISK = 'scsi0'
 /** The seed while building. Not an IDE drive: some cloud kernels have no driver for one. */
 export const SEED = 'scsi1'
-/** The consumer's cloud-init drive, where Proxmox's documentation and most tools expect it. */
-const CLOUD_INIT = 'ide2'
+/**
+ * The consumer's cloud-init drive: where Proxmox's documentation and most tools expect it. On q35 that is a SATA
+ * port, for which Debian's cloud kernel has no driver; there it goes where the seed was.
+ */
+function cloudInitDrive(image: ImageSpec): string {
+  return image.hardware.machine?.includes('q35') ? 'scsi1' : 'ide2'
+}
 
 function network(place: Place, mac?: string): string {
   const card = mac === undefined ? 'virtio' : `virtio=${mac}`
@@ -56,8 +61,6 @@ export function buildParameters({
     ...hardwareParameters(image),
     ...(image.build.cores !== undefined && { cores: image.build.cores, sockets: 1 }),
     ...(image.build.memory !== undefined && { memory: String(image.build.memory) }),
-    // A clone brings its parent's disk along, and its parent's cloud-init drive, which must not compete with our seed.
-    ...(sourceVolid === undefined && { delete: CLOUD_INIT }),
     ...(sourceVolid !== undefined && {
       [DISK]: `${place.storages.disks}:0,import-from=${sourceVolid},discard=on,iothread=1`,
       ...(image.hardware.bios === 'ovmf' && { efidisk0: efi }),
@@ -76,7 +79,7 @@ export function templateParameters(image: ImageSpec, place: Place): CreateParame
   return {
     ...hardwareParameters(image),
     net0: network(place),
-    [CLOUD_INIT]: `${place.storages.disks}:cloudinit`,
+    [cloudInitDrive(image)]: `${place.storages.disks}:cloudinit`,
     ipconfig0: 'ip=dhcp',
     // On by default: each clone would upgrade all packages on its first boot.
     ciupgrade: false,

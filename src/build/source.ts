@@ -6,7 +6,7 @@ import { nodeTemplates, readNote, select } from '../pve/templates.ts'
 import { filenameOf, listFiles } from '../pve/volumes.ts'
 import { bootstrapDisk } from '../source/bootstrap.ts'
 import { type BootstrapRecipe, bootstrapIdentity, recipeFor } from '../source/bootstrap-recipe.ts'
-import { type ResolvedFile, resolveRelease } from '../source/catalog.ts'
+import { isCatalogId, type ResolvedFile, resolveRelease } from '../source/catalog.ts'
 import type { CachedFile, SourceContext } from '../source/context.ts'
 import { fetchFile } from '../source/fetch.ts'
 import type { Build } from './context.ts'
@@ -93,6 +93,8 @@ async function fromRelease(
   const { known, context } = asked
   const { image, emit } = asked.build
   try {
+    // The loader has compared it with the catalog already; this tells the type checker.
+    if (!isCatalogId(source.release)) throw new TypeError(`${source.release} is not in the catalog`)
     const file = await resolveRelease(source.release, source.architecture, context)
     return { record: record(file.identity, file.version), from: { kind: 'file', file } }
   } catch (error) {

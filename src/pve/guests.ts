@@ -112,6 +112,10 @@ export class Guest implements AsyncDisposable {
       })) as string
     this.#created = true
     await this.#wait(upid, seconds)
+    // Its parent's cloud-init drive came along, and must not compete with the seed.
+    const config = await readConfig(this.#pve, this.node, this.vmid)
+    const inherited = Object.keys(config).filter((key) => /cloudinit.*media=cdrom/.test(String(config[key])))
+    if (inherited.length > 0) await this.configure({ delete: inherited.join(',') })
     await this.configure({ ...(tags !== undefined && { tags }), ...hardware })
   }
 
