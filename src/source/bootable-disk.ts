@@ -14,7 +14,11 @@ import { runTool } from './tool.ts'
 const SECTOR = 512
 const MIB = 1024 * 1024
 /** in MiB from the start of the disk */
-const LAYOUT = { biosBoot: { start: 1, size: 3 }, esp: { start: 4, size: 124 }, root: { start: 128 } } as const
+const LAYOUT = {
+  biosBoot: { start: 1, size: 3 },
+  esp: { start: 4, size: 124 },
+  root: { start: 128 },
+} as const
 /** Space for GPT's second copy at the end of the disk, in MiB. */
 const TAIL_MIB = 1
 
@@ -51,7 +55,20 @@ const EXT4_FEATURES = [
 ]
 
 /** What GRUB's BIOS core needs to find and read its configuration and the kernel. */
-const BIOS_MODULES = ['biosdisk', 'part_gpt', 'ext2', 'normal', 'configfile', 'linux', 'search', 'search_fs_uuid', 'serial', 'terminal', 'minicmd', 'gzio']
+const BIOS_MODULES = [
+  'biosdisk',
+  'part_gpt',
+  'ext2',
+  'normal',
+  'configfile',
+  'linux',
+  'search',
+  'search_fs_uuid',
+  'serial',
+  'terminal',
+  'minicmd',
+  'gzio',
+]
 
 export interface DiskIdentity {
   /** of the GPT */
@@ -68,7 +85,13 @@ export interface DiskIdentity {
  * @param sizeMib of the whole disk
  */
 export async function makeBootableDisk(
-  { tree, disk, sizeMib, arch, identity }: { tree: string; disk: string; sizeMib: number; arch: Architecture; identity: DiskIdentity },
+  {
+    tree,
+    disk,
+    sizeMib,
+    arch,
+    identity,
+  }: { tree: string; disk: string; sizeMib: number; arch: Architecture; identity: DiskIdentity },
   ctx: SourceContext,
 ): Promise<void> {
   await addBootFiles(tree, arch, identity, ctx)
@@ -80,17 +103,36 @@ export async function makeBootableDisk(
   } finally {
     await file.close()
   }
-  await runTool('sfdisk', ['--quiet', disk], { purpose: 'writing the partition table', input: partitionTable(sizeMib, arch, identity) }, ctx)
+  await runTool(
+    'sfdisk',
+    ['--quiet', disk],
+    { purpose: 'writing the partition table', input: partitionTable(sizeMib, arch, identity) },
+    ctx,
+  )
   await makeEsp(tree, disk, arch, identity, ctx)
   await runTool(
     'mke2fs',
     [
-      '-q', '-F', '-t', 'ext4', '-b', '4096', '-I', '256', '-m', '1',
-      '-O', EXT4_FEATURES.join(','),
-      '-L', 'root',
-      '-U', identity.root,
-      '-E', `offset=${LAYOUT.root.start * MIB},root_owner=0:0,hash_seed=${identity.disk},lazy_itable_init=0`,
-      '-d', tree,
+      '-q',
+      '-F',
+      '-t',
+      'ext4',
+      '-b',
+      '4096',
+      '-I',
+      '256',
+      '-m',
+      '1',
+      '-O',
+      EXT4_FEATURES.join(','),
+      '-L',
+      'root',
+      '-U',
+      identity.root,
+      '-E',
+      `offset=${LAYOUT.root.start * MIB},root_owner=0:0,hash_seed=${identity.disk},lazy_itable_init=0`,
+      '-d',
+      tree,
       disk,
       `${(sizeMib - LAYOUT.root.start - TAIL_MIB) * 1024}k`,
     ],
@@ -115,7 +157,12 @@ function partitionTable(sizeMib: number, arch: Architecture, identity: DiskIdent
 }
 
 /** grub.cfg, and the modules that it may load, where grub-install would have put them. */
-async function addBootFiles(tree: string, arch: Architecture, identity: DiskIdentity, ctx: SourceContext): Promise<void> {
+async function addBootFiles(
+  tree: string,
+  arch: Architecture,
+  identity: DiskIdentity,
+  ctx: SourceContext,
+): Promise<void> {
   const kernels = (await readdir(join(tree, 'boot'))).filter((name) => name.startsWith('vmlinuz-'))
   const kernel = kernels.sort().at(-1)
   if (kernel === undefined) {
@@ -127,7 +174,9 @@ async function addBootFiles(tree: string, arch: Architecture, identity: DiskIden
   }
   const grub = join(tree, 'boot/grub')
   await mkdir(grub, { recursive: true })
-  await writeFile(join(grub, 'grub.cfg'), firstGrubConfig(identity.root, kernel.slice('vmlinuz-'.length)), { mode: 0o600 })
+  await writeFile(join(grub, 'grub.cfg'), firstGrubConfig(identity.root, kernel.slice('vmlinuz-'.length)), {
+    mode: 0o600,
+  })
   await mkdir(join(tree, 'boot/efi'), { recursive: true })
   for (const platform of arch === 'amd64' ? ['i386-pc', 'x86_64-efi'] : ['arm64-efi']) {
     await cp(join(tree, 'usr/lib/grub', platform), join(grub, platform), {
@@ -145,9 +194,15 @@ async function biosCore(tree: string, ctx: SourceContext): Promise<Buffer> {
   await runTool(
     'chroot',
     [
-      tree, 'grub-mkimage', '-O', 'i386-pc', '-o', inside,
+      tree,
+      'grub-mkimage',
+      '-O',
+      'i386-pc',
+      '-o',
+      inside,
       // No device before the comma: the one that the BIOS booted from.
-      '-p', '(,gpt1)/boot/grub',
+      '-p',
+      '(,gpt1)/boot/grub',
       ...BIOS_MODULES,
     ],
     { purpose: "making GRUB's BIOS core image" },
@@ -177,15 +232,30 @@ async function writeBiosLoader(disk: string, bootImage: Buffer, coreImage: Buffe
 }
 
 /** The ESP: the distribution's signed shim and GRUB, at the vendor's path and at the one for removable media. */
-async function makeEsp(tree: string, disk: string, arch: Architecture, identity: DiskIdentity, ctx: SourceContext): Promise<void> {
+async function makeEsp(
+  tree: string,
+  disk: string,
+  arch: Architecture,
+  identity: DiskIdentity,
+  ctx: SourceContext,
+): Promise<void> {
   const offset = LAYOUT.esp.start * MIB
   await runTool(
     'mkfs.vfat',
     [
       // One sector per cluster: with larger ones it would have too few of them to be FAT32.
-      '-F', '32', '-s', '1', '-n', 'ESP', '-i', identity.esp.replace('-', ''),
-      '--offset', String(offset / SECTOR),
-      disk, String(LAYOUT.esp.size * 1024),
+      '-F',
+      '32',
+      '-s',
+      '1',
+      '-n',
+      'ESP',
+      '-i',
+      identity.esp.replace('-', ''),
+      '--offset',
+      String(offset / SECTOR),
+      disk,
+      String(LAYOUT.esp.size * 1024),
     ],
     { purpose: 'making the EFI system partition' },
     ctx,
@@ -193,13 +263,23 @@ async function makeEsp(tree: string, disk: string, arch: Architecture, identity:
   const efi = `${tree}.efi`
   try {
     await layOutEfi(tree, efi, arch, identity)
-    await runTool('mcopy', ['-s', '-i', `${disk}@@${offset}`, join(efi, 'EFI'), '::'], { purpose: 'filling the EFI system partition', environment: { MTOOLS_SKIP_CHECK: '1' } }, ctx)
+    await runTool(
+      'mcopy',
+      ['-s', '-i', `${disk}@@${offset}`, join(efi, 'EFI'), '::'],
+      { purpose: 'filling the EFI system partition', environment: { MTOOLS_SKIP_CHECK: '1' } },
+      ctx,
+    )
   } finally {
     await rm(efi, { recursive: true, force: true })
   }
 }
 
-async function layOutEfi(tree: string, efi: string, arch: Architecture, identity: DiskIdentity): Promise<void> {
+async function layOutEfi(
+  tree: string,
+  efi: string,
+  arch: Architecture,
+  identity: DiskIdentity,
+): Promise<void> {
   const cpu = arch === 'amd64' ? 'x64' : 'aa64'
   const platform = arch === 'amd64' ? 'x86_64-efi' : 'arm64-efi'
   const shim = join(tree, `usr/lib/shim/shim${cpu}.efi.signed`)

@@ -33,7 +33,8 @@ export function systemFiles(recipe: BootstrapRecipe): SystemFile[] {
     { path: '/etc/hostname', content: 'localhost\n' },
     {
       path: '/etc/hosts',
-      content: '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n',
+      content:
+        '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n',
     },
     { path: '/etc/apt/sources.list', content: publicSources(recipe) },
     // Translated package descriptions are a third of what `apt-get update` fetches, and nobody reads them on a server.

@@ -60,7 +60,13 @@ const ROOTFS_PACKAGES = [
 ] as const
 
 /** What a virtual machine needs beyond that, except kernel and boot loader. */
-const DISK_PACKAGES = ['cloud-guest-utils', 'e2fsprogs', 'fdisk', 'initramfs-tools', 'qemu-guest-agent'] as const
+const DISK_PACKAGES = [
+  'cloud-guest-utils',
+  'e2fsprogs',
+  'fdisk',
+  'initramfs-tools',
+  'qemu-guest-agent',
+] as const
 
 /** Kernel and boot loader. grub-cloud is Debian's own arrangement for images that boot with BIOS and UEFI. */
 const BOOT_PACKAGES: Record<BootstrapRecipe['distribution'], Record<Architecture, readonly string[]>> = {

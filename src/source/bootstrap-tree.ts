@@ -51,7 +51,10 @@ export async function makeSystemTree(
   const mirrors = {
     main: recipe.mirror ?? publicOnes.main,
     // A private mirror of Debian rarely has the security archive at a place that could be guessed.
-    security: recipe.securityMirror ?? (recipe.distribution === 'ubuntu' ? recipe.mirror : undefined) ?? publicOnes.security,
+    security:
+      recipe.securityMirror ??
+      (recipe.distribution === 'ubuntu' ? recipe.mirror : undefined) ??
+      publicOnes.security,
   }
   const overlay = `${root}.files`
   await layOut(files, overlay)
@@ -67,12 +70,19 @@ export async function makeSystemTree(
       '--aptopt=Acquire::Languages "none"',
       // Nothing of this tree is worth a sync: if the machine stops now, it is made again.
       '--dpkgopt=force-unsafe-io',
-      ...proxyOptions(await runTool('apt-config', ['dump'], { purpose: 'reading the settings of apt' }, { signal: ctx.signal })),
+      ...proxyOptions(
+        await runTool(
+          'apt-config',
+          ['dump'],
+          { purpose: 'reading the settings of apt' },
+          { signal: ctx.signal },
+        ),
+      ),
       ...debs.options,
-      ...(kind === 'disk' ? ['--essential-hook=' + HOLD_INITRAMFS] : []),
+      ...(kind === 'disk' ? [`--essential-hook=${HOLD_INITRAMFS}`] : []),
       `--customize-hook=cp -r --preserve=mode -- ${quoted(overlay)}/. "$1"/`,
-      '--customize-hook=' + APPLY_PRESET,
-      ...(kind === 'disk' ? ['--customize-hook=' + MAKE_INITRAMFS] : []),
+      `--customize-hook=${APPLY_PRESET}`,
+      ...(kind === 'disk' ? [`--customize-hook=${MAKE_INITRAMFS}`] : []),
       recipe.suite,
       root,
       ...archiveLines(recipe.distribution, recipe.suite, mirrors),
@@ -109,4 +119,3 @@ export function proxyOptions(aptConfigDump: string): string[] {
     .filter((line) => /^Acquire::(http|https)::(Proxy|Proxy-Auto-Detect)\b.* "[^"]+";$/i.test(line))
     .map((line) => `--aptopt=${line.replace(/;$/, '')}`)
 }
-

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { type DiskIdentity, makeBootableDisk } from './bootable-disk.ts'
 import { diskFiles, systemFiles } from './bootstrap-files.ts'
 import { type BootstrapKind, type BootstrapRecipe, bootstrapIdentity } from './bootstrap-recipe.ts'
 import { makeSystemTree } from './bootstrap-tree.ts'
-import { type DiskIdentity, makeBootableDisk } from './bootable-disk.ts'
 import { adoptFile, readPointer, writePointer } from './cache.ts'
 import type { CachedFile, SourceContext } from './context.ts'
 import { runTool } from './tool.ts'
@@ -47,7 +47,12 @@ export async function bootstrapDisk(
     const disk = join(work, 'disk.qcow2')
     await makeSystemTree(recipe, 'disk', [...systemFiles(recipe), ...diskFiles(identity)], tree, ctx)
     await makeBootableDisk({ tree, disk: raw, sizeMib: DISK_MIB, arch: recipe.arch, identity }, ctx)
-    await runTool('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk], { purpose: 'converting the disk to qcow2' }, ctx)
+    await runTool(
+      'qemu-img',
+      ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk],
+      { purpose: 'converting the disk to qcow2' },
+      ctx,
+    )
     return disk
   })
 }
@@ -64,7 +69,19 @@ export async function bootstrapRootfs(
     await makeSystemTree(recipe, 'rootfs', systemFiles(recipe), tree, ctx)
     await runTool(
       'tar',
-      ['--create', '--file', archive, '--use-compress-program=zstd -T0 -3', '--numeric-owner', '--xattrs', '--xattrs-include=*', '--sort=name', '--directory', tree, '.'],
+      [
+        '--create',
+        '--file',
+        archive,
+        '--use-compress-program=zstd -T0 -3',
+        '--numeric-owner',
+        '--xattrs',
+        '--xattrs-include=*',
+        '--sort=name',
+        '--directory',
+        tree,
+        '.',
+      ],
       { purpose: 'packing the root file system' },
       ctx,
     )

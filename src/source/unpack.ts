@@ -1,0 +1,47 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { adoptFile, readPointer, writePointer } from './cache.ts'
+import type { CachedFile, SourceContext } from './context.ts'
+import { runTool } from './tool.ts'
+
+/** How a file is packed, as the ending of its name. */
+export type Packing = 'xz' | 'zst' | 'gz'
+
+const COMMANDS = {
+  xz: ['sh', '-c', 'exec xz --decompress --stdout --threads=0 -- "$1" > "$2"'],
+  // Images are packed with a long window sometimes; 31 is what zstd can do at most.
+  zst: ['sh', '-c', 'exec zstd --decompress --stdout --long=31 --quiet -- "$1" > "$2"'],
+  gz: ['sh', '-c', 'exec gzip --decompress --stdout -- "$1" > "$2"'],
+} as const
+
+/**
+ * The unpacked form of a verified file, kept in the cache beside it.
+ * @throws ImagebuildError `build_failed` if it is not packed that way
+ */
+export async function unpackFile(
+  packed: CachedFile,
+  packing: Packing,
+  format: string,
+  ctx: SourceContext,
+): Promise<CachedFile> {
+  const identity = `${packed.digest}-unpacked`
+  const known = await readPointer(ctx.cacheDir, identity)
+  if (known) return known
+  await mkdir(join(ctx.cacheDir, 'partial'), { recursive: true })
+  const target = join(ctx.cacheDir, 'partial', `unpacking.${process.pid}.${randomUUID()}`)
+  try {
+    const [command, ...args] = COMMANDS[packing]
+    await runTool(
+      command,
+      [...args, 'sh', packed.path, target],
+      { purpose: `unpacking ${packed.path} (${packing})` },
+      ctx,
+    )
+    const file = await adoptFile(ctx, target, format)
+    await writePointer(ctx.cacheDir, identity, file)
+    return file
+  } finally {
+    await rm(target, { force: true })
+  }
+}
