@@ -14,7 +14,7 @@ export async function processOf(pidFile: string, mark: string): Promise<number |
   return (await isProcess(pid, mark)) ? pid : undefined
 }
 
-/** A zombie has no command line, so it counts as gone. */
+/** A process that is ending has no command line any more, nor has a zombie. */
 export async function isProcess(pid: number, mark: string): Promise<boolean> {
   const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
   return command.split('\0').includes(mark)
@@ -36,17 +36,24 @@ export async function usage(pid: number): Promise<{ uptime: number; resident: nu
 /** Waits until the process has gone. @returns false when it is still there after `seconds` */
 export async function gone(pid: number, mark: string, seconds: number): Promise<boolean> {
   const end = performance.now() + seconds * 1000
-  while (await isProcess(pid, mark)) {
+  while ((await isProcess(pid, mark)) || (await isEnding(pid))) {
     if (performance.now() > end) return false
     await delay(10)
   }
   return true
 }
 
+/** The kernel takes a process's memory (and command line) first, and closes its files and sockets a little later. */
+async function isEnding(pid: number): Promise<boolean> {
+  const read = (name: string) => readFile(`/proc/${pid}/${name}`, 'utf8').catch(() => undefined)
+  const [command, stat] = [await read('cmdline'), await read('stat')]
+  return command === '' && stat !== undefined && !/[ZX]/.test(stat.charAt(stat.lastIndexOf(')') + 2))
+}
+
 /** Ends a process of ours: SIGTERM, and SIGKILL when that is not heard. */
 export async function endProcess(pid: number, mark: string, seconds: number): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    if (!(await isProcess(pid, mark))) return
+    if (await gone(pid, mark, 0)) return
     try {
       process.kill(pid, signal)
     } catch {

@@ -1,0 +1,31 @@
+import { mkdir } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { execa } from 'execa'
+
+/**
+ * Holds a file's lock until disposed of. The lock is the kernel's (flock(1), from util-linux, holds it for us), so
+ * it goes with the process that has it, however that ends.
+ */
+export async function lock(path: string, signal?: AbortSignal): Promise<AsyncDisposable> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  // `cat` ends when our end of its input closes; the first byte from it says that the lock is held.
+  const holder = execa('flock', ['-x', path, 'cat'], {
+    buffer: false,
+    reject: false,
+    ...(signal && { cancelSignal: signal }),
+  })
+  holder.stdin.on('error', () => undefined)
+  holder.stdin.write('\n')
+  const held = new Promise<'held'>((resolve) => holder.stdout.once('data', () => resolve('held')))
+  const outcome = await Promise.race([held, holder])
+  if (outcome !== 'held') {
+    signal?.throwIfAborted()
+    throw new Error(`${path} could not be locked: ${outcome.shortMessage ?? 'flock ended'}`)
+  }
+  return {
+    async [Symbol.asyncDispose]() {
+      holder.stdin.end()
+      await holder
+    },
+  }
+}
