@@ -81,8 +81,8 @@ export async function runCommand(
   const { commandLine, preamble } = remoteScript(command, { ...options, mark })
   using signal = withDeadline(options.signal, options.seconds, 'a command in the guest')
   signal.throwIfAborted()
-  const aborted = Promise.withResolvers<never>()
-  const onAbort = () => aborted.reject(signal.reason)
+  const abort = Promise.withResolvers<never>()
+  const onAbort = () => abort.reject(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })
   const failure = (what: string, why: string, cause?: unknown) =>
     new ImagebuildError({
@@ -118,12 +118,14 @@ export async function runCommand(
   }
   try {
     // A channel that closes without an exit code goes before the news that its connection is lost.
-    const code = await Promise.race([work().then((code) => code ?? lost), lost, aborted.promise])
+    const code = await Promise.race([work().then((code) => code ?? lost), lost, abort.promise])
     if (session === undefined) throw failure('the guest starts no shell', `exit code ${code}`)
     return code
   } catch (error) {
+    // Asked now: the deadline may pass while we kill.
+    const { aborted } = signal
     if (session !== undefined) await kill(connection, session, options.sudo === true)
-    if (!signal.aborted) throw error
+    if (!aborted) throw error
     if (!(signal.reason instanceof DeadlineError)) throw signal.reason
     throw failure(signal.reason.message, 'it was killed', signal.reason)
   } finally {
