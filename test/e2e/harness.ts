@@ -1,0 +1,131 @@
+import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { execa } from 'execa'
+import type { Event, RunResult } from '../../src/core/events.ts'
+import { SecretRegistry } from '../../src/core/secrets.ts'
+import { labStatus } from '../../src/lab/lab.ts'
+import { connect, type Pve } from '../../src/pve/client.ts'
+
+/**
+ * Real builds through the real command line. All end-to-end tests share one lab folder and one cache, so that a
+ * system is bootstrapped once; they run one after the other.
+ */
+export const ROOT = resolve(import.meta.dirname, '../..')
+export const LAB_DIR = process.env.IMAGEBUILD_TEST_LAB_DIR ?? join(tmpdir(), 'imagebuild-e2e-lab')
+const CACHE_DIR = process.env.IMAGEBUILD_CACHE_DIR ?? join(tmpdir(), 'imagebuild-e2e-cache')
+
+/** A definition that needs no network: the bootstrapped system is in the cache after the first test. */
+export const BOOTSTRAP = 'source: { bootstrap: { distribution: debian, suite: bookworm } }'
+
+export interface Project extends AsyncDisposable {
+  root: string
+  /** (re)writes files below the project's folder */
+  write(files: Record<string, string>): Promise<void>
+  imagebuild(args: readonly string[], options?: Options): Running
+  /** `run --json`: its events and its result */
+  run(args: readonly string[], options?: Options): Promise<{ exitCode: number; events: Event[]; result: RunResult; stderr: string }>
+}
+
+interface Options {
+  env?: Record<string, string>
+}
+
+export type Running = ReturnType<typeof start>
+
+function start(args: readonly string[], cwd: string, env: Record<string, string> = {}) {
+  return execa(join(ROOT, 'imagebuild'), args, {
+    cwd,
+    reject: false,
+    stdin: 'ignore',
+    extendEnv: true,
+    env: { IMAGEBUILD_LAB_DIR: LAB_DIR, IMAGEBUILD_CACHE_DIR: CACHE_DIR, NO_COLOR: '1', CI: '', ...env },
+  })
+}
+
+/** A project in a folder of its own, with the shipped cloud-init fragments and the given files. */
+export async function makeProject(files: Record<string, string>): Promise<Project> {
+  const root = await mkdtemp(join(tmpdir(), 'imagebuild-e2e-project-'))
+  await cp(join(ROOT, 'cloud-init'), join(root, 'cloud-init'), { recursive: true })
+  const project: Project = {
+    root,
+    write: async (changed) => {
+      for (const [path, content] of Object.entries(changed)) {
+        await mkdir(join(root, path, '..'), { recursive: true })
+        await writeFile(join(root, path), content)
+      }
+    },
+    imagebuild: (args, options = {}) => start(args, root, options.env),
+    run: async (args, options = {}) => {
+      const { exitCode, stdout, stderr } = await start(['run', '--json', ...args], root, options.env)
+      const events = parseEvents(stdout)
+      const last = events.at(-1)
+      if (last?.type !== 'run.end') throw new Error(`no run.end; exit ${exitCode}\n${stderr}\n${stdout.slice(-3000)}`)
+      return { exitCode: exitCode ?? -1, events, result: last.results[0] as RunResult, stderr }
+    },
+    [Symbol.asyncDispose]: () => rm(root, { recursive: true, force: true }),
+  }
+  await project.write({
+    'imagebuild.yaml': 'namespace: e2e\ntarget: lab\ntargets:\n  lab: { kind: lab }\n  thin: { kind: lab, storages: { disks: local-lvm, images: local } }\n',
+    ...files,
+  })
+  return project
+}
+
+export function parseEvents(text: string): Event[] {
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as Event)
+}
+
+/** Waits until a running command has said something. */
+export async function untilEvent(running: Running, matches: (event: Event) => boolean): Promise<Event> {
+  for await (const line of running.iterable({ from: 'stdout' })) {
+    const event = JSON.parse(String(line)) as Event
+    if (matches(event)) return event
+  }
+  throw new Error('it ended before that happened')
+}
+
+/** A client of the lab that runs now. */
+export async function labClient(): Promise<Pve> {
+  const status = await labStatus(LAB_DIR)
+  if (!status.running) throw new Error('the lab does not run')
+  const secrets = new SecretRegistry()
+  return await connect({
+    endpoint: status.endpoint,
+    auth: { kind: 'token', token: status.token },
+    tls: { fingerprint: status.fingerprint },
+    signal: new AbortController().signal,
+    secrets,
+  } as Parameters<typeof connect>[0])
+}
+
+export interface Inventory {
+  guests: { vmid: number; name: string; template: boolean; running: boolean; tags: string }[]
+  /** volumes of every content type, but for the source images that are kept for the next build */
+  volumes: string[]
+}
+
+/** Everything there is on the lab. */
+export async function inventory(pve: Pve, node = 'lab'): Promise<Inventory> {
+  const rows = (await pve.api.nodes.$(node).qemu.$get()) as unknown as {
+    vmid: number
+    name: string
+    template?: number
+    status: string
+    tags?: string
+  }[]
+  const volumes: string[] = []
+  for (const storage of ['local', 'local-lvm']) {
+    const content = (await pve.api.nodes.$(node).storage.$(storage).content.$get()) as unknown as { volid: string }[]
+    volumes.push(...content.map(({ volid }) => volid).filter((volid) => !volid.includes('import/ib-source-')))
+  }
+  return {
+    guests: rows
+      .map(({ vmid, name, template, status, tags }) => ({ vmid, name, template: Boolean(template), running: status === 'running', tags: tags ?? '' }))
+      .sort((a, b) => a.vmid - b.vmid),
+    volumes: volumes.sort(),
+  }
+}
