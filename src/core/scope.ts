@@ -10,6 +10,9 @@ import type { Emit } from './events.ts'
 /** Seconds that the disposal of one resource may take. */
 export const CLEANUP_SECONDS = 120
 
+/** Milliseconds; a longer timer fires at once. */
+const LONGEST_TIMER = 2 ** 31 - 1
+
 export class DeadlineError extends Error {
   override readonly name = 'DeadlineError'
 }
@@ -23,7 +26,7 @@ export function withDeadline(
   const controller = new AbortController()
   const timer = setTimeout(
     () => controller.abort(new DeadlineError(`${what} took longer than ${seconds} s`)),
-    seconds * 1000,
+    Math.min(seconds * 1000, LONGEST_TIMER),
   )
   const onAbort = () => controller.abort(parent?.reason)
   if (parent?.aborted) onAbort()
@@ -97,9 +100,17 @@ export class Ownership implements AsyncDisposable {
     const { resource, image, next, remove, emit } = this.#owned
     using signal = withDeadline(undefined, CLEANUP_SECONDS, `removing ${resource}`)
     try {
-      await remove(signal)
+      await beforeDeadline(remove(signal), signal)
     } catch (error) {
-      emit({ type: 'leak', ...(image && { image }), resource, why: (error as Error).message, next })
+      const why = error instanceof Error ? error.message : String(error)
+      emit({ type: 'leak', ...(image && { image }), resource, why, next })
     }
   }
+}
+
+/** For work that does not look at its signal: nobody waits for it any longer. */
+async function beforeDeadline(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  const over = Promise.withResolvers<never>()
+  signal.addEventListener('abort', () => over.reject(signal.reason), { once: true })
+  await Promise.race([work, over.promise])
 }

@@ -85,12 +85,10 @@ async function read(kind: string, name: string, reference: string, signal?: Abor
       ...(signal && { cancelSignal: signal }),
     })
     return stdout
-  } catch (cause) {
-    throw unresolved(
-      reference,
-      `the command failed: ${(cause as { shortMessage?: string }).shortMessage}`,
-      cause,
-    )
+  } catch (error) {
+    signal?.throwIfAborted()
+    // No cause: execa's error holds what the command printed, and that may be the secret.
+    throw unresolved(reference, `the command failed: ${(error as { shortMessage?: string }).shortMessage}`)
   }
 }
 

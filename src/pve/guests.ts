@@ -2,9 +2,10 @@ import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { Ownership, poll, withDeadline } from '../core/scope.ts'
 import type { Pve } from './client.ts'
+import { PveError } from './errors.ts'
 import { parseNote } from './marks.ts'
 import type { Place, VmidRange } from './place.ts'
-import { readConfig } from './templates.ts'
+import { type GuestConfig, readConfig } from './templates.ts'
 
 /** Temporary machines: created at a free VMID, owned until somebody keeps them. */
 
@@ -67,7 +68,7 @@ export class Guest implements AsyncDisposable {
   readonly #pve: Pve
   readonly #request: GuestRequest
   readonly #owned: Ownership
-  #created = false
+  #outcome: 'unknown' | 'refused' | 'accepted' = 'unknown'
   #task: string | undefined
 
   constructor(pve: Pve, request: GuestRequest, vmid: number) {
@@ -91,32 +92,46 @@ export class Guest implements AsyncDisposable {
   async create(): Promise<void> {
     const { cloneOf, parameters, seconds, place } = this.#request
     if (cloneOf === undefined) {
-      const upid = (await this.#pve.api.nodes
-        .$(this.node)
-        .qemu.$post({ vmid: this.vmid, ...parameters(this.vmid) })) as string
-      this.#created = true
-      await this.#wait(upid, seconds)
+      await this.#begin(
+        this.#pve.api.nodes.$(this.node).qemu.$post({ vmid: this.vmid, ...parameters(this.vmid) }),
+        seconds,
+      )
       return
     }
     const { tags, description, name, ...hardware } = parameters(this.vmid)
-    const upid = (await this.#pve.api.nodes
-      .$(cloneOf.node)
-      .qemu.$(cloneOf.vmid)
-      .clone.$post({
-        newid: this.vmid,
-        full: true,
-        ...(name !== undefined && { name: String(name) }),
-        ...(description !== undefined && { description: String(description) }),
-        storage: place.storages.disks,
-        ...(place.pool !== undefined && { pool: place.pool }),
-      })) as string
-    this.#created = true
-    await this.#wait(upid, seconds)
+    await this.#begin(
+      this.#pve.api.nodes
+        .$(cloneOf.node)
+        .qemu.$(cloneOf.vmid)
+        .clone.$post({
+          newid: this.vmid,
+          full: true,
+          ...(name !== undefined && { name: String(name) }),
+          ...(description !== undefined && { description: String(description) }),
+          storage: place.storages.disks,
+          ...(place.pool !== undefined && { pool: place.pool }),
+        }),
+      seconds,
+    )
     // Its parent's cloud-init drive came along, and must not compete with the seed.
     const config = await readConfig(this.#pve, this.node, this.vmid)
     const inherited = Object.keys(config).filter((key) => /cloudinit.*media=cdrom/.test(String(config[key])))
     if (inherited.length > 0) await this.configure({ delete: inherited.join(',') })
     await this.configure({ ...(tags !== undefined && { tags }), ...hardware })
+  }
+
+  /** The call that brings the guest into being, and its task. */
+  async #begin(call: Promise<unknown>, seconds: number): Promise<void> {
+    let upid: string
+    try {
+      upid = (await call) as string
+    } catch (error) {
+      if (error instanceof PveError && error.delivery !== 'unknown' && !error.passing)
+        this.#outcome = 'refused'
+      throw error
+    }
+    this.#outcome = 'accepted'
+    await this.#wait(upid, seconds)
   }
 
   async #wait(upid: string, seconds: number): Promise<void> {
@@ -201,7 +216,8 @@ export class Guest implements AsyncDisposable {
 
   async #remove(signal: AbortSignal): Promise<void> {
     const pve = this.#pve.withSignal(signal)
-    if (!this.#created && !(await this.#isOurs(pve))) return
+    if (this.#outcome === 'refused') return
+    if (this.#outcome === 'unknown' && !(await this.#isThere(pve, signal))) return
     if (this.#task !== undefined) {
       // A task that is stopped cleans up after itself, and sooner than one that goes on copying.
       const task = pve.api.nodes.$(this.node).tasks.$(this.#task)
@@ -210,10 +226,21 @@ export class Guest implements AsyncDisposable {
     await destroyGuest(pve, { node: this.node, vmid: this.vmid, run: this.#request.run, signal })
   }
 
-  /** The create call failed, perhaps after Proxmox had done the work: only the note can tell. */
-  async #isOurs(pve: Pve): Promise<boolean> {
-    const config = await readConfig(pve, this.node, this.vmid).catch(() => undefined)
-    return config !== undefined && parseNote(this.vmid, config.description)?.run === this.#request.run
+  /**
+   * The create call came to no answer, and Proxmox may do the work all the same, a moment later. Whose the guest
+   * is can only be told by its note, which it gets when it is complete.
+   */
+  async #isThere(pve: Pve, signal: AbortSignal): Promise<boolean> {
+    const until = performance.now() + APPEARS_MILLISECONDS
+    return await poll(
+      async () => {
+        const config = await configIfThere(pve, this.node, this.vmid)
+        if (config === undefined) return performance.now() < until ? undefined : false
+        if (isBeingMade(config)) return undefined
+        return parseNote(this.vmid, config.description)?.run === this.#request.run
+      },
+      { signal, first: 200, max: 1000 },
+    )
   }
 }
 
@@ -231,9 +258,29 @@ interface AgentInterface {
   'ip-addresses'?: { 'ip-address': string; 'ip-address-type': string }[]
 }
 
+/** Milliseconds after which a guest whose create call was cut off will not appear any more. */
+const APPEARS_MILLISECONDS = 2000
+
+/** Undefined where there is no such guest on this node. */
+export async function configIfThere(
+  pve: Pve,
+  node: string,
+  vmid: number,
+): Promise<GuestConfig | undefined> {
+  return await readConfig(pve, node, vmid).catch((error) => {
+    if (isMissing(error)) return undefined
+    throw error
+  })
+}
+
+/** Until a create or clone is done, Proxmox shows a placeholder: without tags, and without the note. */
+export function isBeingMade(config: GuestConfig): boolean {
+  return config.lock === 'create' || config.lock === 'clone'
+}
+
 /**
- * Removes a guest and its disks, running or not. A guest that is gone is no error; one whose note names another
- * run is left alone.
+ * Removes a guest and its disks, running or not. A guest that is gone is no error. With `run`, only a guest whose
+ * note names that run is touched: another may have the VMID by now.
  */
 export async function destroyGuest(
   pve: Pve,
@@ -243,17 +290,16 @@ export async function destroyGuest(
   const guest = pve.api.nodes.$(node).qemu.$(vmid)
   await poll(
     async () => {
-      const config = await readConfig(pve, node, vmid).catch((error) => {
-        if (isMissing(error)) return undefined
-        throw error
-      })
+      const config = await configIfThere(pve, node, vmid)
       if (config === undefined) return true
-      if (config.lock === 'create') return undefined // its own failure removes it, or its end lets us
-      const note = parseNote(vmid, config.description)
-      if (run !== undefined && note !== undefined && note.run !== run) return true
+      if (isBeingMade(config)) return undefined // its own failure removes it, or its end lets us
+      if (run !== undefined && parseNote(vmid, config.description)?.run !== run) return true
       const { status } = (await guest.status.current.$get()) as unknown as GuestStatus
       if (status === 'running') {
-        await pve.waitTask((await guest.status.stop.$post()) as string, { seconds: 60, signal })
+        // Where stopping fails, it may have stopped by itself: what counts is whether it can be deleted.
+        const stop = async () =>
+          pve.waitTask((await guest.status.stop.$post()) as string, { seconds: 60, signal })
+        await stop().catch(() => signal.throwIfAborted())
       }
       const upid = (await guest.$delete({ purge: true, 'destroy-unreferenced-disks': true })) as string
       await pve.waitTask(upid, { seconds: 300, signal })

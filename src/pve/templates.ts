@@ -49,12 +49,11 @@ export function select(
   selector = 'current',
   node?: string,
 ): Template | undefined {
+  const wanted = selector === '' ? 'current' : selector
   return templates
     .filter((template) => template.marks.image === image && (node === undefined || template.node === node))
     .filter(({ marks }) =>
-      selector === 'current' || selector === 'previous'
-        ? marks.state === selector
-        : marks.version === selector,
+      wanted === 'current' || wanted === 'previous' ? marks.state === wanted : marks.version === wanted,
     )
     .sort(byVersion)
     .at(-1)
@@ -152,9 +151,11 @@ export async function promote(pve: Pve, candidate: Template): Promise<void> {
     ...note,
     ...(current && { previous: current.vmid }),
   }))
+  if (current === undefined) return
+  await mark(pve, current, { state: 'previous' })
   for (const other of others) {
-    if (other.marks.state === 'current') await mark(pve, other, { state: 'previous' })
-    if (other.marks.state === 'previous' && current !== undefined)
+    // Also a second one marked current, which a promotion that was interrupted has left.
+    if (other !== current && (other.marks.state === 'current' || other.marks.state === 'previous'))
       await mark(pve, other, { state: 'retired' })
   }
 }
