@@ -79,8 +79,10 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       throw error
     }
     const candidate = await convert(build, guest, plan, decision)
-    await promote(build.pve, candidate)
+    // Before it is promoted: from its first mark on it may be the only current template. Where promoting fails,
+    // the next run finds a finished candidate.
     guest.keep()
+    await promote(build.pve, candidate)
     return done('built', candidate, plan)
   } catch (error) {
     throw reasonOf(build, error)

@@ -60,9 +60,9 @@ export async function awaitCloudInit({ image, signal, emit }: Build, session: Se
   }
 }
 
-/** Two JSON documents with an empty line between them. */
+/** Two JSON documents, one after the other; within each, only its first brace begins a line. */
 function splitDocuments(text: string): string[] {
-  return text.split(/\n\n(?=\{)/)
+  return text.split(/\n+(?=\{)/)
 }
 
 function recoverable(status: CloudInitStatus): string[] {

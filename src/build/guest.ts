@@ -33,6 +33,7 @@ export async function bootGuest(build: Build, source: PlacedSource): Promise<Bui
   return await during(build, 'create', 'creating the guest', async () => {
     const seed = stack.use(
       await uploadSeed(pve, place, {
+        namespace: build.namespace,
         image: image.name,
         run,
         expires,

@@ -7,6 +7,9 @@ import type { BuildGuest } from './guest.ts'
 /** Seconds that a kept guest is left alone by `prune`: a day. */
 const KEPT_SECONDS = 24 * 3600
 
+/** Seconds that giving a guest its new marks may take. */
+const KEEPING_SECONDS = 60
+
 /** `--on-error keep`: the guest stays as it is, and the error says how to get in. */
 export async function keepForInspection(
   build: Build,
@@ -16,9 +19,14 @@ export async function keepForInspection(
   const { guest, access, identity } = machine
   const failure = asImagebuildError(cause)
   const expires = Math.ceil(Date.now() / 1000) + KEPT_SECONDS
-  await guest.configure({
-    tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
-  })
+  // Under a signal of its own: what failed may be that the time for the build is over.
+  await build.pve
+    .withSignal(AbortSignal.timeout(KEEPING_SECONDS * 1000))
+    .api.nodes.$(guest.node)
+    .qemu.$(guest.vmid)
+    .config.$put({
+      tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
+    })
   machine.keepAll()
   const address = identity.address ?? (await guest.agentAddresses())?.[0]
   const login =

@@ -5,7 +5,7 @@ import { destroyGuest } from '../pve/guests.ts'
 import { fromTags, type Marks, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import { nodeTemplates, readConfig, readNote, select, type Template } from '../pve/templates.ts'
-import { filenameOf, listFiles, parseSeedName, removeFile } from '../pve/volumes.ts'
+import { filenameOf, listFiles, parseSeedName, removeFile, type SeedName } from '../pve/volumes.ts'
 import type { Build } from './context.ts'
 
 /** What interrupted runs leave behind, and how it goes. Only what bears our marks is ever looked at. */
@@ -48,7 +48,8 @@ export async function removeLeftovers(
     ({ marks }) => marks.image === image.name,
   )
   const current = select(templates, image.name)
-  const isWanted = async (template: Template) => (await readNote(pve, template))?.digest === digest
+  const isWanted = async (template: Template) =>
+    !build.options.force && (await readNote(pve, template))?.digest === digest
   const found: { current?: Template; candidate?: Template } = {}
   if (current !== undefined && (await isWanted(current))) found.current = current
   for (const guest of await ourGuests(pve, place.node, namespace)) {
@@ -65,20 +66,17 @@ export async function removeLeftovers(
       await destroyGuest(pve, { ...guest, signal })
     }
   }
-  for (const { volid, image: of, run } of await seeds(pve, place)) {
-    if (of === image.name && !(await keptRuns(pve, place, namespace)).has(run))
-      await removeFile(pve, place, volid)
+  const kept = await keptRuns(pve, place, namespace)
+  for (const seed of await seeds(pve, place, namespace)) {
+    if (seed.image === image.name && !kept.has(seed.run)) await removeFile(pve, place, seed.volid)
   }
   return found
 }
 
-async function seeds(
-  pve: Pve,
-  place: Place,
-): Promise<{ volid: string; image: string; run: string; expires: number }[]> {
+async function seeds(pve: Pve, place: Place, namespace: string): Promise<(SeedName & { volid: string })[]> {
   return (await listFiles(pve, place, 'iso')).flatMap((file) => {
     const seed = parseSeedName(filenameOf(file))
-    return seed === undefined ? [] : [{ volid: file.volid, ...seed }]
+    return seed?.namespace === namespace ? [{ volid: file.volid, ...seed }] : []
   })
 }
 
@@ -113,14 +111,19 @@ export interface Pruned {
 
 /**
  * Removes what no living run needs: claims that ended or expired, guests and seeds whose claim is gone. Never a
- * finished template, and nothing without our marks.
+ * finished template, and nothing without our marks. What cannot be removed is told as an event of type `leak`.
+ * @returns what was removed; what would be, with `dryRun`
  */
 export async function prune(request: PruneRequest): Promise<Pruned[]> {
   const { pve, place, namespace, dryRun, signal } = request
+  // Before the claims: a run has its claim before it has a seed, so a seed seen now without one is nobody's.
+  const stored = await seeds(pve, place, namespace)
   const guests = await ourGuests(pve, place.node, namespace)
-  const living = new Set<string>()
+  const living = await runsElsewhere(pve, place.node, namespace)
   const doomed: (Pruned & { remove: () => Promise<void> })[] = []
-  const destroy = (guest: OurGuest) => () => destroyGuest(pve, { ...guest, signal })
+  // By its run: another one may take over a claim, or a VMID, at this moment.
+  const destroy = (guest: OurGuest, run: string | undefined) => () =>
+    destroyGuest(pve, { ...guest, ...(run !== undefined && { run }), signal })
 
   for (const claim of guests.filter(({ marks }) => marks.state === 'claim')) {
     const note = parseNote(claim.vmid, (await readConfig(pve, claim.node, claim.vmid)).description)
@@ -131,7 +134,7 @@ export async function prune(request: PruneRequest): Promise<Pruned[]> {
         id: `VM ${claim.vmid}`,
         image: claim.marks.image,
         why: 'its builder is gone',
-        remove: destroy(claim),
+        remove: destroy(claim, note?.run),
       })
   }
   for (const guest of guests.filter(({ marks }) => marks.state === 'building' || marks.state === 'kept')) {
@@ -145,11 +148,11 @@ export async function prune(request: PruneRequest): Promise<Pruned[]> {
         id: `VM ${guest.vmid}`,
         image: guest.marks.image,
         why: isKept ? 'kept after a failure' : 'no run builds it',
-        remove: destroy(guest),
+        remove: destroy(guest, run),
       })
   }
   // Seeds last: while a guest has one in its drive, it is in use.
-  for (const seed of await seeds(pve, place)) {
+  for (const seed of stored) {
     if (living.has(seed.run)) continue
     doomed.push({
       kind: 'seed',
@@ -159,6 +162,38 @@ export async function prune(request: PruneRequest): Promise<Pruned[]> {
       remove: () => removeFile(pve, place, seed.volid),
     })
   }
-  for (const { remove } of dryRun ? [] : doomed) await remove()
-  return doomed.map(({ remove: _, ...pruned }) => pruned)
+  const pruned: Pruned[] = []
+  for (const { remove, ...what } of doomed) {
+    try {
+      if (!dryRun) await remove()
+      pruned.push(what)
+    } catch (error) {
+      signal.throwIfAborted()
+      request.emit({
+        type: 'leak',
+        image: what.image,
+        resource: `${what.kind} ${what.id}`,
+        why: (error as Error).message,
+        next: `look at it on ${place.node}, and run \`imagebuild prune\` again`,
+      })
+    }
+  }
+  return pruned
+}
+
+/** Runs that build on other nodes: their seeds may lie on a storage that this node shares. */
+async function runsElsewhere(pve: Pve, node: string, namespace: string): Promise<Set<string>> {
+  const rows = (await pve.api.cluster.resources.$get({ type: 'vm' })) as {
+    vmid: number
+    node: string
+    tags?: string
+  }[]
+  const runs = new Set<string>()
+  for (const row of rows) {
+    const marks = row.node === node ? undefined : fromTags(row.vmid, row.tags)
+    if (marks?.namespace !== namespace || (marks.state !== 'claim' && marks.state !== 'kept')) continue
+    const run = await runOf(pve, { node: row.node, vmid: row.vmid, marks })
+    if (run !== undefined) runs.add(run)
+  }
+  return runs
 }

@@ -71,7 +71,8 @@ export function packagesScript(layer: PackagesLayer): string {
   const apt = 'apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold'
   return [
     'set -eu',
-    'export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a',
+    // English, so that its complaints can be understood below.
+    'export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a LC_ALL=C.UTF-8',
     'stamp=/run/imagebuild-apt-updated',
     'if [ ! -e "$stamp" ] || [ -n "$(find /etc/apt -newer "$stamp" -print -quit)" ]; then',
     '  tries=0',
@@ -94,9 +95,7 @@ export function packagesScript(layer: PackagesLayer): string {
 async function installPackages(layer: PackagesLayer, to: Provisioning): Promise<void> {
   const result = await run(layer, to, packagesScript(layer), {})
   if (result.code === 0) return
-  const missing = [...`${result.stdout}\n${result.stderr}`.matchAll(/Unable to locate package (\S+)/g)].map(
-    ([, name]) => name,
-  )
+  const missing = missingPackages(`${result.stdout}\n${result.stderr}`)
   throw failed(layer, result, {
     why:
       missing.length > 0
@@ -107,6 +106,16 @@ async function installPackages(layer: PackagesLayer, to: Provisioning): Promise<
         ? 'check the spelling, or add the repository in an earlier layer'
         : 'read the lines above; if a mirror was unreachable, run again',
   })
+}
+
+/** What apt-get asked in vain for, by its three ways to say so. */
+function missingPackages(output: string): string[] {
+  const complaints =
+    /Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate|Version '[^']+' for '([^']+)' was not found/g
+  const names = [...output.matchAll(complaints)].map(([, unknown, virtual, version]) =>
+    String(unknown ?? virtual ?? version),
+  )
+  return [...new Set(names)]
 }
 
 async function runScript(layer: ShellLayer, to: Provisioning): Promise<void> {

@@ -1,14 +1,20 @@
-import { styleText } from 'node:util'
+import { stripVTControlCharacters, styleText } from 'node:util'
 import type { ImagebuildError } from '../core/errors.ts'
 
-/** An error for a person: what, where, why, the last output, what to do. */
+/** An error for a person, on stderr: what, where, why, the last output, what to do. */
 export function renderFailure(error: ImagebuildError, options: { debug: boolean }): string {
-  const lines = [`${styleText('red', 'error:')} ${error.what}`]
+  const style = (format: 'red' | 'dim' | 'cyan', text: string) =>
+    styleText(format, text, { stream: process.stderr })
+  const lines = [`${style('red', 'error:')} ${error.what}`]
   if (error.where) lines.push(`  at ${error.where.file}:${error.where.line}:${error.where.column}`)
   if (error.why !== undefined) lines.push(...error.why.split('\n').map((line) => `  ${line}`))
   if (error.output.length > 0)
-    lines.push('', ...error.output.map((line) => `  ${styleText('dim', '|')} ${line}`), '')
-  if (error.next !== undefined) lines.push(`  ${styleText('cyan', '→')} ${error.next}`)
+    lines.push(
+      '',
+      ...error.output.map((line) => `  ${style('dim', '|')} ${stripVTControlCharacters(line)}`),
+      '',
+    )
+  if (error.next !== undefined) lines.push(`  ${style('cyan', '→')} ${error.next}`)
   if (options.debug) lines.push('', ...stacks(error))
   return `${lines.join('\n')}\n`
 }

@@ -23,7 +23,11 @@ const target = () => option('-t, --target <name>', 'target in imagebuild.yaml').
 
 function option(flags: string, description: string): Option {
   const made = new Option(flags, description)
-  return made.env(`IMAGEBUILD_${made.name().replaceAll('-', '_').toUpperCase()}`)
+  const variable = `IMAGEBUILD_${made.name().replaceAll('-', '_').toUpperCase()}`
+  const takesValue = made.required || made.optional
+  // For commander a flag is set as soon as its variable exists, whatever the variable says.
+  const off = takesValue ? /^$/ : /^(0|false|no|off|)$/i
+  return off.test(process.env[variable] ?? ' ') ? made : made.env(variable)
 }
 
 function wholeNumber(text: string): number {

@@ -99,6 +99,16 @@ export class TerminalRenderer implements Disposable {
     this.#timer = setInterval(() => this.#paint(), FRAME)
     this.#timer.unref()
     out.write('\x1b[?25l')
+    // Also where the process is told to leave at once.
+    process.once('exit', this.#showCursor)
+  }
+
+  readonly #showCursor = () => {
+    this.#out.write('\x1b[?25h')
+  }
+
+  #style(format: Parameters<typeof styleText>[0], text: string): string {
+    return styleText(format, text, { stream: this.#out })
   }
 
   readonly sink: Sink = (event) => {
@@ -108,11 +118,13 @@ export class TerminalRenderer implements Disposable {
       line.since = performance.now()
       line.detail = ''
     } else if (event.type === 'step.end') {
-      const mark = event.ok ? styleText('green', '✓') : styleText('red', '✗')
-      this.#print(`${mark} ${event.image}  ${event.label}  ${styleText('dim', formatSeconds(event.seconds))}`)
+      const mark = event.ok ? this.#style('green', '✓') : this.#style('red', '✗')
+      this.#print(
+        `${mark} ${event.image}  ${event.label}  ${this.#style('dim', formatSeconds(event.seconds))}`,
+      )
       this.#line(event.image).label = ''
     } else if (event.type === 'output') {
-      this.#line(event.image).detail = stripVTControlCharacters(event.line).trim()
+      this.#line(event.image).detail = event.line
     } else if (event.type === 'progress') {
       const share =
         event.total === undefined
@@ -125,7 +137,7 @@ export class TerminalRenderer implements Disposable {
     } else {
       const line = eventLine(event, { output: false })
       if (line !== undefined)
-        this.#print(event.type === 'warning' || event.type === 'leak' ? styleText('yellow', line) : line)
+        this.#print(event.type === 'warning' || event.type === 'leak' ? this.#style('yellow', line) : line)
     }
   }
 
@@ -156,7 +168,7 @@ export class TerminalRenderer implements Disposable {
     for (const [image, line] of this.#lines) {
       if (line.label === '') continue
       const times = `${formatSeconds((now - line.since) / 1000)} / ${formatSeconds((now - line.started) / 1000)}`
-      const text = `… ${image}  ${line.label}  ${times}  ${line.detail}`
+      const text = printable(`… ${image}  ${line.label}  ${times}  ${line.detail}`)
       this.#out.write(`${[...text].slice(0, (this.#out.columns || 80) - 1).join('')}\n`)
       this.#painted += 1
     }
@@ -165,8 +177,16 @@ export class TerminalRenderer implements Disposable {
   [Symbol.dispose](): void {
     clearInterval(this.#timer)
     this.#clear()
-    this.#out.write('\x1b[?25h')
+    process.off('exit', this.#showCursor)
+    this.#showCursor()
   }
+}
+
+/** Nothing that moves the cursor: a live line must stay one line. */
+function printable(text: string): string {
+  return stripVTControlCharacters(text)
+    .replace(/\p{Cc}+/gu, ' ')
+    .trimEnd()
 }
 
 interface LiveLine {

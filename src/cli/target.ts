@@ -23,7 +23,7 @@ export interface Connected extends AsyncDisposable {
 export function chooseTarget(project: Project, asked: string | undefined): { name: string; target: Target } {
   const names = Object.keys(project.targets)
   const only = names.length === 1 ? names[0] : undefined
-  const name = asked ?? (process.env.CI ? undefined : (project.defaultTarget ?? only))
+  const name = asked || (process.env.CI ? undefined : (project.defaultTarget ?? only))
   if (name === undefined) {
     throw new ImagebuildError({
       code: 'usage',
@@ -34,7 +34,7 @@ export function chooseTarget(project: Project, asked: string | undefined): { nam
       next: `give --target or IMAGEBUILD_TARGET: one of ${names.join(', ')}`,
     })
   }
-  const target = project.targets[name]
+  const target = Object.hasOwn(project.targets, name) ? project.targets[name] : undefined
   if (target === undefined) {
     const hint = suggest(name, names)
     throw new ImagebuildError({

@@ -1,12 +1,12 @@
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
-import { CLEANUP_SECONDS, Ownership } from '../core/scope.ts'
+import { CLEANUP_SECONDS, Ownership, sleep, withDeadline } from '../core/scope.ts'
 import type { Pve } from './client.ts'
-import { destroyGuest, isTaken } from './guests.ts'
+import { configIfThere, destroyGuest, isBeingMade, isTaken } from './guests.ts'
 import { fromTags, type Note, type Owner, parseNote, renderNote, toTags } from './marks.ts'
 import { hasEnded } from './owner.ts'
 import type { Place } from './place.ts'
-import { type GuestConfig, readConfig } from './templates.ts'
+import type { GuestConfig } from './templates.ts'
 
 /**
  * One builder per image in the whole cluster. Creating a VMID is atomic in Proxmox, so a diskless VM at a VMID
@@ -32,14 +32,26 @@ export interface ClaimRequest {
   onLost: (why: Error) => void
 }
 
+/** Where a claim lies. */
+interface Slot {
+  node: string
+  vmid: number
+}
+
+/** Times that a VMID is tried which is taken when we create, and free when we look. */
+const TRIES = 5
+
+/** Seconds that a claim takes to be created at most; what takes longer is another kind of guest. */
+const CREATE_SECONDS = 30
+
 /** @throws ImagebuildError `busy` when another builder holds the image */
 export async function claimImage(pve: Pve, request: ClaimRequest): Promise<AsyncDisposable> {
   const { first, last } = request.place.vmids.claims
   const count = last - first + 1
   for (let offset = 0; offset < count; offset += 1) {
     const vmid = first + ((request.slot + offset) % count)
-    const outcome = await tryClaim(pve, request, vmid)
-    if (outcome !== 'foreign') return hold(pve, request, vmid)
+    const slot = await tryClaim(pve, request, vmid)
+    if (slot !== undefined) return hold(pve, request, slot)
   }
   throw new ImagebuildError({
     code: 'busy',
@@ -48,10 +60,29 @@ export async function claimImage(pve: Pve, request: ClaimRequest): Promise<Async
   })
 }
 
-async function tryClaim(pve: Pve, request: ClaimRequest, vmid: number): Promise<'ours' | 'foreign'> {
+/** Undefined where the VMID belongs to something else. */
+async function tryClaim(pve: Pve, request: ClaimRequest, vmid: number): Promise<Slot | undefined> {
   const { place, image, namespace } = request
+  for (let tries = 0; tries < TRIES; tries += 1) {
+    const slot = { node: place.node, vmid }
+    if (await create(pve, request, slot)) return slot
+    const holder = await findHolder(pve, place, vmid)
+    if (holder === undefined) continue // released this moment: ours to take
+    const marks = fromTags(vmid, holder.config.tags)
+    if (marks?.state !== 'claim' || marks.namespace !== namespace || marks.image !== image) return undefined
+    const note = parseNote(vmid, holder.config.description)
+    if (note !== undefined && !(await isStale(note))) throw heldBy(image, note)
+    await takeOver(pve, request, holder)
+    return { node: holder.node, vmid }
+  }
+  return undefined
+}
+
+/** False where somebody has the VMID already. */
+async function create(pve: Pve, request: ClaimRequest, { node, vmid }: Slot): Promise<boolean> {
+  const { place, image } = request
   try {
-    const upid = (await pve.api.nodes.$(place.node).qemu.$post({
+    const upid = (await pve.api.nodes.$(node).qemu.$post({
       vmid,
       name: `ib-claim-${image}`,
       ...marksOf(request, vmid),
@@ -59,18 +90,42 @@ async function tryClaim(pve: Pve, request: ClaimRequest, vmid: number): Promise<
       ...(place.pool !== undefined && { pool: place.pool }),
     })) as string
     await pve.waitTask(upid, { seconds: CLEANUP_SECONDS })
-    return 'ours'
+    return true
   } catch (error) {
-    if (!isTaken(error)) throw error
+    if (isTaken(error)) return false
+    // Perhaps Proxmox makes it all the same; nobody would remove it then.
+    await ownership(pve, request, { node, vmid })[Symbol.asyncDispose]()
+    throw error
   }
-  const config = await readConfig(pve, place.node, vmid).catch(() => undefined)
-  if (config === undefined) return 'foreign' // on another node, or gone this moment: the next slot is as good
-  const marks = fromTags(vmid, config.tags)
-  if (marks?.state !== 'claim' || marks.namespace !== namespace || marks.image !== image) return 'foreign'
-  const note = parseNote(vmid, config.description)
-  if (note !== undefined && !(await isStale(note))) throw heldBy(image, note)
-  await takeOver(pve, request, vmid, config)
-  return 'ours'
+}
+
+/** Whose the VMID is, on whatever node; undefined when it is free again. */
+async function findHolder(
+  pve: Pve,
+  place: Place,
+  vmid: number,
+): Promise<(Slot & { config: GuestConfig }) | undefined> {
+  using patience = withDeadline(undefined, CREATE_SECONDS, 'somebody else creating a guest')
+  const look = async () => {
+    let node = place.node
+    let config = await configIfThere(pve, node, vmid)
+    if (config === undefined) {
+      const rows = (await pve.api.cluster.resources.$get({ type: 'vm' })) as { vmid: number; node: string }[]
+      const elsewhere = rows.find((row) => row.vmid === vmid && row.node !== place.node)
+      if (elsewhere === undefined) return { holder: undefined }
+      node = elsewhere.node
+      config = await configIfThere(pve, node, vmid)
+    }
+    if (config === undefined) return { holder: undefined }
+    // Another builder may be claiming the same image at this moment: wait until the claim shows who.
+    if (isBeingMade(config) && !patience.aborted) return undefined
+    return { holder: { node, vmid, config } }
+  }
+  for (;;) {
+    const seen = await look()
+    if (seen !== undefined) return seen.holder
+    await sleep(200, patience).catch(() => undefined)
+  }
 }
 
 /** Nobody can still be working under this note. */
@@ -79,9 +134,13 @@ export async function isStale(note: Note): Promise<boolean> {
   return note.owner !== undefined && (await hasEnded(note.owner)) === true
 }
 
-async function takeOver(pve: Pve, request: ClaimRequest, vmid: number, config: GuestConfig): Promise<void> {
+async function takeOver(
+  pve: Pve,
+  request: ClaimRequest,
+  holder: Slot & { config: GuestConfig },
+): Promise<void> {
   try {
-    await write(pve, request, vmid, config.digest)
+    await write(pve, request, holder, holder.config.digest)
   } catch (cause) {
     throw new ImagebuildError({
       code: 'busy',
@@ -112,23 +171,38 @@ function marksOf(request: ClaimRequest, vmid: number): { tags: string; descripti
   }
 }
 
-async function write(pve: Pve, request: ClaimRequest, vmid: number, digest: string): Promise<void> {
+async function write(pve: Pve, request: ClaimRequest, { node, vmid }: Slot, digest: string): Promise<void> {
   await pve.api.nodes
-    .$(request.place.node)
+    .$(node)
     .qemu.$(vmid)
     .config.$put({ ...marksOf(request, vmid), digest })
 }
 
-function hold(pve: Pve, request: ClaimRequest, vmid: number): AsyncDisposable {
-  const { place, image, emit, run } = request
+function ownership(pve: Pve, { image, emit, run }: ClaimRequest, { node, vmid }: Slot): Ownership {
+  return new Ownership({
+    resource: `the claim on ${image} (VM ${vmid} on ${node})`,
+    image,
+    next: 'run `imagebuild prune`',
+    emit,
+    remove: (signal) => destroyGuest(pve.withSignal(signal), { node, vmid, run, signal }),
+  })
+}
+
+class ClaimLost extends Error {}
+
+function hold(pve: Pve, request: ClaimRequest, slot: Slot): AsyncDisposable {
+  const { image, run } = request
+  const { node, vmid } = slot
   const renew = async () => {
-    const config = await readConfig(pve, place.node, vmid)
+    const config = await configIfThere(pve, node, vmid)
+    if (config === undefined) throw new ClaimLost(`the claim on ${image} (VM ${vmid}) was removed`)
     const note = parseNote(vmid, config.description)
     if (note?.run !== run)
-      throw new Error(`the claim on ${image} (VM ${vmid}) now belongs to run ${note?.run}`)
-    await write(pve, request, vmid, config.digest)
+      throw new ClaimLost(`the claim on ${image} (VM ${vmid}) now belongs to run ${note?.run}`)
+    await write(pve, request, slot, config.digest)
   }
   let failures = 0
+  let released = false
   const timer = setInterval(() => {
     renew().then(
       () => {
@@ -136,28 +210,18 @@ function hold(pve: Pve, request: ClaimRequest, vmid: number): AsyncDisposable {
       },
       (error: Error) => {
         failures += 1
+        if (released) return
         // One refused renewal may be a hiccup; the claim is good for several.
-        if (
-          failures * RENEW_SECONDS >= CLAIM_SECONDS - RENEW_SECONDS ||
-          /now belongs to/.test(error.message)
-        ) {
+        if (error instanceof ClaimLost || failures * RENEW_SECONDS >= CLAIM_SECONDS - RENEW_SECONDS)
           request.onLost(error)
-        }
       },
     )
   }, RENEW_SECONDS * 1000)
   timer.unref()
-  const owned = new Ownership({
-    resource: `the claim on ${image} (VM ${vmid} on ${place.node})`,
-    image,
-    next: 'run `imagebuild prune`',
-    emit,
-    remove: async (signal) => {
-      await destroyGuest(pve.withSignal(signal), { node: place.node, vmid, run, signal })
-    },
-  })
+  const owned = ownership(pve, request, slot)
   return {
     async [Symbol.asyncDispose]() {
+      released = true
       clearInterval(timer)
       await owned[Symbol.asyncDispose]()
     },

@@ -262,11 +262,7 @@ interface AgentInterface {
 const APPEARS_MILLISECONDS = 2000
 
 /** Undefined where there is no such guest on this node. */
-export async function configIfThere(
-  pve: Pve,
-  node: string,
-  vmid: number,
-): Promise<GuestConfig | undefined> {
+export async function configIfThere(pve: Pve, node: string, vmid: number): Promise<GuestConfig | undefined> {
   return await readConfig(pve, node, vmid).catch((error) => {
     if (isMissing(error)) return undefined
     throw error

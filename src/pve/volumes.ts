@@ -32,17 +32,25 @@ export async function removeFile(pve: Pve, place: Place, volid: string): Promise
   if (upid !== null) await pve.waitTask(upid, { seconds: 60 })
 }
 
-const SEED_NAME = /^ib-seed-(.+)-([0-9a-z]+)-(\d+)\.iso$/
+const SEED_NAME = /^ib-seed\.([^.]+)\.([^.]+)\.([^.]+)\.(\d+)\.iso$/
 
-/** Volumes have no tags, so a seed's name says whose it is and when it may be removed by anyone. */
-export function seedName(seed: { image: string; run: string; expires: number }): string {
-  return `ib-seed-${seed.image}-${seed.run}-${Math.ceil(seed.expires)}.iso`
+export interface SeedName {
+  namespace: string
+  image: string
+  run: string
+  /** Unix seconds after which it may be removed by anyone */
+  expires: number
 }
 
-export function parseSeedName(filename: string): { image: string; run: string; expires: number } | undefined {
-  const [, image, run, expires] = SEED_NAME.exec(filename) ?? []
-  if (image === undefined || run === undefined || expires === undefined) return undefined
-  return { image, run, expires: Number(expires) }
+/** Volumes have no tags, so a seed's name says whose it is. None of its parts may hold a dot. */
+export function seedName({ namespace, image, run, expires }: SeedName): string {
+  return `ib-seed.${namespace}.${image}.${run}.${Math.ceil(expires)}.iso`
+}
+
+export function parseSeedName(filename: string): SeedName | undefined {
+  const [, namespace, image, run, expires] = SEED_NAME.exec(filename) ?? []
+  if (namespace === undefined || image === undefined || run === undefined) return undefined
+  return { namespace, image, run, expires: Number(expires) }
 }
 
 export interface Seed extends AsyncDisposable {
@@ -55,7 +63,7 @@ export interface Seed extends AsyncDisposable {
 export async function uploadSeed(
   pve: Pve,
   place: Place,
-  seed: { image: string; run: string; expires: number; bytes: Uint8Array; emit: Emit; signal: AbortSignal },
+  seed: SeedName & { bytes: Uint8Array; emit: Emit; signal: AbortSignal },
 ): Promise<Seed> {
   const filename = seedName(seed)
   const find = async (by: Pve) =>
