@@ -17,6 +17,13 @@ const MACHINE_STATE = [
 ] as const
 
 /**
+ * mmdebstrap mounts /dev, /proc and /sys of this machine below the new root. In a mount namespace of its own
+ * nobody else sees them, so that removing the folder can never reach them; and all its processes end with
+ * the first one of their PID namespace, however rudely that is ended.
+ */
+const PRIVATE_NAMESPACES = ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--']
+
+/**
  * update-initramfs is taken out of the packages' way and run once at the end, after the configuration is in
  * place: otherwise the kernel's package runs it, and then a dpkg trigger once more.
  */
@@ -60,8 +67,10 @@ export async function makeSystemTree(
   await layOut(files, overlay)
   await using debs = await withPackageCache(recipe, ctx)
   await runTool(
-    'mmdebstrap',
+    'unshare',
     [
+      ...PRIVATE_NAMESPACES,
+      'mmdebstrap',
       '--mode=root',
       '--variant=minbase',
       '--format=directory',
@@ -87,7 +96,10 @@ export async function makeSystemTree(
       root,
       ...archiveLines(recipe.distribution, recipe.suite, mirrors),
     ],
-    { purpose: `installing ${recipe.distribution} ${recipe.suite} from ${mirrors.main}` },
+    {
+      purpose: `installing ${recipe.distribution} ${recipe.suite} from ${mirrors.main}`,
+      killSignal: 'SIGKILL',
+    },
     ctx,
   )
   await Promise.all(MACHINE_STATE.map((path) => rm(join(root, path), { force: true })))

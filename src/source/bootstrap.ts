@@ -21,6 +21,7 @@ export interface BootstrapOptions {
 export function bootstrapRequirements(): { command: string; package: string }[] {
   return [
     { command: 'mmdebstrap', package: 'mmdebstrap' },
+    { command: 'unshare', package: 'util-linux' },
     { command: 'sfdisk', package: 'fdisk' },
     { command: 'mke2fs', package: 'e2fsprogs' },
     { command: 'mkfs.vfat', package: 'dosfstools' },
@@ -107,7 +108,8 @@ async function bootstrapped(
     await writePointer(ctx.cacheDir, identity, file)
     return file
   } finally {
-    await rm(work, { recursive: true, force: true })
+    // Retries: what was just killed may still be writing.
+    await rm(work, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 })
   }
 }
 

@@ -10,6 +10,8 @@ export interface ToolCall {
   purpose: string
   environment?: Record<string, string>
   input?: string
+  /** how it is ended when the work is given up; SIGTERM, and SIGKILL 20 s later, unless given */
+  killSignal?: 'SIGKILL'
 }
 
 /**
@@ -29,7 +31,7 @@ export async function runTool(
     env: { LC_ALL: 'C.UTF-8', ...call.environment },
     ...(call.input === undefined ? { stdin: 'ignore' } : { input: call.input }),
     all: true,
-    // mmdebstrap and its children get a chance to unmount before they are killed.
+    killSignal: call.killSignal ?? 'SIGTERM',
     forceKillAfterDelay: 20_000,
   })
   const lines = (async () => {

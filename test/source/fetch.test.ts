@@ -194,6 +194,43 @@ describe('fetching', () => {
     ).rejects.toMatchObject({ why: 'it redirects more than 5 times' })
   })
 
+  test('is not led from https to http', async () => {
+    const tls = ['key.pem', 'cert.pem'].map((name) => join(cacheDir, name)) as [string, string]
+    const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '2']
+    const key = [
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-keyout',
+      tls[0],
+      '-out',
+      tls[1],
+    ]
+    execFileSync('openssl', ['req', '-x509', ...key, ...subject], { stdio: 'ignore' })
+    // A process of its own: Node reads NODE_EXTRA_CA_CERTS once, when it starts.
+    const script = `
+      import { createServer } from 'node:https'
+      import { readFileSync } from 'node:fs'
+      import { fetchFile } from ${JSON.stringify(join(import.meta.dirname, '../../src/source/fetch.ts'))}
+      const [key, cert] = ${JSON.stringify(tls)}.map((path) => readFileSync(path))
+      const server = createServer({ key, cert }, (_, response) => response.writeHead(302, { location: 'http://127.0.0.1/a' }).end())
+      await new Promise((go) => server.listen(0, '127.0.0.1', go))
+      const file = { url: 'https://127.0.0.1:' + server.address().port, checksum: { algorithm: 'sha256', value: 'a'.repeat(64) } }
+      await fetchFile(file, { cacheDir: ${JSON.stringify(cacheDir)}, signal: new AbortController().signal })
+        .catch((error) => console.log(JSON.stringify(error)))
+      process.exit()`
+    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      encoding: 'utf8',
+      env: { ...process.env, NODE_EXTRA_CA_CERTS: tls[1] },
+    })
+    expect(JSON.parse(stdout)).toMatchObject({
+      code: 'build_failed',
+      why: 'the server redirects to http://127.0.0.1/a',
+    })
+  }, 20_000)
+
   test('takes a local file as it lies', async () => {
     const path = join(cacheDir, 'mine.qcow2')
     await writeFile(path, content)
