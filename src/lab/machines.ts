@@ -82,7 +82,10 @@ export class QemuMachines implements Machines {
       const spec = JSON.parse(await readFile(this.#specFile(vmid), 'utf8')) as MachineSpec
       try {
         if (pid === undefined) throw new Error('it has ended')
-        await this.#adopt(spec, pid)
+        const { qmp } = await this.#adopt(spec, pid)
+        const { status } = await qmp.command<{ status: string }>('query-status')
+        if (status === 'prelaunch') throw new Error('its start was never completed')
+        await this.#connect(spec)
       } catch {
         if (pid !== undefined) await endProcess(pid, files.pid, QUIT_SECONDS)
         await this.#clear(vmid)
@@ -103,7 +106,7 @@ export class QemuMachines implements Machines {
   async #start(spec: MachineSpec, log: Log): Promise<void> {
     const { vmid } = spec
     if (this.#running.has(vmid)) throw new Error(`VM ${vmid} already running`)
-    const { names, accelerator, attach } = this.#options
+    const { names, accelerator } = this.#options
     const files = this.#files(vmid)
     const tap = (nic: { slot: string }) => names.tap(vmid, nic.slot)
     await mkdir(this.#folder(vmid), { recursive: true })
@@ -121,8 +124,8 @@ export class QemuMachines implements Machines {
       const pid = await processOf(files.pid, files.pid)
       if (pid === undefined) throw new Error('start failed: QEMU ended at once')
       const { qmp } = await this.#adopt(spec, pid)
+      await this.#connect(spec)
       for (const nic of spec.nics) {
-        await attach(tap(nic), nic.bridge)
         if (nic.options.link_down === '1') await qmp.command('set_link', { name: nic.slot, up: false })
       }
       await qmp.command('cont')
@@ -132,6 +135,11 @@ export class QemuMachines implements Machines {
       await this.#clear(vmid)
       throw error
     }
+  }
+
+  async #connect({ vmid, nics }: MachineSpec): Promise<void> {
+    const { names, attach } = this.#options
+    for (const { slot, bridge } of nics) await attach(names.tap(vmid, slot), bridge)
   }
 
   async #launch(args: string[], log: Log): Promise<void> {

@@ -22,7 +22,7 @@ export function labNames(dir: string): LabNames {
     bridge: `iblab-${id}`,
     table: `iblab_${id}`,
     runtime: `/run/iblab-${id}`,
-    // VMIDs have up to nine digits and slots go up to net31: in base 36 it is 15 characters at most.
-    tap: (vmid, slot) => `${id}${vmid.toString(36)}i${Number(slot.slice(3)).toString(36)}`,
+    // VMIDs have up to nine digits and slots go up to net31: in base 36 it is 14 characters at most.
+    tap: (vmid, slot) => `ibt${id.slice(0, 4)}${vmid.toString(36)}${Number(slot.slice(3)).toString(36)}`,
   }
 }

@@ -1,0 +1,125 @@
+import { randomBytes } from 'node:crypto'
+import { mkdir, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { type ApiServer, startApi } from './api/server.ts'
+import { certificate } from './certificate.ts'
+import { readConfig } from './config.ts'
+import { type LabConnection, readConnection, writeConnection } from './connection.ts'
+import { BRIDGE, closeHost, openHost } from './host.ts'
+import { lock } from './lock.ts'
+import { PRIVILEGES, ROLE } from './privileges.ts'
+
+/**
+ * The lab's process: `node daemon.ts [--port=<n>] <folder>`. One per folder; it ends when nobody has needed it for a
+ * while, on SIGTERM and on SIGINT, and takes everything with it but the folder.
+ */
+const NODE = 'lab'
+const VERSION = '1'
+const USER = 'imagebuild@pve'
+const TOKEN = 'lab'
+
+const dir = resolve(process.argv.at(-1) ?? '')
+const port = process.argv.find((argument) => argument.startsWith('--port='))?.slice('--port='.length)
+
+function say(message: string): void {
+  process.stderr.write(`${new Date().toISOString()} ${message}\n`)
+}
+
+// A defect in one request must not take the guests of the others with it.
+process.on('unhandledRejection', (reason) =>
+  say(`unhandled: ${reason instanceof Error ? reason.stack : reason}`),
+)
+
+const ending = Promise.withResolvers<string>()
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => ending.resolve(signal))
+
+await mkdir(dir, { recursive: true, mode: 0o700 })
+// Held to the end: a predecessor that is still taking its things away is waited for.
+await using _ = await lock(join(dir, 'daemon.lock'))
+const config = await readConfig(dir)
+let last = performance.now()
+const touch = () => {
+  last = performance.now()
+}
+const host = await openHost(dir, config, touch)
+try {
+  const tls = await certificate(dir, config.host)
+  const serve = (at: number) =>
+    startApi({
+      host: config.host,
+      port: at,
+      tls,
+      stateDir: join(dir, 'state'),
+      node: NODE,
+      storages: host.storages,
+      machines: host.machines,
+      bridges: [{ name: BRIDGE, address: host.subnet.gateway, cidr: host.subnet.cidr }],
+      onActivity: touch,
+    })
+  const asked = port === undefined ? config.port : Number(port)
+  // Where nobody asks for a port, clients that were configured once shall find it where it was.
+  const api = await serve(asked || (await previousPort())).catch((error: NodeJS.ErrnoException) => {
+    if (asked !== 0 || error.code !== 'EADDRINUSE') throw error
+    return serve(0)
+  })
+  const { cidr, gateway, pool } = host.subnet
+  await writeConnection(dir, {
+    endpoint: `https://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${api.port}`,
+    fingerprint: tls.fingerprint,
+    node: NODE,
+    ...(await credentials(api)),
+    bridge: BRIDGE,
+    network: { cidr, gateway, dns: gateway, pool },
+    storages: host.storages.map(({ id, type, content }) => ({ id, type, content: [...content] })),
+    pid: process.pid,
+    version: VERSION,
+  })
+  say(`serving ${dir} on port ${api.port}, guests on ${cidr}`)
+  const watch = setInterval(() => void endWhenIdle(api), Math.min(1000, config.idleSeconds * 100))
+  touch()
+  say(`ending: ${await ending.promise}`)
+  clearInterval(watch)
+  await api.close()
+} finally {
+  await closeHost(dir, host)
+  say('ended')
+}
+// Keep-alive connections and timers of others are no reason to stay.
+setImmediate(() => process.exit())
+
+async function endWhenIdle(api: ApiServer): Promise<void> {
+  const kept = await stat(join(dir, 'stay')).catch(() => undefined)
+  if (kept !== undefined || api.activeTasks() > 0 || (await host.machines.running()).length > 0)
+    return touch()
+  if (performance.now() - last > config.idleSeconds * 1000) ending.resolve('nobody has needed it for a while')
+}
+
+async function previousPort(): Promise<number> {
+  const before = await readConnection(dir)
+  return before === undefined ? 0 : Number(new URL(before.endpoint).port)
+}
+
+/** The same token and password as before, as long as the API knows the token. */
+async function credentials(api: ApiServer): Promise<Pick<LabConnection, 'token' | 'root'>> {
+  const before = await readConnection(dir)
+  const password = before?.root.password ?? randomBytes(16).toString('base64url')
+  const common = { rootPassword: password, roles: { [ROLE]: PRIVILEGES } }
+  const root = { username: 'root@pam', password } as const
+  if (before !== undefined) {
+    await api.provisionAccess(common)
+    return { token: before.token, root }
+  }
+  const { tokens } = await api.provisionAccess({
+    ...common,
+    users: [
+      {
+        userid: USER,
+        comment: 'builds and keeps templates',
+        acl: [{ path: '/', role: ROLE }],
+        token: { id: TOKEN, privsep: false, comment: 'written to lab.json' },
+      },
+    ],
+  })
+  const id = `${USER}!${TOKEN}`
+  return { token: `${id}=${tokens[id]}`, root }
+}

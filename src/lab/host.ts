@@ -1,0 +1,60 @@
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { chooseAccelerator } from './accelerator.ts'
+import type { LabConfig, StorageConfig } from './config.ts'
+import { DirStorage } from './dir-storage.ts'
+import { QemuMachines } from './machines.ts'
+import { labNames } from './names.ts'
+import { LabNetwork } from './network.ts'
+import { PoolStorage } from './pool-storage.ts'
+import type { Subnet } from './subnet.ts'
+import type { Storage } from './world.ts'
+
+/** What clients of the API call the lab's bridge. */
+export const BRIDGE = 'vmbr0'
+
+/** The world below the API of one lab: storages, network and machines, in the state in which they were left. */
+export interface Host {
+  storages: Storage[]
+  machines: QemuMachines
+  subnet: Subnet
+}
+
+export async function openHost(dir: string, config: LabConfig, onEnd: () => void): Promise<Host> {
+  const names = labNames(dir)
+  const network = new LabNetwork({ dir, names })
+  const storages = await Promise.all(config.storages.map((storage) => openStorage(dir, storage)))
+  await mkdir(names.runtime, { recursive: true, mode: 0o700 })
+  const subnet = await network.up()
+  const machines = new QemuMachines({
+    dir,
+    names,
+    accelerator: await chooseAccelerator(),
+    attach: async (tap, bridge) => {
+      if (bridge !== BRIDGE) throw new Error(`bridge '${bridge}' does not exist`)
+      await network.attach(tap)
+    },
+    onEnd,
+  })
+  await machines.open()
+  return { storages, machines, subnet }
+}
+
+/** Ends all guests and takes the network away: nothing of the lab is left but its folder. Repeating it does no harm. */
+export async function closeHost(dir: string, open?: Host): Promise<void> {
+  const names = labNames(dir)
+  const machines =
+    open?.machines ?? new QemuMachines({ dir, names, accelerator: 'tcg', attach: async () => {} })
+  if (open === undefined) await machines.open()
+  await machines.stopAll()
+  machines.close()
+  await new LabNetwork({ dir, names }).down()
+  await rm(names.runtime, { recursive: true, force: true })
+}
+
+async function openStorage(dir: string, { id, type, content, limit }: StorageConfig): Promise<Storage> {
+  const options = { id, root: join(dir, 'storage', id), content, limit }
+  const storage = type === 'dir' ? new DirStorage(options) : new PoolStorage(type, options)
+  await storage.open()
+  return storage
+}

@@ -1,0 +1,181 @@
+import { spawn } from 'node:child_process'
+import { constants } from 'node:fs'
+import { access, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { delimiter, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { ImagebuildError } from '../core/errors.ts'
+import type { Emit } from '../core/events.ts'
+import { poll, withDeadline } from '../core/scope.ts'
+import { answering, daemonOf, type LabConnection } from './connection.ts'
+import { closeHost } from './host.ts'
+import { lock } from './lock.ts'
+import { labNames } from './names.ts'
+import { endProcess } from './process.ts'
+import { labRequirements } from './requirements.ts'
+
+export type { LabConnection } from './connection.ts'
+export { labRequirements } from './requirements.ts'
+
+const DAEMON = fileURLToPath(new URL('./daemon.ts', import.meta.url))
+
+/** Seconds that a daemon has to serve: making keys and a network takes one, waiting for a predecessor may take more. */
+const START_SECONDS = 90
+
+/** Seconds that a daemon has to end its guests and go. */
+const STOP_SECONDS = 120
+
+/** System tools lie in sbin, which is not on everybody's path. */
+const PATH = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'].join(delimiter)
+
+export interface EnsureLabOptions {
+  /** the lab's folder */
+  dir: string
+  signal: AbortSignal
+  emit: Emit
+  /** where a new daemon listens; default: what its config.json says, else any free port */
+  port?: number
+  /** it shall not end by itself */
+  stay?: boolean
+}
+
+/**
+ * The lab on this folder; its daemon is started when none answers. Whoever calls this at the same time, in this
+ * process or another, gets the same one.
+ * @throws ImagebuildError `prerequisite_missing` without root or a needed program; `unreachable` when it does not start
+ */
+export async function ensureLab(options: EnsureLabOptions): Promise<LabConnection> {
+  const dir = resolve(options.dir)
+  const { signal, emit, port, stay } = options
+  let lab = await answering(dir)
+  if (lab === undefined) {
+    await demandPrerequisites()
+    await mkdir(dir, { recursive: true, mode: 0o700 })
+    await using _ = await lock(join(dir, 'start.lock'), signal)
+    lab = await answering(dir)
+    if (lab === undefined) {
+      emit({ type: 'info', message: `starting the lab in ${dir}` })
+      await rm(join(dir, 'stay'), { force: true })
+      lab = await startDaemon(dir, port, signal)
+    }
+  }
+  if (port !== undefined && new URL(lab.endpoint).port !== String(port)) {
+    emit({
+      type: 'warning',
+      message: `the lab already runs, at ${lab.endpoint}: stop it first to change its port`,
+    })
+  }
+  if (stay) await writeFile(join(dir, 'stay'), '')
+  return lab
+}
+
+/**
+ * Ends the lab at once, with its guests; also removes what a killed daemon has left. The folder stays.
+ * @returns false when there was nothing to stop
+ */
+export async function stopLab(folder: string): Promise<boolean> {
+  const dir = resolve(folder)
+  if ((await stat(dir).catch(() => undefined)) === undefined) return false
+  if (!isRoot()) throw notRoot()
+  process.env.PATH = PATH
+  await using _ = await lock(join(dir, 'start.lock'))
+  await rm(join(dir, 'stay'), { force: true })
+  const pid = await daemonOf(dir)
+  if (pid !== undefined) await endProcess(pid, dir, STOP_SECONDS)
+  // After a daemon that ended in order there is nothing left, and nothing to do.
+  const remains = await stat(labNames(dir).runtime).catch(() => undefined)
+  if (remains !== undefined) await closeHost(dir)
+  return pid !== undefined || remains !== undefined
+}
+
+export type LabStatus = ({ running: true } & LabConnection) | { running: false }
+
+export async function labStatus(dir: string): Promise<LabStatus> {
+  const lab = await answering(resolve(dir))
+  return lab === undefined ? { running: false } : { running: true, ...lab }
+}
+
+async function startDaemon(
+  dir: string,
+  port: number | undefined,
+  signal: AbortSignal,
+): Promise<LabConnection> {
+  const path = join(dir, 'daemon.log')
+  await using log = await open(path, 'a', 0o600)
+  const { size } = await log.stat()
+  const daemon = spawn(process.execPath, [DAEMON, ...(port === undefined ? [] : [`--port=${port}`]), dir], {
+    detached: true,
+    cwd: '/',
+    env: { ...process.env, PATH },
+    stdio: ['ignore', log.fd, log.fd],
+  })
+  daemon.unref()
+  let ended: string | undefined
+  daemon.once('error', (error) => {
+    ended = error.message
+  })
+  daemon.once('exit', (code, by) => {
+    ended = `its process ended with ${code ?? by}`
+  })
+  using deadline = withDeadline(signal, START_SECONDS, 'the start of the lab')
+  try {
+    return await poll(
+      async () => {
+        if (ended !== undefined) throw new Error(ended)
+        const lab = await answering(dir)
+        return lab?.pid === daemon.pid ? lab : undefined
+      },
+      { signal: deadline, first: 20, max: 100 },
+    )
+  } catch (cause) {
+    if (ended === undefined) daemon.kill('SIGTERM')
+    signal.throwIfAborted()
+    const said = (await readFile(path)).subarray(size).toString().trimEnd().split('\n')
+    throw new ImagebuildError({
+      code: 'unreachable',
+      what: 'the lab does not start',
+      why: (cause as Error).message,
+      output: said.slice(-20),
+      next: `read ${path}`,
+      cause,
+    })
+  }
+}
+
+function isRoot(): boolean {
+  return process.getuid?.() === 0
+}
+
+function notRoot(): ImagebuildError {
+  const line = ['sudo', '-E', 'env', `PATH="$PATH"`, ...process.argv.slice(0, 2), ...process.argv.slice(2)]
+  return new ImagebuildError({
+    code: 'prerequisite_missing',
+    what: 'the lab needs root',
+    why: 'it makes a network bridge for its guests',
+    next: line.join(' '),
+  })
+}
+
+async function demandPrerequisites(): Promise<void> {
+  if (!isRoot()) throw notRoot()
+  const missing = new Set<string>()
+  for (const { command, package: name } of labRequirements()) {
+    if (!(await isThere(command))) missing.add(name)
+  }
+  if (missing.size === 0) return
+  const names = [...missing].sort().join(' ')
+  throw new ImagebuildError({
+    code: 'prerequisite_missing',
+    what: `the lab lacks these Debian packages: ${names}`,
+    next: `apt-get update && apt-get install -y --no-install-recommends ${names}`,
+  })
+}
+
+async function isThere(command: string): Promise<boolean> {
+  const paths = command.startsWith('/')
+    ? [command]
+    : PATH.split(delimiter).map((folder) => join(folder, command))
+  const mode = command.startsWith('/') ? constants.R_OK : constants.X_OK
+  return (await Promise.allSettled(paths.map((path) => access(path, mode)))).some(
+    ({ status }) => status === 'fulfilled',
+  )
+}
