@@ -136,16 +136,26 @@ export async function receiveUpload(
     upload.file = file
     writing = pipeline(measured, toDisk(file, upload))
   })
+  const checked = preambleCheck(boundary)
+  // Not part of the pipeline: a refused request must stay open for its answer.
+  request.pipe(checked)
+  const lost = () => {
+    if (!request.complete) checked.destroy(new Error('the client went away'))
+  }
+  request.once('close', lost)
   try {
-    await pipeline(request, preambleCheck(boundary), parser)
+    await pipeline(checked, parser)
     await writing
     upload.digest = hash?.digest('hex')
     if (upload.full) await discard(upload)
     return upload
   } catch (error) {
+    request.unpipe(checked)
     await writing.catch(() => undefined)
     await discard(upload)
     throw error
+  } finally {
+    request.off('close', lost)
   }
 }
 

@@ -284,7 +284,7 @@ async function refuse(
   format: 'json' | 'extjs',
   seconds: number,
 ): Promise<void> {
-  if (request.socket.destroyed) return
+  if (request.destroyed || response.destroyed) return
   if (error instanceof TransportError) {
     response.shouldKeepAlive = false
     send(response, error.status, error.message, error.empty ? '' : error.message)

@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises'
+import { firmware } from '../../firmware.ts'
 import type { Log, Storage, Volume } from '../../world.ts'
 import { failure, messageOf } from '../errors.ts'
 import type { Properties } from '../property-string.ts'
@@ -12,12 +13,6 @@ const GIB = 1024 ** 3
 /** bytes of a cloud-init drive, as Proxmox makes it */
 const CLOUDINIT_SIZE = 4 * 1024 ** 2
 const TPM_SIZE = 4 * 1024 ** 2
-/** Debian's ovmf package */
-const EFI_VARS = {
-  '4m': '/usr/share/OVMF/OVMF_VARS_4M.fd',
-  '4m-keys': '/usr/share/OVMF/OVMF_VARS_4M.ms.fd',
-  '2m': '/usr/share/OVMF/OVMF_VARS.fd',
-}
 
 /** Proxmox's default: raw in a directory unless asked for something else, raw on block storage in any case. */
 export function checkedFormat(storage: Storage, format: string | undefined): string {
@@ -99,8 +94,7 @@ async function make(
   if (source !== undefined) return importFrom(lab, vmid, source, drive.format, storage, log, signal)
   const format = checkedFormat(storage, drive.format)
   if (slot === 'efidisk0') {
-    const kind = drive.efitype === '4m' ? (drive['pre-enrolled-keys'] === '1' ? '4m-keys' : '4m') : '2m'
-    return storage.importDisk(vmid, EFI_VARS[kind], format, log, signal)
+    return storage.importDisk(vmid, firmware(drive).vars, format, log, signal)
   }
   const bytes = slot === 'tpmstate0' ? TPM_SIZE : Math.round(Number(size) * GIB)
   return storage.createDisk(vmid, bytes, format, log)
@@ -126,9 +120,8 @@ async function importFrom(
   try {
     return await storage.importDisk(vmid, path, format, log, signal)
   } catch (error) {
-    throw failure(
-      `cannot import from '${source}' - copy failed: ${messageOf(signal.aborted ? signal.reason : error)}`,
-    )
+    const why = messageOf(signal.aborted ? signal.reason : error).replace(/^copy failed: /, '')
+    throw failure(`cannot import from '${source}' - copy failed: ${why}`)
   }
 }
 

@@ -1,0 +1,163 @@
+import { X509Certificate } from 'node:crypto'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { execa } from 'execa'
+import { chooseAccelerator } from '../../src/lab/accelerator.ts'
+import { type ApiServer, startApi } from '../../src/lab/api/server.ts'
+import { DirStorage } from '../../src/lab/dir-storage.ts'
+import { QemuMachines } from '../../src/lab/machines.ts'
+import { labNames } from '../../src/lab/names.ts'
+import { PoolStorage } from '../../src/lab/pool-storage.ts'
+import { Client, type Reply } from './client.ts'
+
+/** What the suite runs against: the lab's API over real storages and real QEMU, or a Proxmox that somebody lends. */
+export interface Target {
+  node: string
+  /** file storage with iso, import and images */
+  files: string
+  /** storage with raw disks only; undefined where there is none */
+  block: string | undefined
+  bridge: string
+  /** the lab, where no token can do what is tested: a root@pam ticket */
+  root: Client | undefined
+  /** a privileged token */
+  client: Client
+  /** true against the lab: clauses that need its inside, or that would disturb a real server */
+  lab: boolean
+  /** a VMID that nobody uses */
+  vmid(): Promise<number>
+  stop(): Promise<void>
+}
+
+/** first VMID that the suite uses */
+const FIRST = Number(process.env.IMAGEBUILD_TEST_PVE_VMIDS ?? 990100)
+const PASSWORD = 'contract-suite'
+
+export async function startTarget(): Promise<Target> {
+  const url = process.env.IMAGEBUILD_TEST_PVE_URL
+  return url === undefined ? startLab() : realTarget(url)
+}
+
+function counter(): () => Promise<number> {
+  let next = FIRST
+  return async () => next++
+}
+
+function realTarget(url: string): Target {
+  const need = (name: string) => {
+    const value = process.env[name]
+    if (!value) throw new Error(`${name} must be set together with IMAGEBUILD_TEST_PVE_URL`)
+    return value
+  }
+  const client = new Client(url, need('IMAGEBUILD_TEST_PVE_FINGERPRINT'), {
+    token: need('IMAGEBUILD_TEST_PVE_TOKEN'),
+  })
+  return {
+    node: process.env.IMAGEBUILD_TEST_PVE_NODE ?? 'pve',
+    files: process.env.IMAGEBUILD_TEST_PVE_STORAGE ?? 'local',
+    block: process.env.IMAGEBUILD_TEST_PVE_BLOCK_STORAGE,
+    bridge: process.env.IMAGEBUILD_TEST_PVE_BRIDGE ?? 'vmbr0',
+    root: undefined,
+    client,
+    lab: false,
+    vmid: counter(),
+    stop: () => client.close(),
+  }
+}
+
+/** A self-signed certificate, as the lab's daemon makes one. */
+export async function certificate(dir: string): Promise<{ key: string; cert: string; fingerprint: string }> {
+  const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
+  await execa('openssl', [
+    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
+    ...['-subj', '/CN=lab', '-keyout', key, '-out', cert],
+  ])
+  const pem = await readFile(cert, 'utf8')
+  return { key: await readFile(key, 'utf8'), cert: pem, fingerprint: new X509Certificate(pem).fingerprint256 }
+}
+
+async function startLab(): Promise<Target> {
+  const dir = await mkdtemp(join(tmpdir(), 'lab-contract-'))
+  const local = new DirStorage({
+    id: 'local',
+    root: join(dir, 'local'),
+    content: ['images', 'iso', 'vztmpl', 'import', 'snippets'],
+  })
+  const thin = new PoolStorage('lvmthin', {
+    id: 'local-lvm',
+    root: join(dir, 'thin'),
+    content: ['images', 'rootdir'],
+  })
+  await Promise.all([local.open(), thin.open()])
+  const machines = new QemuMachines({
+    dir,
+    names: labNames(dir),
+    accelerator: await chooseAccelerator(),
+    attach: async () => undefined,
+  })
+  await machines.open()
+  const { fingerprint, ...tls } = await certificate(dir)
+  const server: ApiServer = await startApi({
+    ...{ host: '127.0.0.1', port: 0, tls, stateDir: join(dir, 'state'), node: 'lab', machines },
+    storages: [local, thin],
+    bridges: [{ name: 'vmbr0', address: '10.77.0.1', cidr: '10.77.0.0/24' }],
+    onActivity: () => undefined,
+    resourceLag: 1,
+  })
+  const { tokens } = await server.provisionAccess({
+    rootPassword: PASSWORD,
+    users: [
+      { userid: 'suite@pve', acl: [{ path: '/', role: 'Administrator' }], token: { id: 'all' } },
+      { userid: 'nobody@pve', acl: [], token: { id: 'none' } },
+    ],
+  })
+  const base = `https://127.0.0.1:${server.port}`
+  const bare = new Client(base, fingerprint)
+  const login = await bare.post('/access/ticket', { username: 'root@pam', password: PASSWORD })
+  const { ticket, CSRFPreventionToken: csrf } = login.body.data as {
+    ticket: string
+    CSRFPreventionToken: string
+  }
+  const client = bare.as({ token: `suite@pve!all=${tokens['suite@pve!all']}` })
+  const root = bare.as({ ticket, csrf })
+  return {
+    ...{
+      node: 'lab',
+      files: 'local',
+      block: 'local-lvm',
+      bridge: 'vmbr0',
+      root,
+      client,
+      lab: true,
+      vmid: counter(),
+    },
+    async stop() {
+      await Promise.all([bare.close(), client.close(), root.close()])
+      await server.close()
+      await machines.stopAll()
+      await rm(dir, { recursive: true, force: true })
+      await rm(labNames(dir).runtime, { recursive: true, force: true })
+    },
+  }
+}
+
+export interface Ended {
+  exitstatus: string
+  log: string[]
+}
+
+/** Waits for the task that a reply names. */
+export async function ended({ client, node }: Target, reply: Reply): Promise<Ended> {
+  const upid = reply.body.data as string
+  if (typeof upid !== 'string') throw new Error(`no UPID: ${reply.status} ${reply.reason} ${reply.text}`)
+  const path = `/nodes/${node}/tasks/${encodeURIComponent(upid)}`
+  for (;;) {
+    const status = (await client.get(`${path}/status`)).body.data as { status: string; exitstatus: string }
+    if (status.status === 'stopped') {
+      const lines = (await client.get(`${path}/log`, { limit: 500 })).body.data as { t: string }[]
+      return { exitstatus: status.exitstatus, log: lines.map(({ t }) => t) }
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
