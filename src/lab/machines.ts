@@ -354,7 +354,6 @@ export class QemuMachines implements Machines {
       serial: at('serial'),
       temporaryVars: at('efivars.fd'),
       serialLog: join(this.#folder(vmid), 'serial.log'),
-      qemuLog: join(this.#folder(vmid), 'qemu.log'),
     }
   }
 

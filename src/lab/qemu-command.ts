@@ -10,7 +10,6 @@ export interface MachineFiles {
   agent: string
   serial: string
   serialLog: string
-  qemuLog: string
   /** variables of a machine with OVMF and no efidisk: lost when it stops */
   temporaryVars: string
 }
@@ -34,7 +33,7 @@ export function qemuCommand(spec: MachineSpec, { accelerator, files, tap }: Comm
   return [
     ...['-no-user-config', '-nodefaults', '-daemonize', '-S', '-display', 'none'],
     ...['-name', `${commas(spec.name)},process=lab-${spec.vmid}`],
-    ...['-pidfile', files.pid, '-D', files.qemuLog],
+    ...['-pidfile', files.pid],
     ...['-machine', spec.machine ?? 'pc', '-accel', ACCELERATORS[accelerator]],
     ...['-cpu', cpuModel(spec.cpu, accelerator), '-smp', list(smp), '-m', String(spec.memory)],
     ...['-smbios', `type=1,uuid=${spec.smbiosUuid}`, '-rtc', 'base=utc'],

@@ -28,7 +28,10 @@ export class Qmp {
         resolve()
       })
     })
-    createInterface({ input: socket }).on('line', (line) => {
+    const lines = createInterface({ input: socket })
+    // It repeats the socket's errors, which are followed by the socket's close.
+    lines.on('error', () => undefined)
+    lines.on('line', (line) => {
       const reply = JSON.parse(line) as Reply
       if (reply.id === undefined) return
       this.#waiting.get(reply.id)?.(reply)

@@ -1,0 +1,100 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { Event } from '../../src/core/events.ts'
+import { ensureLab, labStatus, stopLab } from '../../src/lab/lab.ts'
+import { labNames } from '../../src/lab/names.ts'
+
+let dir: string
+let said: Event[]
+const { signal } = new AbortController()
+const start = (more: { stay?: boolean } = {}) =>
+  ensureLab({ dir, signal, emit: (event) => said.push(event), ...more })
+
+/** What the lab on this folder has in the system. */
+async function traces(): Promise<string[]> {
+  const { bridge, table, runtime } = labNames(dir)
+  const processes = []
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+    if (command.includes(dir) || command.includes(runtime)) processes.push(command.replaceAll('\0', ' '))
+  }
+  return [
+    ...processes,
+    ...(await readdir('/sys/class/net')).filter((name) => name === bridge),
+    ...execFileSync('nft', ['list', 'tables'])
+      .toString()
+      .split('\n')
+      .filter((line) => line.includes(table)),
+    ...(existsSync(runtime) ? [runtime] : []),
+    ...(existsSync('/run/imagebuild-lab-forwarding')
+      ? (await readdir('/run/imagebuild-lab-forwarding', { recursive: true })).filter((name) =>
+          name.includes(bridge),
+        )
+      : []),
+  ]
+}
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'imagebuild-lab-'))
+  said = []
+})
+afterEach(async () => {
+  await stopLab(dir)
+  await rm(dir, { recursive: true, force: true })
+})
+
+describe.skipIf(process.getuid?.() !== 0)('the lab', { timeout: 30_000 }, () => {
+  test('is one for all who ask at once; stopped, it leaves nothing but its folder', async () => {
+    const [one, other] = await Promise.all([start(), start()])
+    expect(one).toEqual(other)
+    expect(said.filter(({ type }) => type === 'info')).toHaveLength(1)
+    expect(one.token).toMatch(/^imagebuild@pve!lab=[0-9a-f-]{36}$/)
+    expect(one.fingerprint).toMatch(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/)
+    expect((await stat(join(dir, 'lab.json'))).mode & 0o777).toBe(0o600)
+    expect(await labStatus(dir)).toMatchObject({ running: true, pid: one.pid })
+    expect((await traces()).length).toBeGreaterThan(3)
+    expect(await stopLab(dir)).toBe(true)
+    expect(await labStatus(dir)).toEqual({ running: false })
+    expect(await traces()).toEqual([])
+    expect(await stopLab(dir)).toBe(false)
+  })
+
+  test('comes back after a SIGKILL where it was, with the same key and token', async () => {
+    const before = await start()
+    process.kill(before.pid, 'SIGKILL')
+    const after = await start()
+    expect(after.pid).not.toBe(before.pid)
+    expect({ ...after, pid: 0 }).toEqual({ ...before, pid: 0 })
+  })
+
+  test('stop also removes what a killed daemon has left', async () => {
+    const { pid } = await start()
+    process.kill(pid, 'SIGKILL')
+    while ((await labStatus(dir)).running) await delay(10)
+    expect((await traces()).length).toBeGreaterThan(2)
+    expect(await stopLab(dir)).toBe(true)
+    expect(await traces()).toEqual([])
+  })
+
+  test('ends by itself when nobody needs it, unless it shall stay', async () => {
+    await writeFile(join(dir, 'config.json'), JSON.stringify({ idleSeconds: 0.3 }))
+    await start()
+    // Asking it whether it runs would keep it alive: look from outside.
+    while ((await traces()).length > 0) await delay(50)
+    const { pid } = await start({ stay: true })
+    await delay(1000)
+    expect(await labStatus(dir)).toMatchObject({ running: true, pid })
+  })
+
+  test('says what is wrong with its configuration', async () => {
+    await writeFile(join(dir, 'config.json'), JSON.stringify({ idleSecond: 1 }))
+    await expect(start()).rejects.toMatchObject({ code: 'unreachable', what: 'the lab does not start' })
+    await start().catch(({ output }) => expect(output.join('\n')).toContain('idleSecond'))
+    expect(await traces()).toEqual([])
+  })
+})
