@@ -1,0 +1,139 @@
+import { describe, expect, test } from 'vitest'
+import type { ImageSpec } from '../../src/definition/spec.ts'
+import { makePlan, sourceRequest } from '../../src/plan/plan.ts'
+import { bytes, fileLayer, imageSpec, packagesLayer, shellLayer, WHERE } from './spec.ts'
+
+const digest = (change: Partial<ImageSpec> = {}, identity = 'sha512:abc') =>
+  makePlan(imageSpec(change), identity).digest
+
+test('the digest of a definition never changes by itself: everybody would rebuild everything', () => {
+  expect(digest()).toMatchInlineSnapshot(
+    `"sha256:ac5d1876ea4980c6d168de5f6254fc1052400221472069f375ffbf2f219b1791"`,
+  )
+})
+
+const CLOUD_INIT = [{ name: 'base', config: { packages: ['curl'], timezone: 'UTC' }, where: WHERE }]
+
+describe('the digest changes with', () => {
+  const spec = imageSpec()
+  const cases: Record<string, Partial<ImageSpec>> = {
+    'one byte of a script': { layers: [shellLayer({ script: bytes('true \n') })] },
+    'the user of a script': { layers: [shellLayer({ user: 'www-data' })] },
+    'a plain variable': { layers: [shellLayer({ env: { VERSION: '2' } })] },
+    'the name of a secret': { layers: [shellLayer({ secrets: { TOKEN: 'env:TOKEN' } })] },
+    'the bytes of a file': { layers: [fileLayer({ content: bytes('hallo\n') })] },
+    'the mode of a file': { layers: [fileLayer({ mode: '0600' })] },
+    'the owner of a file': { layers: [fileLayer({ owner: 'www-data' })] },
+    'a package': { layers: [packagesLayer({ install: ['nginx', 'curl'] })] },
+    'a removed package': { layers: [packagesLayer({ remove: ['vim-tiny'] })] },
+    'an upgrade': { layers: [packagesLayer({ upgrade: true })] },
+    'a reboot': {
+      layers: [...spec.layers, { kind: 'reboot', name: 'reboot', where: WHERE, timeoutSeconds: 1 }],
+    },
+    'the order of layers': { layers: [...spec.layers].reverse() },
+    'a layer less': { layers: spec.layers.slice(1) },
+    hardware: { hardware: { ...spec.hardware, memory: 2048 } },
+    'a template’s tags': { template: { tags: ['web'] } },
+    cloudInit: { cloudInit: CLOUD_INIT },
+    architecture: { source: { ...spec.source, architecture: 'arm64' } },
+  }
+  const all = new Set<string>([digest()])
+  test.each(Object.entries(cases))('%s', (_name, change) => {
+    const changed = digest(change)
+    expect(all.has(changed)).toBe(false)
+    all.add(changed)
+  })
+  test('the bytes of the source', () => {
+    expect(digest({}, 'sha512:abd')).not.toBe(digest())
+  })
+})
+
+describe('the digest does not change with', () => {
+  const spec = imageSpec()
+  test.each<[string, Partial<ImageSpec>]>([
+    [
+      'cores, memory and timeouts of the build',
+      { build: { cores: 8, memory: 8192, bootTimeout: 1, timeout: 2 } },
+    ],
+    [
+      'names, places and timeouts of layers',
+      {
+        layers: spec.layers.map((layer) => ({
+          ...layer,
+          name: 'x',
+          timeoutSeconds: 1,
+          where: { ...WHERE, line: 99 },
+        })),
+      },
+    ],
+    [
+      'where it stands, what it is called and described as',
+      { where: { ...WHERE, line: 99 }, name: 'x', description: 'y' },
+    ],
+    [
+      'how the source is asked for, when the bytes are the same',
+      {
+        source: {
+          kind: 'release',
+          release: 'debian/13',
+          fallback: false,
+          architecture: 'amd64',
+          where: WHERE,
+        },
+      },
+    ],
+  ])('%s', (_name, change) => {
+    expect(digest(change)).toBe(digest())
+  })
+
+  test('where a secret comes from', () => {
+    const from = (reference: 'env:A' | 'cmd:pass a') =>
+      digest({ layers: [shellLayer({ secrets: { TOKEN: reference } })] })
+    expect(from('env:A')).toBe(from('cmd:pass a'))
+  })
+
+  test('the file that a script was read from', () => {
+    expect(digest({ layers: [shellLayer({ source: '/a/x.sh' })] })).toBe(
+      digest({ layers: [shellLayer({ source: '/b/y.sh' })] }),
+    )
+  })
+
+  test('the order of keys', () => {
+    const [fragment] = CLOUD_INIT as [(typeof CLOUD_INIT)[0]]
+    const turned = { ...fragment, config: { timezone: 'UTC', packages: ['curl'] } }
+    expect(digest({ cloudInit: [turned] })).toBe(digest({ cloudInit: CLOUD_INIT }))
+  })
+})
+
+test('each layer’s digest chains over the ones before it, and over none after it', () => {
+  const one = makePlan(imageSpec(), 'sha512:abc')
+  const last = makePlan(imageSpec({ layers: [packagesLayer(), fileLayer()] }), 'sha512:abc')
+  const first = makePlan(
+    imageSpec({ layers: [packagesLayer({ upgrade: true }), fileLayer(), shellLayer()] }),
+    'sha512:abc',
+  )
+  expect(last.layers.map((layer) => layer.digest)).toEqual(
+    one.layers.slice(0, 2).map((layer) => layer.digest),
+  )
+  expect(first.layers.filter((layer, index) => layer.digest === one.layers[index]?.digest)).toEqual([])
+})
+
+test('what a definition asks for, in one line', () => {
+  const common = { architecture: 'amd64', where: WHERE } as const
+  expect(sourceRequest({ ...common, kind: 'release', release: 'debian/12', fallback: true })).toBe(
+    'release debian/12 amd64',
+  )
+  const checksum = { algorithm: 'sha256', value: 'ab' } as const
+  expect(sourceRequest({ ...common, kind: 'url', url: 'https://x/y', checksum, format: 'qcow2' })).toBe(
+    'url sha256:ab qcow2',
+  )
+  expect(sourceRequest({ ...common, kind: 'image', image: 'base' })).toBe('image base')
+  const bootstrap = {
+    ...common,
+    kind: 'bootstrap',
+    distribution: 'debian',
+    suite: 'trixie',
+    packages: [],
+  } as const
+  expect(sourceRequest({ ...bootstrap, packages: [] })).toBe('bootstrap ["debian","trixie","amd64",[],null]')
+})
