@@ -105,6 +105,7 @@ export class Tasks {
     await appendFile(join(this.#folder, 'index'), `${JSON.stringify(record)}\n`)
     let exitstatus: string
     try {
+      controller.signal.throwIfAborted()
       await work({
         log,
         warn: (line) => {

@@ -1,4 +1,14 @@
-import { boolean, formatted, integer, list, oneOf, optional, type Rules, string } from '../parameters.ts'
+import {
+  boolean,
+  formatted,
+  integer,
+  list,
+  oneOf,
+  optional,
+  properties,
+  type Rules,
+  string,
+} from '../parameters.ts'
 import { type Check, del, get, on, onAny, post, put, type Route, SNAPSHOT_NAME, VMID } from '../router.ts'
 import * as agent from './agent.ts'
 import { clone } from './clone.ts'
@@ -7,7 +17,7 @@ import { createGuest } from './create.ts'
 import { feature, moveDisk, resize } from './disks.ts'
 import { DISK_SLOTS } from './drives.ts'
 import * as lifecycle from './lifecycle.ts'
-import { GUEST_OPTIONS } from './options.ts'
+import { GUEST_OPTIONS, MACHINE_FORMAT } from './options.ts'
 import { destroy, toTemplate } from './remove.ts'
 import * as snapshots from './snapshots.ts'
 import { current, listGuests } from './status.ts'
@@ -38,7 +48,6 @@ const CHANGE: Rules = {
   delete: optional(formatted('configid-list')),
   revert: optional(formatted('configid-list')),
   force: optional(boolean()),
-  'import-working-storage': STORAGE,
 }
 const CREATE: Rules = {
   ...GUEST_OPTIONS,
@@ -72,7 +81,7 @@ const START: Rules = {
   ...SKIPLOCK,
   ...TIMEOUT,
   'force-cpu': optional(string()),
-  machine: optional(string({ maxLength: 40 })),
+  machine: optional(properties(MACHINE_FORMAT)),
   migratedfrom: optional(formatted('node')),
   migration_network: optional(string()),
   migration_type: optional(oneOf('secure', 'insecure')),
@@ -135,7 +144,11 @@ export const GUEST_ROUTES: readonly Route[] = [
   post(
     `${GUEST}/config`,
     ANY_CONFIG,
-    { ...CHANGE, background_delay: optional(integer({ minimum: 1, maximum: 30 })) },
+    {
+      ...CHANGE,
+      background_delay: optional(integer({ minimum: 1, maximum: 30 })),
+      'import-working-storage': STORAGE,
+    },
     config.updateConfigLater,
   ),
   get(`${GUEST}/pending`, vm('VM.Audit'), {}, config.readPending),
