@@ -1,0 +1,305 @@
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import type { Event } from '../../src/core/events.ts'
+import { CLAIM_SECONDS, type ClaimRequest, claimImage } from '../../src/pve/claim.ts'
+import { fromTags, type Note, parseNote, renderNote, toTags } from '../../src/pve/marks.ts'
+import { thisOwner } from '../../src/pve/owner.ts'
+import { MemoryProxmox, PLACE, past, refused, SOMEBODY, soon } from './memory-proxmox.ts'
+
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+const SLOT = 9903
+
+function request(change: Partial<ClaimRequest> = {}): ClaimRequest & { events: Event[]; lost: Error[] } {
+  const events: Event[] = []
+  const lost: Error[] = []
+  return {
+    place: PLACE,
+    namespace: 'homelab',
+    image: 'web',
+    run: 'mine',
+    owner: SOMEBODY,
+    tool: '0.1.0',
+    slot: SLOT - PLACE.vmids.claims.first,
+    emit: (event) => events.push(event),
+    onLost: (why) => lost.push(why),
+    ...change,
+    events,
+    lost,
+  }
+}
+
+/** A claim that is there already. */
+function held(pve: MemoryProxmox, change: Partial<Note> = {}, vmid = SLOT, node = 'pve') {
+  const note: Note = {
+    schema: 1,
+    vmid,
+    namespace: 'homelab',
+    image: 'web',
+    kind: 'vm',
+    tool: '0',
+    run: 'theirs',
+    owner: SOMEBODY,
+    expires: soon(),
+    ...change,
+  }
+  const { namespace, image, expires = 0 } = note
+  const tags = toTags({ vmid, namespace, image, state: 'claim', expires })
+  return pve.put(vmid, { tags, description: renderNote(note) }, { node })
+}
+
+const runAt = (pve: MemoryProxmox, vmid = SLOT) =>
+  parseNote(vmid, String(pve.guests.get(vmid)?.config.description))?.run
+
+describe('a claim', () => {
+  test('is a diskless VM at the image’s slot that says whose it is and until when', async () => {
+    const pve = new MemoryProxmox()
+    {
+      await using _claim = await claimImage(pve.client(), request())
+      const config = pve.guests.get(SLOT)?.config ?? {}
+      expect(Object.keys(config).filter((key) => /^(scsi|ide|sata|virtio|efidisk)\d/.test(key))).toEqual([])
+      expect(fromTags(SLOT, String(config.tags))).toMatchObject({
+        state: 'claim',
+        image: 'web',
+        namespace: 'homelab',
+      })
+      const note = parseNote(SLOT, String(config.description))
+      expect(note).toMatchObject({ run: 'mine', owner: SOMEBODY })
+      expect((note?.expires ?? 0) - Date.now() / 1000).toBeGreaterThan(CLAIM_SECONDS - 5)
+      expect((note?.expires ?? 0) - Date.now() / 1000).toBeLessThan(CLAIM_SECONDS + 5)
+    }
+    expect(pve.guests.size).toBe(0)
+  })
+
+  test('is in the pool that a token may be limited to', async () => {
+    const pve = new MemoryProxmox()
+    let pool: unknown
+    pve.before = (call, params) => {
+      if (call.startsWith('POST')) pool = params.pool
+    }
+    await using _claim = await claimImage(pve.client(), request({ place: { ...PLACE, pool: 'builders' } }))
+    expect(pool).toBe('builders')
+  })
+})
+
+describe('an image that another builder holds', () => {
+  test('is busy: the error says who and until when, and nothing is changed', async () => {
+    const pve = new MemoryProxmox()
+    held(pve)
+    const before = structuredClone(pve.guests.get(SLOT))
+    const error = await claimImage(pve.client(), request()).catch((error) => error)
+    expect(error).toMatchObject({ code: 'busy', exitCode: 75, what: 'web is being built already' })
+    expect(error.why).toContain('process 1 on elsewhere.example')
+    expect(error.why).toContain('run theirs')
+    expect(error.why).toMatch(/until \d{4}-\d\d-\d\dT/)
+    expect(pve.guests.get(SLOT)).toEqual(before)
+    expect(pve.guests.size).toBe(1)
+  })
+
+  test('on another node is busy too', async () => {
+    const pve = new MemoryProxmox()
+    held(pve, {}, SLOT, 'pve2')
+    await expect(claimImage(pve.client(), request())).rejects.toMatchObject({ code: 'busy' })
+    expect(pve.guests.size).toBe(1)
+  })
+
+  test('who is only just creating the claim, which shows no marks until then, is waited for', async () => {
+    const pve = new MemoryProxmox()
+    const go = Promise.withResolvers<undefined>()
+    pve.work = (type) => (type === 'qmcreate' ? go.promise : Promise.resolve(undefined))
+    const first = claimImage(pve.client(), request({ run: 'first' }))
+    while (pve.guests.get(SLOT)?.config.lock !== 'create') await new Promise(setImmediate)
+    const second = claimImage(pve.client(), request({ run: 'second' }))
+    second.catch(() => {})
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    go.resolve(undefined)
+    await using _first = await first
+    await expect(second).rejects.toMatchObject({ code: 'busy' })
+    expect([...pve.guests.keys()]).toEqual([SLOT])
+    expect(runAt(pve)).toBe('first')
+  })
+})
+
+describe('a claim is taken over', () => {
+  test.each([
+    ['when it was not renewed', { expires: past() }],
+    ['when its note is gone', { vmid: 1 }],
+  ])('%s', async (_when, note) => {
+    const pve = new MemoryProxmox()
+    held(pve, note)
+    // Tags of the slot itself, whatever the note says.
+    const guest = pve.guests.get(SLOT)
+    if (guest)
+      guest.config.tags = toTags({
+        vmid: SLOT,
+        namespace: 'homelab',
+        image: 'web',
+        state: 'claim',
+        expires: past(),
+      })
+    {
+      await using _claim = await claimImage(pve.client(), request())
+      expect(runAt(pve)).toBe('mine')
+      expect(pve.writes.filter((call) => call.startsWith('PUT'))).toHaveLength(1)
+    }
+    expect(pve.guests.size).toBe(0)
+  })
+
+  test('at once when its owner, a process of this machine, is dead', async () => {
+    const pve = new MemoryProxmox()
+    held(pve, { owner: { ...(await thisOwner()), started: '1' } })
+    await using _claim = await claimImage(pve.client(), request())
+    expect(runAt(pve)).toBe('mine')
+  })
+
+  test('not while its owner lives', async () => {
+    const pve = new MemoryProxmox()
+    held(pve, { owner: await thisOwner() })
+    await expect(claimImage(pve.client(), request())).rejects.toMatchObject({ code: 'busy' })
+  })
+
+  test('by one of two: the other one is told', async () => {
+    const pve = new MemoryProxmox()
+    held(pve, { expires: past() })
+    pve.before = (call) => {
+      if (!call.startsWith('PUT')) return
+      pve.before = () => {}
+      held(pve, { run: 'quicker' })
+    }
+    const error = await claimImage(pve.client(), request()).catch((error) => error)
+    expect(error).toMatchObject({ code: 'busy' })
+    expect(error.what).toMatch(/at the same moment/)
+    expect(runAt(pve)).toBe('quicker')
+  })
+
+  test('also on another node', async () => {
+    const pve = new MemoryProxmox()
+    held(pve, { expires: past() }, SLOT, 'pve2')
+    {
+      await using _claim = await claimImage(pve.client(), request())
+      expect(runAt(pve)).toBe('mine')
+      expect(pve.guests.get(SLOT)?.node).toBe('pve2')
+    }
+    expect(pve.guests.size).toBe(0)
+  })
+})
+
+describe('a slot that belongs to something else', () => {
+  test.each<[string, (pve: MemoryProxmox) => void]>([
+    ['somebody’s VM', (pve) => pve.put(SLOT, { name: 'theirs' })],
+    ['another image’s claim', (pve) => held(pve, { image: 'db' })],
+    ['another namespace’s claim', (pve) => held(pve, { namespace: 'other' })],
+    [
+      'a clone of one of our templates',
+      (pve) =>
+        pve.put(SLOT, { tags: toTags({ vmid: 9000, namespace: 'homelab', image: 'web', state: 'current' }) }),
+    ],
+  ])('%s is left alone; the next one is taken', async (_what, put) => {
+    const pve = new MemoryProxmox()
+    put(pve)
+    const before = structuredClone(pve.guests.get(SLOT))
+    {
+      await using _claim = await claimImage(pve.client(), request())
+      expect(runAt(pve, SLOT + 1)).toBe('mine')
+    }
+    expect([...pve.guests]).toEqual([[SLOT, before]])
+  })
+
+  test('the range is searched round to its beginning, and has an end', async () => {
+    const pve = new MemoryProxmox()
+    for (let vmid = 9900; vmid <= 9909; vmid += 1) if (vmid !== 9901) pve.put(vmid, { name: 'theirs' })
+    {
+      await using _claim = await claimImage(pve.client(), request())
+      expect(runAt(pve, 9901)).toBe('mine')
+    }
+    pve.put(9901, { name: 'theirs' })
+    await expect(claimImage(pve.client(), request())).rejects.toMatchObject({
+      code: 'busy',
+      what: 'all VMIDs for claims, 9900 to 9909, are taken',
+    })
+  })
+})
+
+describe('claiming is cut short', () => {
+  test('in the middle of creating: the claim does not stay behind', async () => {
+    const pve = new MemoryProxmox()
+    const controller = new AbortController()
+    const reason = new Error('Ctrl-C')
+    const go = Promise.withResolvers<undefined>()
+    pve.work = (type) => (type === 'qmcreate' ? go.promise : Promise.resolve(undefined))
+    pve.after = (call) => {
+      if (call.startsWith('POST')) controller.abort(reason)
+      setTimeout(() => go.resolve(undefined), 50)
+    }
+    await expect(claimImage(pve.client(controller.signal), request())).rejects.toBe(reason)
+    expect(pve.guests.size).toBe(0)
+  })
+
+  test('Proxmox refuses: that is the error, nobody else’s guest is touched', async () => {
+    const pve = new MemoryProxmox()
+    pve.put(SLOT, { name: 'theirs' })
+    pve.before = (call) => {
+      if (call.startsWith('POST')) throw refused('POST', '/nodes/pve/qemu', 'Permission check failed', 403)
+    }
+    await expect(claimImage(pve.client(), request())).rejects.toMatchObject({ code: 'permission_denied' })
+    expect(pve.guests.size).toBe(1)
+  })
+})
+
+describe('while it is held', () => {
+  test('it is renewed, long before it expires', async () => {
+    vi.useFakeTimers()
+    const pve = new MemoryProxmox()
+    const asked = request()
+    await using _claim = await claimImage(pve.client(), asked)
+    const expiry = () => parseNote(SLOT, String(pve.guests.get(SLOT)?.config.description))?.expires ?? 0
+    const first = expiry()
+    await vi.advanceTimersByTimeAsync(CLAIM_SECONDS * 1000)
+    expect(expiry()).toBeGreaterThan(first + CLAIM_SECONDS / 2)
+    expect(fromTags(SLOT, String(pve.guests.get(SLOT)?.config.tags))?.expires).toBe(expiry())
+    expect(asked.lost).toEqual([])
+    vi.useRealTimers()
+  })
+
+  test.each<[string, (pve: MemoryProxmox) => void]>([
+    ['somebody took it over', (pve) => held(pve, { run: 'thief' })],
+    ['somebody removed it', (pve) => pve.guests.delete(SLOT)],
+  ])('the build is told at once that %s; what is theirs stays', async (_what, meddle) => {
+    vi.useFakeTimers()
+    const pve = new MemoryProxmox()
+    const asked = request()
+    const claim = await claimImage(pve.client(), asked)
+    meddle(pve)
+    const there = pve.guests.size
+    await vi.advanceTimersByTimeAsync(61_000)
+    expect(asked.lost).toHaveLength(1)
+    vi.useRealTimers()
+    await claim[Symbol.asyncDispose]()
+    expect(pve.guests.size).toBe(there)
+    expect(asked.events).toEqual([])
+  })
+
+  test('a renewal that fails once is tried again; the build goes on until the claim may have expired', async () => {
+    vi.useFakeTimers()
+    const pve = new MemoryProxmox()
+    const asked = request()
+    await using _claim = await claimImage(pve.client(), asked)
+    pve.before = (call) => {
+      if (call.startsWith('PUT')) throw refused('PUT', 'x', 'cluster not ready - no quorum?')
+    }
+    await vi.advanceTimersByTimeAsync(181_000)
+    expect(asked.lost).toEqual([])
+    pve.before = () => {}
+    await vi.advanceTimersByTimeAsync(60_000)
+    pve.before = (call) => {
+      if (call.startsWith('PUT')) throw refused('PUT', 'x', 'cluster not ready - no quorum?')
+    }
+    await vi.advanceTimersByTimeAsync(181_000)
+    expect(asked.lost).toEqual([])
+    await vi.advanceTimersByTimeAsync(60_000)
+    expect(asked.lost).toHaveLength(1)
+    pve.before = () => {}
+    vi.useRealTimers()
+  })
+})

@@ -1,0 +1,286 @@
+import { createHash } from 'node:crypto'
+import { createApi } from '../../src/pve/api.ts'
+import type { Pve } from '../../src/pve/client.ts'
+import { PveError, PveTaskError } from '../../src/pve/errors.ts'
+import type { Owner } from '../../src/pve/marks.ts'
+import type { Place } from '../../src/pve/place.ts'
+
+/**
+ * A Proxmox that lives in memory: guests, tasks, files on a storage, behind the interface of our client. It keeps
+ * to what real Proxmox does where our code relies on it: creating a VMID is exclusive in the whole cluster, a
+ * guest in the making shows `lock: create` and nothing else, a config's digest is compared and swapped, a guest
+ * that runs is not deleted, tags are sorted, failures of work show in the task.
+ */
+
+export type Config = Record<string, string | number | boolean>
+
+export interface MemoryGuest {
+  node: string
+  config: Config
+  status: 'running' | 'stopped'
+}
+
+interface Task {
+  done: Promise<string>
+  stop: (exitstatus: string) => void
+}
+
+export const PLACE: Place = {
+  target: 'home',
+  node: 'pve',
+  storages: { disks: 'local-lvm', images: 'local' },
+  bridge: 'vmbr0',
+  vmids: { templates: { first: 9000, last: 9009 }, claims: { first: 9900, last: 9909 } },
+  macPrefix: '02:1b',
+  dns: [],
+}
+
+/** A process on another machine: only its expiry says whether it lives. */
+export const SOMEBODY: Owner = { host: 'elsewhere.example', boot: 'b', pid: 1, started: '1' }
+
+export const soon = () => Math.ceil(Date.now() / 1000) + 600
+export const past = () => Math.ceil(Date.now() / 1000) - 1
+
+export class MemoryProxmox {
+  readonly guests = new Map<number, MemoryGuest>()
+  readonly files: { volid: string; size: number; ctime: number; content: string }[] = []
+  /** `METHOD /path` of all calls that change something */
+  readonly writes: string[] = []
+  /** called before a call is carried out: may throw, or wait, or change the world meanwhile */
+  before: (call: string, params: Record<string, unknown>) => void | Promise<void> = () => {}
+  /** called after it was carried out, before its answer goes out */
+  after: (call: string) => void | Promise<void> = () => {}
+  /** what a task waits for before it does its work, and how it ends */
+  work: (type: string, vmid: number) => Promise<string | undefined> = async () => undefined
+  readonly #tasks = new Map<string, Task>()
+
+  /** Puts a guest there, as if it had always been. */
+  put(vmid: number, config: Config, rest: Partial<MemoryGuest> = {}): MemoryGuest {
+    const guest: MemoryGuest = { node: 'pve', status: 'stopped', ...rest, config: { ...config } }
+    this.guests.set(vmid, guest)
+    return guest
+  }
+
+  tagsOf(vmid: number): string[] {
+    return String(this.guests.get(vmid)?.config.tags ?? '').split(';')
+  }
+
+  isos(): string[] {
+    return this.files.filter(({ content }) => content === 'iso').map(({ volid }) => volid)
+  }
+
+  addIso(name: string): string {
+    const volid = `local:iso/${name}`
+    this.files.push({ volid, size: 1, ctime: 0, content: 'iso' })
+    return volid
+  }
+
+  client(signal: AbortSignal = new AbortController().signal): Pve {
+    const api = createApi(async (method, path, params) => {
+      signal.throwIfAborted()
+      const call = `${method} ${path}`
+      if (method !== 'GET') this.writes.push(call)
+      await this.before(call, params)
+      const answer = this.#answer(method, path, params)
+      await this.after(call)
+      signal.throwIfAborted()
+      return answer
+    })
+    return {
+      api,
+      version: { major: 8, minor: 4, text: '8.4.21' },
+      endpoint: 'https://pve.example:8006',
+      kind: 'token',
+      user: 'builder@pve!t1',
+      writes: this.writes.length,
+      withSignal: (other) => this.client(other),
+      upload: async (_node, storage, file) => {
+        this.writes.push(`upload ${file.filename}`)
+        await this.before(`upload ${file.filename}`, {})
+        this.files.push({
+          volid: `${storage}:${file.content}/${file.filename}`,
+          size: 'bytes' in file.source ? file.source.bytes.length : 0,
+          ctime: 0,
+          content: file.content,
+        })
+        return this.#task('imgcopy', 0, () => {})
+      },
+      waitTask: async (upid, options) => {
+        const until = options.signal ?? signal
+        until.throwIfAborted()
+        const aborted = Promise.withResolvers<never>()
+        until.addEventListener('abort', () => aborted.reject(until.reason), { once: true })
+        const done = this.#tasks.get(upid)?.done ?? Promise.resolve('no such task')
+        const exitstatus = await Promise.race([done, aborted.promise])
+        const [, node = '', , , , type = '', id = '', user = ''] = upid.split(':')
+        if (exitstatus !== 'OK') throw new PveTaskError({ upid, type, id, exitstatus, output: [exitstatus] })
+        return { upid, node, type, id, user, exitstatus, warnings: 0 }
+      },
+      missingPrivileges: async () => [],
+      requirePrivileges: async () => {},
+      openConsole: async () => ({ unavailable: 'a token may not' }),
+      [Symbol.asyncDispose]: async () => {},
+    }
+  }
+
+  #answer(method: string, path: string, params: Record<string, unknown>): unknown {
+    const route = (pattern: string) =>
+      new RegExp(`^${pattern}$`).exec(`${method} ${decodeURIComponent(path)}`)
+    let found: RegExpExecArray | null
+    if (route('GET /cluster/resources')) {
+      return [...this.guests].map(([vmid, guest]) => ({
+        ...row(vmid, guest),
+        node: guest.node,
+        type: 'qemu',
+      }))
+    }
+    found = route('GET /nodes/([^/]+)/qemu')
+    if (found) {
+      const node = found[1]
+      return [...this.guests]
+        .filter(([, guest]) => guest.node === node)
+        .map(([vmid, guest]) => row(vmid, guest))
+    }
+    found = route('POST /nodes/([^/]+)/qemu')
+    if (found) return this.#create(String(found[1]), params)
+    found = route('POST /nodes/([^/]+)/qemu/(\\d+)/clone')
+    if (found) return this.#clone(Number(found[2]), params)
+    found = route('GET /nodes/([^/]+)/storage/local/content')
+    if (found) return this.files.filter(({ content }) => content === params.content)
+    found = route('DELETE /nodes/[^/]+/storage/local/content/(.+)')
+    if (found) {
+      const volid = found[1]
+      const index = this.files.findIndex((file) => file.volid === volid)
+      if (index < 0) throw refused(method, path, `volume '${volid}' does not exist`)
+      this.files.splice(index, 1)
+      return null
+    }
+    found = route('DELETE /nodes/[^/]+/tasks/(.+)')
+    if (found) {
+      this.#tasks.get(String(found[1]))?.stop('unexpected status')
+      return null
+    }
+    found = route('\\w+ /nodes/([^/]+)/qemu/(\\d+)/?(.*)') ?? route('(\\w+) /nodes/([^/]+)/qemu/(\\d+)')
+    if (found)
+      return this.#guestCall(method, path, [String(found[1]), Number(found[2]), found[3] ?? ''], params)
+    throw refused(method, path, `Method '${method} ${path}' not implemented`, 501)
+  }
+
+  #guestCall(
+    method: string,
+    path: string,
+    [node, vmid, action]: [string, number, string],
+    params: Record<string, unknown>,
+  ): unknown {
+    const guest = this.guests.get(vmid)
+    if (guest?.node !== node)
+      throw refused(
+        method,
+        path,
+        `Configuration file 'nodes/${node}/qemu-server/${vmid}.conf' does not exist`,
+      )
+    switch (`${method} ${action}`) {
+      case 'GET config':
+        return { ...guest.config, digest: digest(guest.config) }
+      case 'PUT config': {
+        const { digest: expected, delete: gone, ...change } = params
+        if (expected !== undefined && expected !== digest(guest.config))
+          throw refused(method, path, 'checksum mismatch (file change by other user?)')
+        for (const key of String(gone ?? '').split(',')) delete guest.config[key]
+        Object.assign(guest.config, change)
+        if (change.tags !== undefined) guest.config.tags = sorted(String(change.tags))
+        return null
+      }
+      case 'GET status/current':
+        return { status: guest.status, uptime: 0, netin: 0, netout: 0 }
+      case 'POST status/start':
+        return this.#task('qmstart', vmid, () => {
+          guest.status = 'running'
+        })
+      case 'POST status/stop':
+        return this.#task('qmstop', vmid, () => {
+          guest.status = 'stopped'
+        })
+      case 'POST template':
+        return this.#task('qmtemplate', vmid, () => {
+          guest.config.template = 1
+        })
+      case 'DELETE ':
+        if (guest.status === 'running') throw refused(method, path, `VM ${vmid} is running - destroy failed`)
+        if (guest.config.lock !== undefined)
+          throw refused(method, path, `VM is locked (${guest.config.lock})`)
+        return this.#task('qmdestroy', vmid, () => {
+          this.guests.delete(vmid)
+        })
+      default:
+        throw refused(method, path, `Method '${method} ${path}' not implemented`, 501)
+    }
+  }
+
+  #create(node: string, { vmid: id, ...config }: Record<string, unknown>): string {
+    return this.#make(node, Number(id), 'qmcreate', 'create', config as Config)
+  }
+
+  #clone(
+    from: number,
+    { newid, full: _, storage: __, pool: ___, ...change }: Record<string, unknown>,
+  ): string {
+    const { template: _t, ...inherited } = this.guests.get(from)?.config ?? {}
+    const node = this.guests.get(from)?.node ?? 'pve'
+    return this.#make(node, Number(newid), 'qmclone', 'clone', { ...inherited, ...(change as Config) })
+  }
+
+  #make(node: string, vmid: number, type: string, lock: string, config: Config): string {
+    const there = this.guests.get(vmid)
+    if (there) {
+      const why = `unable to create VM ${vmid} - VM ${vmid} already exists on node '${there.node}'`
+      throw refused('POST', `/nodes/${node}/qemu`, why)
+    }
+    const guest = this.put(vmid, { lock }, { node })
+    return this.#task(
+      type,
+      vmid,
+      () => {
+        guest.config = { ...config, ...(config.tags !== undefined && { tags: sorted(String(config.tags)) }) }
+      },
+      () => this.guests.delete(vmid),
+    )
+  }
+
+  #task(type: string, vmid: number, work: () => void, undo: () => void = () => {}): string {
+    const number = (this.#tasks.size + 1).toString(16).padStart(8, '0').toUpperCase()
+    const upid = `UPID:pve:${number}:00000001:00000001:${type}:${vmid || ''}:builder@pve!t1:`
+    const stopped = Promise.withResolvers<string>()
+    const done = Promise.race([this.work(type, vmid), stopped.promise]).then((failure) => {
+      if (failure === undefined) work()
+      else undo()
+      return failure ?? 'OK'
+    })
+    this.#tasks.set(upid, { done, stop: stopped.resolve })
+    return upid
+  }
+}
+
+/** As Proxmox refuses. */
+export function refused(method: string, path: string, message: string, status = 500): PveError {
+  return new PveError({ method, path, delivery: 'answered', status, message })
+}
+
+function digest(config: Config): string {
+  return createHash('sha1').update(JSON.stringify(config)).digest('hex')
+}
+
+function sorted(tags: string): string {
+  return [...new Set(tags.toLowerCase().split(/[;, ]/))].sort().join(';')
+}
+
+function row(vmid: number, { config, status }: MemoryGuest): Record<string, unknown> {
+  const { name, tags, template } = config
+  return {
+    vmid,
+    status,
+    name: name ?? `VM ${vmid}`,
+    ...(tags !== undefined && { tags }),
+    ...(template !== undefined && { template }),
+  }
+}

@@ -1,0 +1,247 @@
+import { describe, expect, test } from 'vitest'
+import { fromTags, type Marks, parseNote, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import {
+  byVersion,
+  clusterTemplates,
+  nextVersion,
+  nodeTemplates,
+  promote,
+  select,
+  setMarks,
+  type Template,
+} from '../../src/pve/templates.ts'
+import { MemoryProxmox, refused } from './memory-proxmox.ts'
+
+function put(pve: MemoryProxmox, vmid: number, state: State, version: string, more: Partial<Marks> = {}) {
+  const marks: Marks = { vmid, namespace: 'homelab', image: 'web', state, version, ...more }
+  const { namespace, image } = marks
+  const note = renderNote(
+    { schema: 1, vmid, namespace, image, kind: 'vm', tool: '0', run: 'r', version },
+    'Text',
+  )
+  const config = { name: `web-${version}`, tags: toTags(marks, ['prod']), description: note, template: 1 }
+  pve.put(vmid, config)
+  return { node: 'pve', vmid, name: config.name, marks } satisfies Template
+}
+
+const template = (version: string, state: State = 'retired', image = 'web'): Template => ({
+  node: 'pve',
+  vmid: 9000,
+  name: 'x',
+  marks: { vmid: 9000, namespace: 'homelab', image, state, version },
+})
+
+describe('what templates there are', () => {
+  test('only those whose tags name themselves, of this namespace, and converted', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'current', '20260101.1')
+    put(pve, 9001, 'current', '20260101.1', { namespace: 'other' })
+    pve.put(9002, { tags: toTags({ vmid: 9002, namespace: 'homelab', image: 'web', state: 'building' }) })
+    // Somebody's clone that was converted again: it has inherited tags and note.
+    pve.put(500, { ...pve.guests.get(9000)?.config })
+    pve.put(501, { name: 'theirs', template: 1 })
+    for (const list of [
+      await clusterTemplates(pve.client(), 'homelab'),
+      await nodeTemplates(pve.client(), 'pve', 'homelab'),
+    ])
+      expect(list.map(({ vmid, node, name }) => ({ vmid, node, name }))).toEqual([
+        { vmid: 9000, node: 'pve', name: 'web-20260101.1' },
+      ])
+    expect(pve.writes).toEqual([])
+  })
+
+  test('the cluster’s are of all nodes, a node’s its own', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'current', '20260101.1')
+    put(pve, 9001, 'previous', '20251231.1')
+    const far = pve.guests.get(9001)
+    if (far) far.node = 'pve2'
+    expect((await clusterTemplates(pve.client(), 'homelab')).map(({ node }) => node)).toEqual(['pve', 'pve2'])
+    expect((await nodeTemplates(pve.client(), 'pve2', 'homelab')).map(({ vmid }) => vmid)).toEqual([9001])
+  })
+})
+
+describe('a selector', () => {
+  const all = [
+    template('20260101.2', 'current'),
+    template('20260101.1', 'previous'),
+    template('20251231.1', 'retired'),
+    template('20260102.1', 'candidate'),
+    template('20260103.1', 'current', 'db'),
+  ]
+  test.each([
+    [undefined, '20260101.2'],
+    ['', '20260101.2'],
+    ['current', '20260101.2'],
+    ['previous', '20260101.1'],
+    ['20251231.1', '20251231.1'],
+    ['20260103.1', undefined],
+    ['latest', undefined],
+  ])('%s means version %s', (selector, version) => {
+    expect(select(all, 'web', selector)?.marks.version).toBe(version)
+  })
+
+  test('of two current ones, in the middle of a promotion, the newer counts', () => {
+    const two = [template('20260101.10', 'current'), template('20260101.9', 'current')]
+    expect(select(two, 'web')?.marks.version).toBe('20260101.10')
+    expect(select([...two].reverse(), 'web')?.marks.version).toBe('20260101.10')
+  })
+
+  test('can be limited to a node', () => {
+    expect(select(all, 'web', 'current', 'pve2')).toBeUndefined()
+    expect(select(all, 'web', 'current', 'pve')).toBeDefined()
+  })
+})
+
+describe('versions', () => {
+  test('sort by date, then by serial as a number', () => {
+    const sorted = ['20260101.10', '20251231.11', '20260101.9', '20260101.1']
+      .map((version) => template(version))
+      .sort(byVersion)
+    expect(sorted.map(({ marks }) => marks.version)).toEqual([
+      '20251231.11',
+      '20260101.1',
+      '20260101.9',
+      '20260101.10',
+    ])
+  })
+
+  test('are the UTC date and the next serial of that day and image', () => {
+    const now = new Date('2026-01-01T23:59:59.999Z')
+    expect(nextVersion([], 'web', now)).toBe('20260101.1')
+    const before = [template('20260101.9'), template('20260101.10'), template('20251231.77')]
+    expect(nextVersion(before, 'web', now)).toBe('20260101.11')
+    expect(nextVersion(before, 'db', now)).toBe('20260101.1')
+  })
+})
+
+describe('promoting', () => {
+  const states = (pve: MemoryProxmox) =>
+    Object.fromEntries(
+      [...pve.guests].map(([vmid, { config }]) => [vmid, fromTags(vmid, String(config.tags))?.state]),
+    )
+
+  test('the new one is current, what was current previous, what was previous retired', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'retired', '20260101.1')
+    put(pve, 9001, 'previous', '20260102.1')
+    put(pve, 9002, 'current', '20260103.1')
+    const candidate = put(pve, 9003, 'candidate', '20260104.1')
+    await promote(pve.client(), candidate)
+    expect(states(pve)).toEqual({ 9000: 'retired', 9001: 'retired', 9002: 'previous', 9003: 'current' })
+  })
+
+  test('at no moment there is no current one', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9001, 'previous', '20260102.1')
+    put(pve, 9002, 'current', '20260103.1')
+    const candidate = put(pve, 9003, 'candidate', '20260104.1')
+    const seen: (number | undefined)[] = []
+    pve.after = async (call) => {
+      if (!call.startsWith('PUT')) return
+      pve.after = async () => {}
+      const templates = await nodeTemplates(pve.client(), 'pve', 'homelab')
+      seen.push(select(templates, 'web')?.vmid)
+      pve.after = watch
+    }
+    const watch = pve.after
+    await promote(pve.client(), candidate)
+    expect(seen).toEqual([9003, 9003, 9003])
+  })
+
+  test('the note remembers what was current; the text above it and other people’s tags stay', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9002, 'current', '20260103.1')
+    await promote(pve.client(), put(pve, 9003, 'candidate', '20260104.1', { digest: 'abcdef0123456789' }))
+    const config = pve.guests.get(9003)?.config
+    const description = String(config?.description)
+    expect(parseNote(9003, description)).toMatchObject({ previous: 9002, version: '20260104.1' })
+    expect(description.startsWith('Text\n\n```imagebuild\n')).toBe(true)
+    expect(String(config?.tags).split(';')).toContain('prod')
+    expect(fromTags(9003, String(config?.tags))).toMatchObject({
+      version: '20260104.1',
+      digest: 'abcdef0123456789',
+    })
+    expect(pve.tagsOf(9002)).toContain('prod')
+  })
+
+  test('the first one of an image, and nothing of other images, is touched', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9001, 'current', '20260102.1', { image: 'db' })
+    put(pve, 9002, 'current', '20260102.1', { namespace: 'other' })
+    const before = structuredClone([pve.guests.get(9001), pve.guests.get(9002)])
+    await promote(pve.client(), put(pve, 9003, 'candidate', '20260104.1'))
+    expect(states(pve)).toMatchObject({ 9003: 'current' })
+    expect([pve.guests.get(9001), pve.guests.get(9002)]).toEqual(before)
+    expect(parseNote(9003, String(pve.guests.get(9003)?.config.description))?.previous).toBeUndefined()
+  })
+
+  test('is no longer held back by a rollback', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9002, 'current', '20260103.1', { held: true })
+    await promote(pve.client(), put(pve, 9003, 'candidate', '20260104.1'))
+    expect(pve.tagsOf(9002)).not.toContain('ib-held')
+    expect(pve.tagsOf(9003)).not.toContain('ib-held')
+  })
+
+  test('settles what an interrupted promotion has left: two current ones', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9001, 'current', '20260102.1')
+    put(pve, 9002, 'current', '20260103.1')
+    await promote(pve.client(), put(pve, 9003, 'candidate', '20260104.1'))
+    expect(states(pve)).toEqual({ 9001: 'retired', 9002: 'previous', 9003: 'current' })
+  })
+
+  test('marks nothing that somebody else changed between reading and writing', async () => {
+    const pve = new MemoryProxmox()
+    const candidate = put(pve, 9003, 'candidate', '20260104.1')
+    pve.before = (call) => {
+      const guest = pve.guests.get(9003)
+      if (call.startsWith('PUT') && guest) guest.config.tags = `${guest.config.tags};theirs`
+    }
+    await expect(promote(pve.client(), candidate)).rejects.toMatchObject({ code: 'busy' })
+    expect(states(pve)).toEqual({ 9003: 'candidate' })
+  })
+
+  test('stops where Proxmox refuses, with the old one still there', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9002, 'current', '20260103.1')
+    const candidate = put(pve, 9003, 'candidate', '20260104.1')
+    pve.before = (call) => {
+      if (call === 'PUT /nodes/pve/qemu/9003/config')
+        throw refused('PUT', 'x', 'Permission check failed', 403)
+    }
+    await expect(promote(pve.client(), candidate)).rejects.toMatchObject({ code: 'permission_denied' })
+    expect(states(pve)).toEqual({ 9002: 'current', 9003: 'candidate' })
+  })
+})
+
+test('a finished template loses the marks of a temporary guest', async () => {
+  const pve = new MemoryProxmox()
+  const temporary = {
+    vmid: 9000,
+    namespace: 'homelab',
+    image: 'web',
+    state: 'building',
+    expires: 1,
+    address: '192.0.2.1',
+  } as const
+  pve.put(9000, { tags: toTags(temporary, ['old']), template: 1 })
+  const marks = {
+    vmid: 9000,
+    namespace: 'homelab',
+    image: 'web',
+    state: 'candidate',
+    version: '20260101.1',
+  } as const
+  await setMarks(pve.client(), { node: 'pve', vmid: 9000, name: 'x', marks }, ['web-server'], 'note')
+  expect(pve.tagsOf(9000)).toEqual([
+    'ib-candidate',
+    'ib-id-9000',
+    'ib-image-web',
+    'ib-ns-homelab',
+    'ib-version-20260101.1',
+    'web-server',
+  ])
+  expect(pve.guests.get(9000)?.config.description).toBe('note')
+})
