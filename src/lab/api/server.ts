@@ -284,7 +284,8 @@ async function refuse(
   format: 'json' | 'extjs',
   seconds: number,
 ): Promise<void> {
-  if (request.destroyed || response.destroyed) return
+  // The request itself counts as destroyed once its body was read.
+  if (!response.socket || response.socket.destroyed) return
   if (error instanceof TransportError) {
     response.shouldKeepAlive = false
     send(response, error.status, error.message, error.empty ? '' : error.message)
@@ -299,7 +300,7 @@ async function refuse(
     })
     await delay(seconds * 1000)
     response.shouldKeepAlive = false
-    if (!request.socket.destroyed) send(response, 403, error.refusal.reason, '')
+    if (!response.socket?.destroyed) send(response, 403, error.refusal.reason, '')
     return
   }
   const known = error instanceof ApiError ? error : failure(messageOf(error))
