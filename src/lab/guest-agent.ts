@@ -20,8 +20,16 @@ export async function askAgent(
   options: { seconds: number; answers: boolean },
 ): Promise<unknown> {
   const socket = connect(path)
+  // QEMU may end at any time; what is then being waited for must not wait on.
+  const closed = new Promise<never>((_, reject) =>
+    socket.once('close', () => reject(new Error(AGENT_SILENT))),
+  )
+  closed.catch(() => undefined)
+  socket.on('error', () => undefined)
+  const within = <T>(seconds: number, answer: Promise<T>) =>
+    Promise.race([answer, closed, late(seconds, socket)])
   try {
-    await opened(socket)
+    await within(SYNC_SECONDS, new Promise<void>((resolve) => socket.once('connect', resolve)))
     const lines = answers(socket)
     const id = randomInt(2 ** 31)
     socket.write(Buffer.of(SENTINEL))
@@ -30,8 +38,16 @@ export async function askAgent(
       const reply = await within(SYNC_SECONDS, lines.next())
       if (reply.return === id) break
     }
-    await write(socket, `${JSON.stringify({ execute: command, ...(args && { arguments: args }) })}\n`)
-    if (!options.answers) return undefined
+    await within(
+      SYNC_SECONDS,
+      write(socket, `${JSON.stringify({ execute: command, ...(args && { arguments: args }) })}\n`),
+    )
+    if (!options.answers) {
+      // Hanging up at once could lose what QEMU has not read yet; and it may refuse.
+      const refusal = await within(SYNC_SECONDS, lines.next()).catch(() => undefined)
+      if (refusal?.error) throw new Error(`Agent error: ${refusal.error.desc}`)
+      return undefined
+    }
     const reply = await within(options.seconds, lines.next())
     if (reply.error) throw new Error(`Agent error: ${reply.error.desc}`)
     return reply.return
@@ -43,14 +59,6 @@ export async function askAgent(
 interface Answer {
   return?: unknown
   error?: { desc: string }
-}
-
-function opened(socket: Socket): Promise<void> {
-  return new Promise((resolve, reject) => {
-    socket.once('connect', resolve)
-    socket.once('error', () => reject(new Error(AGENT_SILENT)))
-    socket.once('close', () => reject(new Error(AGENT_SILENT)))
-  })
 }
 
 function write(socket: Socket, text: string): Promise<void> {
@@ -86,14 +94,11 @@ function answers(socket: Socket): { next(): Promise<Answer> } {
   }
 }
 
-async function within<T>(seconds: number, answer: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(AGENT_SILENT)), seconds * 1000)
-  })
-  try {
-    return await Promise.race([answer, late])
-  } finally {
-    clearTimeout(timer)
-  }
+/** Rejects after that time, unless the connection has ended before. */
+function late(seconds: number, socket: Socket): Promise<never> {
+  const over = Promise.withResolvers<never>()
+  over.promise.catch(() => undefined)
+  const timer = setTimeout(() => over.reject(new Error(AGENT_SILENT)), seconds * 1000)
+  socket.once('close', () => clearTimeout(timer))
+  return over.promise
 }

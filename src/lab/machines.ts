@@ -1,16 +1,19 @@
-import { copyFile, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { connect } from 'node:net'
-import { join } from 'node:path'
+import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { execa } from 'execa'
 import type { Accelerator } from './accelerator.ts'
 import { firmware } from './firmware.ts'
+import { flush } from './flush.ts'
 import { AGENT_SILENT, askAgent } from './guest-agent.ts'
+import { clear, type MachineFiles, machineFiles } from './machine-files.ts'
+import { machineStatus, STOPPED } from './machine-status.ts'
 import type { LabNames } from './names.ts'
-import { endProcess, gone, processOf, usage } from './process.ts'
-import { type MachineFiles, qemuCommand } from './qemu-command.ts'
+import { endProcess, gone, processOf } from './process.ts'
+import { qemuCommand } from './qemu-command.ts'
 import { Qmp } from './qmp.ts'
+import { connectConsole, tail } from './serial-console.ts'
 import { Turns } from './turns.ts'
 import type { Log, MachineSpec, MachineStatus, Machines } from './world.ts'
 
@@ -39,20 +42,6 @@ const QUIT_SECONDS = 60
 /** Seconds for a guest-agent command to answer, as in Proxmox. */
 const AGENT_SECONDS = 60
 
-/** Bytes of the serial console's log that are given when nobody says how many. */
-const CONSOLE_BYTES = 1 << 20
-
-const STOPPED: MachineStatus = {
-  running: false,
-  qmpstatus: 'stopped',
-  uptime: 0,
-  mem: 0,
-  netin: 0,
-  netout: 0,
-  diskread: 0,
-  diskwrite: 0,
-}
-
 /**
  * Virtual machines as detached QEMU processes. What is known of them lies in files (pid, sockets, specification),
  * so that they outlive the daemon that started them, and the next one takes them over.
@@ -79,7 +68,7 @@ export class QemuMachines implements Machines {
       if (!Number.isInteger(vmid)) continue
       const files = this.#files(vmid)
       const pid = await processOf(files.pid, files.pid)
-      const spec = JSON.parse(await readFile(this.#specFile(vmid), 'utf8')) as MachineSpec
+      const spec = JSON.parse(await readFile(this.#files(vmid).spec, 'utf8')) as MachineSpec
       try {
         if (pid === undefined) throw new Error('it has ended')
         const { qmp } = await this.#adopt(spec, pid)
@@ -88,7 +77,7 @@ export class QemuMachines implements Machines {
         await this.#connect(spec)
       } catch {
         if (pid !== undefined) await endProcess(pid, files.pid, QUIT_SECONDS)
-        await this.#clear(vmid)
+        await clear(this.#files(vmid))
       }
     }
   }
@@ -109,7 +98,7 @@ export class QemuMachines implements Machines {
     const { names, accelerator } = this.#options
     const files = this.#files(vmid)
     const tap = (nic: { slot: string }) => names.tap(vmid, nic.slot)
-    await mkdir(this.#folder(vmid), { recursive: true })
+    await mkdir(dirname(files.serialLog), { recursive: true })
     for (const nic of spec.nics) {
       if (nic.options.tag)
         log(`WARN: ${nic.slot}: the lab has no VLANs, tag ${nic.options.tag} has no effect`)
@@ -118,7 +107,7 @@ export class QemuMachines implements Machines {
       log('WARN: no efidisk configured! Using temporary efivars disk.')
       await copyFile(firmware({}).vars, files.temporaryVars)
     }
-    await writeFile(this.#specFile(vmid), JSON.stringify(spec), { mode: 0o600 })
+    await writeFile(this.#files(vmid).spec, JSON.stringify(spec), { mode: 0o600 })
     try {
       await this.#launch(qemuCommand(spec, { accelerator, files, tap }), log)
       const pid = await processOf(files.pid, files.pid)
@@ -132,7 +121,7 @@ export class QemuMachines implements Machines {
     } catch (error) {
       const pid = await processOf(files.pid, files.pid)
       if (pid !== undefined) await endProcess(pid, files.pid, QUIT_SECONDS)
-      await this.#clear(vmid)
+      await clear(this.#files(vmid))
       throw error
     }
   }
@@ -159,7 +148,7 @@ export class QemuMachines implements Machines {
       if (this.#letGo) return
       if (!(await gone(pid, files.pid, QUIT_SECONDS))) await endProcess(pid, files.pid, QUIT_SECONDS)
       this.#running.delete(vmid)
-      await this.#clear(vmid)
+      await clear(this.#files(vmid))
       void flush(spec)
       this.#options.onEnd?.(vmid)
     })
@@ -215,32 +204,16 @@ export class QemuMachines implements Machines {
   async status(vmid: number): Promise<MachineStatus> {
     const running = this.#running.get(vmid)
     if (running === undefined) return STOPPED
+    const { pid, qmp, spec } = running
     try {
-      const { pid, qmp, spec } = running
-      const [{ status }, blocks, { uptime, resident }] = await Promise.all([
-        qmp.command<{ status: string }>('query-status'),
-        qmp.command<BlockStats[]>('query-blockstats'),
-        usage(pid),
-      ])
-      const drives = blocks.filter(({ device }) => device.startsWith('drive-'))
-      const sum = (key: 'rd_bytes' | 'wr_bytes') => drives.reduce((total, { stats }) => total + stats[key], 0)
-      const traffic = await Promise.all(
-        spec.nics.map(({ slot }) => counters(this.#options.names.tap(vmid, slot))),
-      )
-      return {
-        running: true,
-        qmpstatus: status,
+      return await machineStatus(
         pid,
-        uptime,
-        mem: resident,
-        netin: traffic.reduce((total, { toGuest }) => total + toGuest, 0),
-        netout: traffic.reduce((total, { fromGuest }) => total + fromGuest, 0),
-        diskread: sum('rd_bytes'),
-        diskwrite: sum('wr_bytes'),
-      }
+        qmp,
+        spec.nics.map(({ slot }) => this.#options.names.tap(vmid, slot)),
+      )
     } catch (error) {
       // It ended while we asked.
-      if (running.qmp.isClosed) return STOPPED
+      if (qmp.isClosed) return STOPPED
       throw error
     }
   }
@@ -295,27 +268,13 @@ export class QemuMachines implements Machines {
     return this.#of(vmid).qmp.command<string>('human-monitor-command', { 'command-line': command })
   }
 
-  async consoleLog(vmid: number, bytes = CONSOLE_BYTES): Promise<string> {
-    const file = await open(this.#files(vmid).serialLog).catch(() => undefined)
-    if (file === undefined) return ''
-    try {
-      const { size } = await file.stat()
-      const length = Math.min(size, bytes)
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, size - length)
-      return buffer.toString('utf8', 0, bytesRead)
-    } finally {
-      await file.close()
-    }
+  async consoleLog(vmid: number, bytes?: number): Promise<string> {
+    return tail(this.#files(vmid).serialLog, bytes)
   }
 
   async console(vmid: number): Promise<Duplex> {
     if (!this.#of(vmid).spec.serial) throw new Error('unable to find a serial interface')
-    const socket = connect(this.#files(vmid).serial)
-    await new Promise<void>((resolve, reject) => {
-      socket.once('connect', resolve)
-      socket.once('error', reject)
-    })
-    return socket
+    return connectConsole(this.#files(vmid).serial)
   }
 
   async running(): Promise<number[]> {
@@ -332,59 +291,13 @@ export class QemuMachines implements Machines {
     return turns
   }
 
+  #files(vmid: number): MachineFiles {
+    return machineFiles(this.#options.dir, this.#options.names, vmid)
+  }
+
   #of(vmid: number): Running {
     const running = this.#running.get(vmid)
     if (running === undefined) throw new Error(`VM ${vmid} is not running`)
     return running
-  }
-
-  /** Removes what is left of a machine that has ended; its serial log stays. */
-  async #clear(vmid: number): Promise<void> {
-    const { pid, qmp, agent, serial, temporaryVars } = this.#files(vmid)
-    for (const path of [pid, qmp, agent, serial, temporaryVars, this.#specFile(vmid)])
-      await rm(path, { force: true })
-  }
-
-  #files(vmid: number): MachineFiles {
-    const at = (suffix: string) => join(this.#options.names.runtime, `${vmid}.${suffix}`)
-    return {
-      pid: at('pid'),
-      qmp: at('qmp'),
-      agent: at('qga'),
-      serial: at('serial'),
-      temporaryVars: at('efivars.fd'),
-      serialLog: join(this.#folder(vmid), 'serial.log'),
-    }
-  }
-
-  #folder(vmid: number): string {
-    return join(this.#options.dir, 'machines', String(vmid))
-  }
-
-  #specFile(vmid: number): string {
-    return join(this.#options.names.runtime, `${vmid}.json`)
-  }
-}
-
-interface BlockStats {
-  device: string
-  stats: { rd_bytes: number; wr_bytes: number }
-}
-
-/** A tap sends what the guest receives. */
-async function counters(tap: string): Promise<{ toGuest: number; fromGuest: number }> {
-  const read = async (name: string) =>
-    Number(await readFile(`/sys/class/net/${tap}/statistics/${name}`, 'utf8').catch(() => '0'))
-  return { toGuest: await read('tx_bytes'), fromGuest: await read('rx_bytes') }
-}
-
-/** The guest's flushes did nothing (cache=unsafe); this one, behind its back, makes up for all of them. */
-async function flush(spec: MachineSpec): Promise<void> {
-  for (const { media, path } of spec.drives) {
-    if (media !== 'disk' || path === undefined) continue
-    // The disk may already be gone, which is as good.
-    const file = await open(path, 'r').catch(() => undefined)
-    await file?.datasync().catch(() => undefined)
-    await file?.close()
   }
 }

@@ -1,18 +1,8 @@
 import type { Accelerator } from './accelerator.ts'
 import { firmware } from './firmware.ts'
+import type { MachineFiles } from './machine-files.ts'
 import { formatOf } from './qemu-img.ts'
 import type { Drive, MachineSpec, Nic } from './world.ts'
-
-/** The files and sockets of one machine. */
-export interface MachineFiles {
-  pid: string
-  qmp: string
-  agent: string
-  serial: string
-  serialLog: string
-  /** variables of a machine with OVMF and no efidisk: lost when it stops */
-  temporaryVars: string
-}
 
 export interface CommandOptions {
   accelerator: Accelerator

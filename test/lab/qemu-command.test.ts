@@ -5,6 +5,7 @@ import { cpuModel, qemuCommand } from '../../src/lab/qemu-command.ts'
 import type { MachineSpec } from '../../src/lab/world.ts'
 
 const files = {
+  spec: '/run/l/9.json',
   pid: '/run/l/9.pid',
   qmp: '/run/l/9.qmp',
   agent: '/run/l/9.qga',
