@@ -1,9 +1,18 @@
-import type { Token, User } from './access.ts'
 import { failure, parameterError, permissionError, unauthorized } from './errors.ts'
 import { splitList } from './formats.ts'
 import { boolean, formatted, integer, optional, type Rules, string } from './parameters.ts'
-import { BUILT_IN_ROLES, PRIVILEGES } from './privileges.ts'
 import { type Call, type Check, del, get, on, post, put, type Route } from './router.ts'
+import {
+  assignFields,
+  changing,
+  createToken,
+  createUser,
+  describeToken,
+  describeUser,
+  needToken,
+  needUser,
+  selfOrModify,
+} from './users.ts'
 
 /** /access …: logins, users, tokens, roles, groups, ACLs. */
 
@@ -46,80 +55,6 @@ async function login(call: Call): Promise<unknown> {
     CSRFPreventionToken: access.csrfToken(userid),
     cap: access.capabilities(userid),
   }
-}
-
-function needUser(call: Call): User {
-  const user = call.lab.access.state.users[call.need('userid')]
-  if (!user) throw failure(`no such user ('${call.need('userid')}')`)
-  return user
-}
-
-/** Oneself, or who may change users. */
-function selfOrModify(call: Call): void {
-  if (call.caller.userid === call.need('userid') && !call.caller.token) return
-  call.require('/access/groups', ['User.Modify'])
-}
-
-function assignFields(call: Call, user: User): void {
-  for (const name of ['comment', 'email', 'firstname', 'lastname'] as const) {
-    const value = call.text(name)
-    if (value !== undefined) user[name] = value
-  }
-  if (call.has('enable')) user.enable = call.flag('enable') ? 1 : 0
-  user.expire = call.number('expire') ?? user.expire
-  if (call.has('groups')) {
-    const groups = splitList(call.need('groups'))
-    const unknown = groups.find((group) => !call.lab.access.state.groups[group])
-    if (unknown !== undefined) throw failure(`no such group '${unknown}'`)
-    user.groups = call.flag('append') ? [...new Set([...user.groups, ...groups])] : groups
-  }
-}
-
-function describeUser(userid: string, user: User): Record<string, unknown> {
-  const { groups: _groups, password: _password, tokens: _tokens, ...fields } = user
-  return { userid, ...fields, 'realm-type': userid.split('@')[1] }
-}
-
-function describeToken(token: Token): Record<string, unknown> {
-  const { hash: _hash, ...fields } = token
-  return fields
-}
-
-async function createUser(call: Call): Promise<null> {
-  const userid = call.need('userid')
-  const { access } = call.lab
-  if (access.state.users[userid]) throw failure(`create user failed: user '${userid}' already exists`)
-  const user: User = { enable: 1, expire: 0, groups: [], tokens: {} }
-  assignFields(call, user)
-  access.state.users[userid] = user
-  const password = call.text('password')
-  if (password !== undefined) await access.setPassword(userid, password)
-  await access.save()
-  return null
-}
-
-async function createToken(call: Call): Promise<unknown> {
-  selfOrModify(call)
-  const user = needUser(call)
-  const id = call.need('tokenid')
-  if (user.tokens[id]) throw parameterError({ tokenid: 'Token already exists.' })
-  const comment = call.text('comment')
-  const privsep = call.flag('privsep', true) ? 1 : 0
-  const expire = call.number('expire') ?? user.expire
-  const value = await call.lab.access.createToken(call.need('userid'), id, {
-    privsep,
-    expire,
-    ...(comment !== undefined && { comment }),
-  })
-  const info = { privsep, ...(comment !== undefined && { comment }), ...(call.has('expire') && { expire }) }
-  return { 'full-tokenid': `${call.need('userid')}!${id}`, value, info }
-}
-
-function needToken(call: Call): Token {
-  selfOrModify(call)
-  const token = needUser(call).tokens[call.need('tokenid')]
-  if (!token) throw failure(`no such token '${call.need('tokenid')}' for user '${call.need('userid')}'`)
-  return token
 }
 
 async function updateAcl(call: Call): Promise<null> {
@@ -168,38 +103,6 @@ function showPermissions(call: Call): unknown {
   const userid = call.text('userid') ?? authid
   if (userid !== authid && !userid.startsWith(`${authid}!`)) call.require('/access', ['Sys.Audit'])
   return access.effective(userid, call.text('path'))
-}
-
-async function saveRole(call: Call, isNew: boolean): Promise<null> {
-  const { access } = call.lab
-  const id = call.need('roleid')
-  if (id in BUILT_IN_ROLES && !isNew) throw failure(`auto-generated role '${id}' cannot be modified`)
-  if (isNew && access.roles()[id]) throw failure(`create role failed: role '${id}' already exists`)
-  if (!isNew && !access.state.roles[id]) throw failure(`role '${id}' does not exist`)
-  const privileges = splitList(call.text('privs') ?? '')
-  const unknown = privileges.find((name) => !PRIVILEGES.includes(name))
-  if (unknown !== undefined) {
-    throw parameterError({ privs: `invalid format - invalid privilege '${unknown}'\n` })
-  }
-  const kept = call.flag('append') ? (access.state.roles[id] ?? []) : []
-  access.state.roles[id] = [...new Set([...kept, ...privileges])]
-  await access.save()
-  return null
-}
-
-function needRole(call: Call): readonly string[] {
-  const role = call.lab.access.roles()[call.need('roleid')]
-  if (!role) throw failure(`role '${call.need('roleid')}' does not exist`)
-  return role
-}
-
-/** Changes the state and stores it. */
-function changing(change: (call: Call) => void) {
-  return async (call: Call): Promise<null> => {
-    change(call)
-    await call.lab.access.save()
-    return null
-  }
 }
 
 export const ACCESS_ROUTES: readonly Route[] = [
@@ -346,76 +249,6 @@ export const ACCESS_ROUTES: readonly Route[] = [
       const { state } = call.lab.access
       delete needUser(call).tokens[call.need('tokenid')]
       state.acl = state.acl.filter(({ ugid }) => ugid !== `${call.need('userid')}!${call.need('tokenid')}`)
-    }),
-  ),
-
-  get('/access/roles', 'all', {}, (call) =>
-    Object.entries(call.lab.access.roles()).map(([roleid, privileges]) => ({
-      roleid,
-      privs: privileges.join(','),
-      ...(roleid in BUILT_IN_ROLES && { special: 1 }),
-    })),
-  ),
-  post(
-    '/access/roles',
-    on('/access', 'Sys.Modify'),
-    { privs: optional(formatted('privilege-list')), roleid: formatted('role') },
-    (call) => saveRole(call, true),
-  ),
-  get('/access/roles/{roleid}', 'all', {}, (call) =>
-    Object.fromEntries(needRole(call).map((name) => [name, 1])),
-  ),
-  put(
-    '/access/roles/{roleid}',
-    on('/access', 'Sys.Modify'),
-    { append: optional(boolean({ requires: 'privs' })), privs: optional(formatted('privilege-list')) },
-    (call) => saveRole(call, false),
-  ),
-  del(
-    '/access/roles/{roleid}',
-    on('/access', 'Sys.Modify'),
-    {},
-    changing((call) => {
-      const id = call.need('roleid')
-      if (id in BUILT_IN_ROLES) throw failure(`auto-generated role '${id}' can not be deleted`)
-      needRole(call)
-      delete call.lab.access.state.roles[id]
-      call.lab.access.state.acl = call.lab.access.state.acl.filter(({ roleid }) => roleid !== id)
-    }),
-  ),
-
-  get('/access/groups', 'all', {}, (call) => {
-    const { groups, users } = call.lab.access.state
-    return Object.entries(groups).map(([groupid, group]) => ({
-      groupid,
-      ...group,
-      users: Object.keys(users)
-        .filter((id) => users[id]?.groups.includes(groupid))
-        .join(','),
-    }))
-  }),
-  post(
-    '/access/groups',
-    on('/access/groups', 'Group.Allocate'),
-    { comment: optional(string()), groupid: formatted('group') },
-    changing((call) => {
-      const id = call.need('groupid')
-      const { groups } = call.lab.access.state
-      if (groups[id]) throw failure(`create group failed: group '${id}' already exists`)
-      groups[id] = call.has('comment') ? { comment: call.need('comment') } : {}
-    }),
-  ),
-  del(
-    '/access/groups/{groupid}',
-    on('/access/groups', 'Group.Allocate'),
-    {},
-    changing((call) => {
-      const id = call.need('groupid')
-      const { state } = call.lab.access
-      if (!state.groups[id]) throw failure(`group '${id}' does not exist`)
-      delete state.groups[id]
-      for (const user of Object.values(state.users)) user.groups = user.groups.filter((group) => group !== id)
-      state.acl = state.acl.filter(({ type, ugid }) => type !== 'group' || ugid !== id)
     }),
   ),
 ]

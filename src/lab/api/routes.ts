@@ -4,6 +4,7 @@ import { CONSOLE_ROUTES } from './console.ts'
 import { GUEST_ROUTES } from './guests/routes.ts'
 import { NODE_ROUTES } from './node-routes.ts'
 import { POOL_ROUTES } from './pool-routes.ts'
+import { ROLE_ROUTES } from './role-routes.ts'
 import { get, type Route } from './router.ts'
 import { STORAGE_ROUTES } from './storage-routes.ts'
 import { TASK_ROUTES } from './task-routes.ts'
@@ -15,6 +16,7 @@ const CONTAINER_ROUTES: readonly Route[] = [get('/nodes/{node}/lxc', 'all', {}, 
 export const ROUTES: readonly Route[] = [
   ...CLUSTER_ROUTES,
   ...ACCESS_ROUTES,
+  ...ROLE_ROUTES,
   ...POOL_ROUTES,
   ...NODE_ROUTES,
   ...TASK_ROUTES,

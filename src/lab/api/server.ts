@@ -7,11 +7,11 @@ import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Machines, Storage } from '../world.ts'
 import { Access, type Caller } from './access.ts'
+import { fromSearch, readBody } from './body.ts'
 import { Consoles } from './console.ts'
 import { ApiError, failure, messageOf } from './errors.ts'
 import { GuestStore } from './guests/store.ts'
 import { discard, receiveUpload, TransportError, UPLOAD_PREFIX } from './multipart.ts'
-import type { RawValues } from './parameters.ts'
 import { type Provision, type Provisioned, provisionAccess } from './provision.ts'
 import { Answer, dispatch, type Lab, Router } from './router.ts'
 import { ROUTES } from './routes.ts'
@@ -47,8 +47,6 @@ export interface ApiServer {
   provisionAccess(wanted: Provision): Promise<Provisioned>
 }
 
-/** bytes of a body that is no upload; Proxmox's own limit */
-const BODY_LIMIT = 512 * 1024
 /** bytes of an upload that Proxmox holds while it keeps a refusal back; more breaks the connection */
 const REFUSED_BUFFER = 64 * 1024
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE']
@@ -234,47 +232,6 @@ async function serveUpload(
     await discard(upload)
     throw error
   }
-}
-
-function fromSearch(search: URLSearchParams): RawValues {
-  const raw: Record<string, string | string[]> = {}
-  for (const name of new Set(search.keys())) {
-    const all = search.getAll(name)
-    raw[name] = all.length > 1 ? all : (all[0] as string)
-  }
-  return raw
-}
-
-async function readBody(request: IncomingMessage, method: string): Promise<RawValues> {
-  const length = Number(request.headers['content-length'] ?? 0)
-  const writes = method === 'POST' || method === 'PUT'
-  if (length > 0 && !writes) throw new TransportError(501, `Unexpected content for method '${method}'`)
-  const contentType = request.headers['content-type']
-  const kind = contentType?.split(';', 1)[0]?.trim().toLowerCase()
-  const form = kind === undefined || kind === 'application/x-www-form-urlencoded'
-  if (length > 0 && !form && kind !== 'application/json') {
-    throw new TransportError(506, `upload 'Content-Type '${contentType}' not implemented`)
-  }
-  if (length > BODY_LIMIT) throw new TransportError(501, 'for data too large')
-  const chunks: Buffer[] = []
-  for await (const chunk of request) chunks.push(chunk as Buffer)
-  const text = Buffer.concat(chunks).toString('utf8')
-  if (!writes) return {}
-  if (form) return fromSearch(new URLSearchParams(text))
-  if (kind !== 'application/json') return {}
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(text)
-  } catch {
-    throw new TransportError(
-      500,
-      `malformed JSON string, neither tag, array, object, number, string or atom, at character offset ${text.length} (before "(end of string)")`,
-    )
-  }
-  if (parsed === null || typeof parsed !== 'object' || Array.isArray(parsed)) {
-    throw new TransportError(500, 'parameters must be a JSON object')
-  }
-  return parsed as RawValues
 }
 
 async function refuse(

@@ -3,7 +3,6 @@ import { splitList } from '../formats.ts'
 import type { Call, Lab } from '../router.ts'
 import { findStorage } from '../router.ts'
 import { allocateDrives, removeVolumes } from './allocate.ts'
-import { CLOUDINIT_OPTIONS, cloudInitPart, type Part, writeCloudInitDrive } from './cloudinit.ts'
 import { completeOptions, guestOptions } from './create.ts'
 import {
   bootOrder,
@@ -29,7 +28,7 @@ const IMMEDIATE =
   /^(lock|migrate_downtime|migrate_speed|name|onboot|protection|shares|startup|description|vmstatestorage|tags|hookscript|unused\d+)$/
 
 /** What stands for a password in answers. */
-const HIDDEN = '**********'
+export const HIDDEN = '**********'
 
 /** GET …/config: with what is pending, unless `current`; or that of a snapshot. */
 export function readConfig(call: Call): Record<string, unknown> {
@@ -291,41 +290,4 @@ export async function unlink(call: Call): Promise<null> {
   const signal = new AbortController().signal
   await lab.guests.locked(vmid, LOCK_SECONDS, () => apply(call, change, () => undefined, signal))
   return null
-}
-
-/** GET …/cloudinit */
-export function readCloudInit(call: Call): unknown[] {
-  const guest = call.lab.guests.need(call.vmid)
-  const all = withPending(guest)
-  return Object.keys({ ...guest.config, ...all })
-    .filter((key) => CLOUDINIT_OPTIONS.test(key))
-    .map((key) => {
-      const hide = (value: string | number) => (key === 'cipassword' ? HIDDEN : value)
-      const value = guest.config[key]
-      return {
-        key,
-        ...(value !== undefined && { value: hide(value) }),
-        ...(guest.pending[key] !== undefined && { pending: hide(guest.pending[key]) }),
-        ...(guest.removals[key] !== undefined && { delete: 1 }),
-      }
-    })
-}
-
-/** PUT …/cloudinit: writes the drive anew. */
-export async function regenerateCloudInit(call: Call): Promise<null> {
-  const { lab, vmid } = call
-  lab.guests.need(vmid)
-  await lab.guests.locked(vmid, LOCK_SECONDS, async () => {
-    const guest = lab.guests.need(vmid)
-    checkLock(guest)
-    if (await isRunning(lab, vmid)) throw failure('the lab writes a cloud-init drive at the next start')
-    await writeCloudInitDrive(lab, vmid, withPending(guest), () => undefined)
-  })
-  return null
-}
-
-/** GET …/cloudinit/dump */
-export function dumpCloudInit(call: Call): Promise<string> {
-  const guest = call.lab.guests.need(call.vmid)
-  return cloudInitPart(call.lab, call.vmid, withPending(guest), call.need('type') as Part)
 }

@@ -12,6 +12,7 @@ import {
 import { type Check, del, get, on, onAny, post, put, type Route, SNAPSHOT_NAME, VMID } from '../router.ts'
 import * as agent from './agent.ts'
 import { clone } from './clone.ts'
+import * as cloudInit from './cloudinit-calls.ts'
 import * as config from './config.ts'
 import { createGuest } from './create.ts'
 import { feature, moveDisk, resize } from './disks.ts'
@@ -167,13 +168,13 @@ export const GUEST_ROUTES: readonly Route[] = [
     feature,
   ),
 
-  get(`${GUEST}/cloudinit`, vm('VM.Audit'), {}, config.readCloudInit),
-  put(`${GUEST}/cloudinit`, vm('VM.Config.Cloudinit'), {}, config.regenerateCloudInit),
+  get(`${GUEST}/cloudinit`, vm('VM.Audit'), {}, cloudInit.readCloudInit),
+  put(`${GUEST}/cloudinit`, vm('VM.Config.Cloudinit'), {}, cloudInit.regenerateCloudInit),
   get(
     `${GUEST}/cloudinit/dump`,
     vm('VM.Audit'),
     { type: oneOf('user', 'network', 'meta') },
-    config.dumpCloudInit,
+    cloudInit.dumpCloudInit,
   ),
 
   get(`${GUEST}/status`, 'all', {}, () =>
