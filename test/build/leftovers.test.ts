@@ -1,0 +1,248 @@
+import { describe, expect, test } from 'vitest'
+import { busyAddresses, prune, removeLeftovers } from '../../src/build/leftovers.ts'
+import type { Event } from '../../src/core/events.ts'
+import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import { thisOwner } from '../../src/pve/owner.ts'
+import { seedName } from '../../src/pve/volumes.ts'
+import { MemoryProxmox, PLACE, past, refused, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
+import { aBuild } from './world.ts'
+
+const DIGEST = `sha256:${'ab'.repeat(32)}`
+
+type Rest = Partial<Marks> & { run?: string; node?: string; owner?: typeof SOMEBODY; note?: boolean }
+
+/** A guest of ours, as a run leaves it. */
+function put(pve: MemoryProxmox, vmid: number, state: State, rest: Rest = {}) {
+  const { run = `run-${vmid}`, node = 'pve', owner = SOMEBODY, note = true, ...more } = rest
+  const marks: Marks = { vmid, namespace: 'homelab', image: 'web', state, expires: soon(), ...more }
+  const { namespace, image, expires = 0, digest } = marks
+  const isTemplate = ['candidate', 'current', 'previous', 'retired'].includes(state)
+  const full = { schema: 1, vmid, namespace, image, kind: 'vm', tool: '0', run, owner, expires } as const
+  return pve.put(
+    vmid,
+    {
+      name: `${image}-${vmid}`,
+      tags: toTags(marks),
+      ...(note && { description: renderNote({ ...full, ...(digest !== undefined && { digest }) }) }),
+      ...(isTemplate && { template: 1 }),
+    },
+    { node, status: isTemplate || state === 'claim' ? 'stopped' : 'running' },
+  )
+}
+
+const seed = (pve: MemoryProxmox, run: string, image = 'web', namespace = 'homelab') =>
+  pve.addIso(seedName({ namespace, image, run, expires: past() }))
+
+function pruning(pve: MemoryProxmox, change: { dryRun?: boolean; kept?: boolean } = {}) {
+  const events: Event[] = []
+  const pruned = prune({
+    pve: pve.client(),
+    place: PLACE,
+    namespace: 'homelab',
+    dryRun: false,
+    kept: false,
+    emit: (event) => events.push(event),
+    signal: new AbortController().signal,
+    ...change,
+  })
+  return pruned.then((list) => ({ ids: list.map(({ kind, id }) => `${kind} ${id}`), events }))
+}
+
+/** What every prune must leave alone. */
+function innocents(pve: MemoryProxmox) {
+  put(pve, 9000, 'current', { digest: DIGEST, version: '20260101.2' })
+  put(pve, 9001, 'previous', { version: '20260101.1' })
+  put(pve, 9002, 'candidate', { version: '20260101.3', expires: past() })
+  // A user's clone of 9000: tags and note came along.
+  pve.put(500, { ...pve.guests.get(9000)?.config, name: 'prod-web' }, { status: 'running' })
+  pve.put(501, { name: 'theirs', tags: 'web' }, { status: 'running' })
+  put(pve, 9003, 'building', { namespace: 'other', expires: past() })
+  put(pve, 9903, 'claim', { namespace: 'other', expires: past() })
+  seed(pve, 'run-9003', 'web', 'other')
+  pve.addIso('debian-12.iso')
+  return structuredClone({ guests: [...pve.guests], isos: pve.isos() })
+}
+
+const world = (pve: MemoryProxmox) => ({ guests: [...pve.guests], isos: pve.isos() })
+
+describe('prune', () => {
+  test('finds nothing where nothing is left, and touches nothing of anybody', async () => {
+    const pve = new MemoryProxmox()
+    const before = innocents(pve)
+    expect((await pruning(pve, { kept: true })).ids).toEqual([])
+    expect(world(pve)).toEqual(before)
+    expect(pve.writes).toEqual([])
+  })
+
+  test('removes guest, seed and claim of a run that was killed', async () => {
+    const pve = new MemoryProxmox()
+    const before = innocents(pve)
+    put(pve, 9904, 'claim', { run: 'dead', expires: past() })
+    put(pve, 9004, 'building', { run: 'dead' })
+    const iso = seed(pve, 'dead')
+    const { ids } = await pruning(pve)
+    expect(ids).toEqual(['claim VM 9904', 'guest VM 9004', `seed ${iso}`])
+    expect(world(pve)).toEqual(before)
+  })
+
+  test('at once, where the process was one of this machine', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9904, 'claim', { run: 'dead', owner: { ...(await thisOwner()), started: '1' } })
+    put(pve, 9004, 'building', { run: 'dead' })
+    expect((await pruning(pve)).ids).toEqual(['claim VM 9904', 'guest VM 9004'])
+  })
+
+  test('says what it would do, and does nothing, with --dry-run', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9904, 'claim', { run: 'dead', expires: past() })
+    put(pve, 9004, 'building', { run: 'dead' })
+    const iso = seed(pve, 'dead')
+    expect((await pruning(pve, { dryRun: true })).ids).toEqual([
+      'claim VM 9904',
+      'guest VM 9004',
+      `seed ${iso}`,
+    ])
+    expect(pve.guests.size).toBe(2)
+    expect(pve.writes).toEqual([])
+  })
+
+  test('leaves a living run its claim, guest and seed, however long it takes', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9904, 'claim', { run: 'alive' })
+    put(pve, 9004, 'building', { run: 'alive', expires: past() })
+    seed(pve, 'alive')
+    const before = structuredClone(world(pve))
+    expect((await pruning(pve, { kept: true })).ids).toEqual([])
+    expect(world(pve)).toEqual(before)
+  })
+
+  test('leaves the seed of a run on another node, whose storage may be the same', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9904, 'claim', { run: 'far', node: 'pve2' })
+    seed(pve, 'far')
+    expect((await pruning(pve)).ids).toEqual([])
+  })
+
+  test('leaves a run that begins in this moment its seed', async () => {
+    const pve = new MemoryProxmox()
+    seed(pve, 'dead')
+    pve.after = (call) => {
+      if (!call.startsWith('GET /nodes/pve/qemu')) return
+      pve.after = () => {}
+      put(pve, 9904, 'claim', { run: 'new' })
+      seed(pve, 'new')
+    }
+    await pruning(pve)
+    expect(pve.isos()).toEqual([
+      `local:iso/${seedName({ namespace: 'homelab', image: 'web', run: 'new', expires: past() })}`,
+    ])
+  })
+
+  test('leaves a claim that is taken over in this moment', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9904, 'claim', { run: 'dead', expires: past() })
+    pve.after = (call) => {
+      if (call !== 'GET /nodes/pve/qemu/9904/config') return
+      pve.after = () => {}
+      put(pve, 9904, 'claim', { run: 'new' })
+    }
+    await pruning(pve)
+    expect([...pve.guests.keys()]).toEqual([9904])
+  })
+
+  test('leaves kept guests and their seeds for their day, unless told otherwise', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9004, 'kept', { run: 'failed' })
+    const iso = seed(pve, 'failed')
+    expect((await pruning(pve)).ids).toEqual([])
+    expect((await pruning(pve, { kept: true })).ids).toEqual(['guest VM 9004', `seed ${iso}`])
+    expect(pve.guests.size).toBe(0)
+  })
+
+  test('removes a kept guest whose day is over', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9004, 'kept', { run: 'failed', expires: past() })
+    const iso = seed(pve, 'failed')
+    expect((await pruning(pve)).ids).toEqual(['guest VM 9004', `seed ${iso}`])
+  })
+
+  test('goes on when one thing cannot be removed, and tells it', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9004, 'building', { run: 'dead' })
+    put(pve, 9005, 'building', { run: 'dead' })
+    pve.before = (call) => {
+      if (call === 'DELETE /nodes/pve/qemu/9004') throw refused('DELETE', 'x', 'VM is locked (backup)')
+    }
+    const { ids, events } = await pruning(pve)
+    expect(ids).toEqual(['guest VM 9005'])
+    expect(events).toMatchObject([{ type: 'leak', resource: 'guest VM 9004', image: 'web' }])
+    expect([...pve.guests.keys()]).toEqual([9004])
+  })
+})
+
+describe('before a build, under its claim', () => {
+  const nothing = { force: false, noCache: false, onError: 'cleanup' } as const
+
+  test('what an interrupted run of this image left is removed; all else stays', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9903, 'claim', { run: 'mine' })
+    put(pve, 9010, 'kept', { run: 'failed', expires: past() })
+    seed(pve, 'failed')
+    put(pve, 9011, 'building', { image: 'db' })
+    seed(pve, 'run-9011', 'db')
+    put(pve, 9001, 'previous')
+    put(pve, 9012, 'building', { namespace: 'other' })
+    seed(pve, 'run-9012', 'web', 'other')
+    pve.put(500, { ...pve.guests.get(9001)?.config })
+    const before = structuredClone(world(pve))
+    put(pve, 9004, 'building', { run: 'dead' })
+    put(pve, 9005, 'building', { note: false })
+    seed(pve, 'dead')
+    const build = aBuild({ options: nothing }, pve)
+    expect(await removeLeftovers(build, DIGEST)).toEqual({})
+    expect(world(pve)).toEqual(before)
+    expect(build.events.map((event) => ('message' in event ? event.message : event))).toEqual([
+      'removing VM 9004, left by an interrupted run',
+      'removing VM 9005, left by an interrupted run',
+    ])
+  })
+
+  test('a finished candidate with this digest is used; one with another digest is removed', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'current', { digest: 'sha256:old', version: '20260101.1' })
+    put(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
+    put(pve, 9003, 'candidate', { digest: DIGEST, version: '20260102.2' })
+    put(pve, 9004, 'candidate', { digest: DIGEST, version: '20260102.3' })
+    const found = await removeLeftovers(aBuild({}, pve), DIGEST)
+    expect(found.current).toBeUndefined()
+    expect(found.candidate?.vmid).toBe(9003)
+    expect([...pve.guests.keys()]).toEqual([9000, 9003])
+  })
+
+  test('is not used, but removed, where a rebuild is asked for', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'current', { digest: DIGEST, version: '20260101.1' })
+    put(pve, 9003, 'candidate', { digest: DIGEST, version: '20260102.2' })
+    const found = await removeLeftovers(aBuild({ options: { ...nothing, force: true } }, pve), DIGEST)
+    expect(found).toEqual({})
+    expect([...pve.guests.keys()]).toEqual([9000])
+  })
+
+  test('what another run finished while this one waited is found', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'current', { digest: DIGEST, version: '20260101.1' })
+    expect((await removeLeftovers(aBuild({}, pve), DIGEST)).current?.vmid).toBe(9000)
+  })
+})
+
+test('addresses in use are those of all temporary guests in the cluster, of whatever namespace', async () => {
+  const pve = new MemoryProxmox()
+  put(pve, 9004, 'building', { address: '192.0.2.100' })
+  put(pve, 9005, 'kept', { address: '192.0.2.101', namespace: 'other', node: 'pve2' })
+  put(pve, 9000, 'current')
+  // A clone of a guest in the making does not have its address.
+  pve.put(500, {
+    tags: toTags({ vmid: 9, namespace: 'homelab', image: 'web', state: 'building', address: '192.0.2.102' }),
+  })
+  expect(await busyAddresses(pve.client())).toEqual(new Set(['192.0.2.100', '192.0.2.101']))
+})
