@@ -24,7 +24,10 @@ export interface Project extends AsyncDisposable {
   write(files: Record<string, string>): Promise<void>
   imagebuild(args: readonly string[], options?: Options): Running
   /** `run --json`: its events and its result */
-  run(args: readonly string[], options?: Options): Promise<{ exitCode: number; events: Event[]; result: RunResult; stderr: string }>
+  run(
+    args: readonly string[],
+    options?: Options,
+  ): Promise<{ exitCode: number; events: Event[]; result: RunResult; stderr: string }>
 }
 
 interface Options {
@@ -60,13 +63,15 @@ export async function makeProject(files: Record<string, string>): Promise<Projec
       const { exitCode, stdout, stderr } = await start(['run', '--json', ...args], root, options.env)
       const events = parseEvents(stdout)
       const last = events.at(-1)
-      if (last?.type !== 'run.end') throw new Error(`no run.end; exit ${exitCode}\n${stderr}\n${stdout.slice(-3000)}`)
+      if (last?.type !== 'run.end')
+        throw new Error(`no run.end; exit ${exitCode}\n${stderr}\n${stdout.slice(-3000)}`)
       return { exitCode: exitCode ?? -1, events, result: last.results[0] as RunResult, stderr }
     },
     [Symbol.asyncDispose]: () => rm(root, { recursive: true, force: true }),
   }
   await project.write({
-    'imagebuild.yaml': 'namespace: e2e\ntarget: lab\ntargets:\n  lab: { kind: lab }\n  thin: { kind: lab, storages: { disks: local-lvm, images: local } }\n',
+    'imagebuild.yaml':
+      'namespace: e2e\ntarget: lab\ntargets:\n  lab: { kind: lab }\n  thin: { kind: lab, storages: { disks: local-lvm, images: local } }\n',
     ...files,
   })
   return project
@@ -119,12 +124,20 @@ export async function inventory(pve: Pve, node = 'lab'): Promise<Inventory> {
   }[]
   const volumes: string[] = []
   for (const storage of ['local', 'local-lvm']) {
-    const content = (await pve.api.nodes.$(node).storage.$(storage).content.$get()) as unknown as { volid: string }[]
+    const content = (await pve.api.nodes.$(node).storage.$(storage).content.$get()) as unknown as {
+      volid: string
+    }[]
     volumes.push(...content.map(({ volid }) => volid).filter((volid) => !volid.includes('import/ib-source-')))
   }
   return {
     guests: rows
-      .map(({ vmid, name, template, status, tags }) => ({ vmid, name, template: Boolean(template), running: status === 'running', tags: tags ?? '' }))
+      .map(({ vmid, name, template, status, tags }) => ({
+        vmid,
+        name,
+        template: Boolean(template),
+        running: status === 'running',
+        tags: tags ?? '',
+      }))
       .sort((a, b) => a.vmid - b.vmid),
     volumes: volumes.sort(),
   }
