@@ -175,6 +175,12 @@ function failed(layer: Layer, result: RunResult, facts: { why: string; next: str
     what: `layer “${layer.name}” failed`,
     where: layer.where,
     ...facts,
-    output: lastLines(`${result.stdout}\n${result.stderr}`),
+    output: outputTail(result),
   })
+}
+
+/** The last lines of what a command printed, for an error: those on stderr, which tell most, at the end. */
+export function outputTail({ stdout, stderr }: RunResult): string[] {
+  const printed = [stdout, stderr].map((text) => text.trimEnd()).filter((text) => text !== '')
+  return lastLines(printed.join('\n'))
 }

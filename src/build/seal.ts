@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { ImagebuildError } from '../core/errors.ts'
-import { lastLines } from '../ssh/output.ts'
 import type { Session } from '../ssh/session.ts'
 import type { Access } from './access.ts'
 import { type Build, outputOf } from './context.ts'
+import { outputTail } from './provision.ts'
 
 /** Seconds; trimming a large disk is the slowest part. */
 const SEAL_SECONDS = 900
@@ -23,7 +23,7 @@ export async function seal(session: Session, access: Access, build: Build): Prom
       code: 'build_failed',
       what: 'the guest could not be sealed',
       why: `seal.sh ended with exit code ${result.code}`,
-      output: lastLines(`${result.stdout}\n${result.stderr}`),
+      output: outputTail(result),
       next: 'run again with --on-error keep to look into the guest',
     })
   }

@@ -1,0 +1,43 @@
+import { readFile } from 'node:fs/promises'
+import { execa } from 'execa'
+import { expect, test } from 'vitest'
+import type { Access } from '../../src/build/access.ts'
+import { seal } from '../../src/build/seal.ts'
+import { aBuild, FakeSession } from './world.ts'
+
+const SCRIPT = new URL('../../src/build/seal.sh', import.meta.url)
+
+const key = { privateKey: 'PRIVATE', publicKey: 'ssh-ed25519 AAAAC3Nza imagebuild-mine' }
+const access: Access = { user: 'imagebuild', userKey: key as never, hostKey: key as never }
+
+test.each(['sh', 'dash', 'bash'])('the script is one for %s', async (shell) => {
+  const { exitCode, stderr } = await execa(shell, ['-n', SCRIPT.pathname], { reject: false })
+  expect(stderr).toBe('')
+  expect(exitCode).toBe(0)
+})
+
+test('it runs as root, knows which user and key were the build’s, and tells its lines', async () => {
+  const session = new FakeSession(({ options }) => {
+    options.onLine?.('stdout', 'trimmed')
+    return {}
+  })
+  const build = aBuild()
+  await seal(session, access, build)
+  expect(session.ran).toMatchObject([
+    {
+      command: await readFile(SCRIPT, 'utf8'),
+      options: { sudo: true, env: { BUILD_USER: 'imagebuild', BUILD_KEY: 'AAAAC3Nza' } },
+    },
+  ])
+  expect(JSON.stringify(session.ran)).not.toContain('PRIVATE')
+  expect(build.events).toMatchObject([{ type: 'output', step: 'seal', line: 'trimmed' }])
+})
+
+test('a guest that cannot be sealed is no template', async () => {
+  const session = new FakeSession(() => ({ code: 1, stderr: 'the user imagebuild could not be removed\n' }))
+  await expect(seal(session, access, aBuild())).rejects.toMatchObject({
+    code: 'build_failed',
+    why: 'seal.sh ended with exit code 1',
+    output: expect.arrayContaining(['the user imagebuild could not be removed']),
+  })
+})
