@@ -19,7 +19,7 @@ export interface Invocation {
   debug: boolean
 }
 
-const target = () => option('-t, --target <name>', 'target in imagebuild.yaml').env('IMAGEBUILD_TARGET')
+const target = () => option('-t, --target <name>', 'target in imagebuild.yaml')
 
 function option(flags: string, description: string): Option {
   const made = new Option(flags, description)

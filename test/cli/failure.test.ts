@@ -1,0 +1,53 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { renderFailure } from '../../src/cli/failure.ts'
+import { ImagebuildError } from '../../src/core/errors.ts'
+
+beforeEach(() => {
+  vi.stubEnv('NO_COLOR', '1')
+  vi.stubEnv('FORCE_COLOR', undefined)
+})
+afterEach(() => {
+  vi.unstubAllEnvs()
+})
+
+describe('a failure', () => {
+  const cause = new Error('the cause')
+  const error = new ImagebuildError({
+    code: 'build_failed',
+    what: 'layer “install” failed',
+    where: { file: 'images/web/image.yaml', line: 12, column: 5 },
+    why: 'it ended with exit code 3\nafter a while',
+    output: ['first', '\x1b[31mlast\x1b[0m\x1b[2J'],
+    next: 'mend the script',
+    cause,
+  })
+
+  test('says what, where, why, the last output and what to do', () => {
+    expect(renderFailure(error, { debug: false })).toBe(
+      [
+        'error: layer “install” failed',
+        '  at images/web/image.yaml:12:5',
+        '  it ended with exit code 3',
+        '  after a while',
+        '',
+        '  | first',
+        '  | last',
+        '',
+        '  → mend the script',
+        '',
+      ].join('\n'),
+    )
+  })
+
+  test('with what is known alone', () => {
+    expect(renderFailure(new ImagebuildError({ code: 'usage', what: 'no' }), { debug: false })).toBe(
+      'error: no\n',
+    )
+  })
+
+  test('with all stacks for who debugs', () => {
+    const text = renderFailure(error, { debug: true })
+    expect(text).toContain('ImagebuildError: layer “install” failed')
+    expect(text).toContain('caused by Error: the cause')
+  })
+})
