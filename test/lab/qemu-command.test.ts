@@ -116,8 +116,14 @@ test('CPU types are Proxmox’s', () => {
   expect(cpuModel(undefined, 'tcg')).toBe('kvm64')
   expect(cpuModel('host', 'kvm')).toBe('host')
   expect(cpuModel('host', 'tcg')).toBe('max')
-  expect(cpuModel('x86-64-v2-AES', 'tcg')).toBe('qemu64,+aes,+popcnt,+pni,+sse4.1,+sse4.2,+ssse3')
-  expect(cpuModel('cputype=max,flags=-svm;+aes', 'tcg')).toBe('max,-svm,+aes')
+  expect(cpuModel('x86-64-v3', 'tcg')).toBe('max')
+  expect(cpuModel('x86-64-v2-AES', 'kvm')).toBe('qemu64,+aes,+popcnt,+pni,+sse4.1,+sse4.2,+ssse3')
+  expect(cpuModel('cputype=max,flags=-svm;+pcid', 'tcg')).toBe('max,-svm,+pcid')
+})
+
+test('an emulated CPU with AES can do what Linux expects of it', () => {
+  expect(cpuModel('x86-64-v2-AES', 'tcg')).toBe('qemu64,+aes,+popcnt,+pni,+sse4.1,+sse4.2,+ssse3,+pclmulqdq')
+  expect(cpuModel('kvm64,flags=+aes', 'tcg')).toBe('kvm64,+aes,+pclmulqdq')
 })
 
 test('KVM counts only where the CPU can virtualise', () => {
