@@ -1,0 +1,86 @@
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { BuildGuest } from '../../src/build/guest.ts'
+import { keepForInspection } from '../../src/build/keep.ts'
+import { ImagebuildError } from '../../src/core/errors.ts'
+import { fromTags } from '../../src/pve/marks.ts'
+import { WHERE } from '../plan/spec.ts'
+import { MemoryProxmox } from '../pve/memory-proxmox.ts'
+import { aBuild } from './world.ts'
+
+let folder: string
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'imagebuild-kept-'))
+})
+afterEach(async () => {
+  await rm(folder, { recursive: true })
+})
+
+const FAILURE = new ImagebuildError({
+  code: 'build_failed',
+  what: 'layer “install” failed',
+  where: WHERE,
+  why: 'it ended with exit code 3',
+  output: ['last'],
+  next: 'mend it',
+})
+
+function machine(address?: string) {
+  const kept = { all: false }
+  const key = { privateKey: 'PRIVATE KEY', publicKey: 'ssh-ed25519 AAAA x' }
+  const guest = {
+    guest: { vmid: 9004, node: 'pve', agentAddresses: async () => undefined },
+    access: { user: 'imagebuild', userKey: key, hostKey: key },
+    identity: { mac: '02:1B:00:00:00:01', ...(address !== undefined && { address }) },
+    keepAll: () => {
+      kept.all = true
+    },
+  }
+  return { kept, guest: guest as unknown as BuildGuest }
+}
+
+test('a failed guest is marked as kept for a day, and the error says how to get in', async () => {
+  const pve = new MemoryProxmox()
+  pve.put(9004, { tags: 'ib-id-9004;ib-building' }, { status: 'running' })
+  const { kept, guest } = machine('192.0.2.100')
+  const error = await keepForInspection(aBuild({ keptDir: folder }, pve), guest, FAILURE)
+  expect(kept.all).toBe(true)
+  const marks = fromTags(9004, String(pve.guests.get(9004)?.config.tags))
+  expect(marks).toMatchObject({ state: 'kept', image: 'web', namespace: 'homelab', address: '192.0.2.100' })
+  expect((marks?.expires ?? 0) - Date.now() / 1000).toBeGreaterThan(24 * 3600 - 10)
+  expect((marks?.expires ?? 0) - Date.now() / 1000).toBeLessThan(24 * 3600 + 10)
+
+  const { what, where, why, output, code } = FAILURE
+  expect(error).toMatchObject({ code, what, where, why, output })
+  const keyFile = join(folder, '9004', 'id_ed25519')
+  expect(error.next).toContain(`ssh -i ${keyFile} -o UserKnownHostsFile=`)
+  expect(error.next).toContain('imagebuild@192.0.2.100')
+  expect(error.next).toContain('imagebuild prune --kept')
+  expect(JSON.stringify(error)).not.toContain('PRIVATE KEY')
+  expect(await readFile(keyFile, 'utf8')).toContain('PRIVATE KEY')
+  expect((await stat(keyFile)).mode & 0o777).toBe(0o600)
+  expect((await stat(join(folder, '9004'))).mode & 0o777).toBe(0o700)
+})
+
+test('also when what failed is that the time for the build is over', async () => {
+  const pve = new MemoryProxmox()
+  pve.put(9004, {})
+  const { kept, guest } = machine('192.0.2.100')
+  const over = AbortSignal.abort(new Error('building web took longer than 7200 s'))
+  await keepForInspection(
+    aBuild({ keptDir: folder, signal: over, pve: pve.client(over) }, pve),
+    guest,
+    FAILURE,
+  )
+  expect(kept.all).toBe(true)
+  expect(pve.tagsOf(9004)).toContain('ib-kept')
+})
+
+test('where nobody knows the address, the console is named', async () => {
+  const pve = new MemoryProxmox()
+  pve.put(9004, {})
+  const error = await keepForInspection(aBuild({ keptDir: folder }, pve), machine().guest, FAILURE)
+  expect(error.next).toContain('qm terminal 9004')
+})
