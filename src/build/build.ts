@@ -27,8 +27,8 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
   using deadline = withDeadline(request.signal, image.build.timeout, `building ${image.name}`)
   const lost = new AbortController()
   const build = beginBuild(request, AbortSignal.any([deadline, lost.signal]))
-  const done = (status: 'built' | 'unchanged', template: Template, plan: Plan): RunResult => {
-    const row = templateRow(template, plan.digest)
+  const done = (status: 'built' | 'unchanged', template: Template, digest: string): RunResult => {
+    const row = templateRow(template, digest)
     const seconds = (performance.now() - started) / 1000
     return {
       image: image.name,
@@ -42,7 +42,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
 
   try {
     const { decision, plan, ready } = await decide(build)
-    if (ready !== undefined) return done('unchanged', ready, plan)
+    if (ready !== undefined) return done('unchanged', ready.template, ready.digest)
 
     emit({ type: 'image.start', image: image.name, target: place.target, digest: plan.digest })
     await build.pve.requirePrivileges(privilegesNeeded(image, place, build.pve.version))
@@ -54,10 +54,10 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     })
     // Only now nobody else changes this image: what another run finished, or left behind, is settled first.
     const found = await removeLeftovers(build, plan.digest)
-    if (!options.force && found.current !== undefined) return done('unchanged', found.current, plan)
+    if (!options.force && found.current !== undefined) return done('unchanged', found.current, plan.digest)
     if (!options.force && found.candidate !== undefined) {
       await promote(build.pve, found.candidate)
-      return done('built', found.candidate, plan)
+      return done('built', found.candidate, plan.digest)
     }
 
     const source = await during(build, 'source', describeSource(decision), () =>
@@ -83,16 +83,19 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     // the next run finds a finished candidate.
     guest.keep()
     await promote(build.pve, candidate)
-    return done('built', candidate, plan)
+    return done('built', candidate, plan.digest)
   } catch (error) {
     throw reasonOf(build, error)
   }
 }
 
 /** Reads only: which bytes, which digest, and whether the current template is that already. */
-export async function decide(
-  build: Build,
-): Promise<{ decision: SourceDecision; plan: Plan; ready?: Template }> {
+export async function decide(build: Build): Promise<{
+  decision: SourceDecision
+  plan: Plan
+  /** with the digest that it was built with: another one than the plan's after a rollback */
+  ready?: { template: Template; digest: string }
+}> {
   const { image, pve, place, namespace, options } = build
   const current = select(await nodeTemplates(pve, place.node, namespace), image.name)
   const note = current && (await readNote(pve, current))
@@ -101,7 +104,7 @@ export async function decide(
   if (options.force || current === undefined) return { decision, plan }
   // After a rollback the current template is another one on purpose: only --force or a promotion ends that.
   return note?.digest === plan.digest || current.marks.held
-    ? { decision, plan, ready: current }
+    ? { decision, plan, ready: { template: current, digest: note?.digest ?? '' } }
     : { decision, plan }
 }
 

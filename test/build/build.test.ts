@@ -1,0 +1,108 @@
+import { describe, expect, test } from 'vitest'
+import { buildImage } from '../../src/build/build.ts'
+import type { SourceSpec } from '../../src/definition/spec.ts'
+import { makePlan } from '../../src/plan/plan.ts'
+import { fromTags, type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import { bootstrapIdentity } from '../../src/source/bootstrap-recipe.ts'
+import { imageSpec, WHERE } from '../plan/spec.ts'
+import { MemoryProxmox } from '../pve/memory-proxmox.ts'
+import { aBuild } from './world.ts'
+
+/** Known without any network. */
+const source: SourceSpec = {
+  kind: 'bootstrap',
+  distribution: 'debian',
+  suite: 'bookworm',
+  packages: [],
+  architecture: 'amd64',
+  where: WHERE,
+}
+const image = imageSpec({ source })
+const identity = bootstrapIdentity({ distribution: 'debian', suite: 'bookworm', arch: 'amd64', packages: [] })
+const { digest } = makePlan(image, identity)
+
+function put(pve: MemoryProxmox, vmid: number, state: State, of: string, more: Partial<Marks> = {}) {
+  const marks = { vmid, namespace: 'homelab', image: 'web', state, version: `20260101.${vmid}`, ...more }
+  const note = {
+    schema: 1,
+    vmid,
+    namespace: 'homelab',
+    image: 'web',
+    kind: 'vm',
+    tool: '0',
+    run: 'r',
+  } as const
+  pve.put(vmid, {
+    name: `web-${vmid}`,
+    tags: toTags(marks),
+    template: 1,
+    description: renderNote({ ...note, digest: of }),
+  })
+}
+
+const state = (pve: MemoryProxmox, vmid: number) => fromTags(vmid, pve.tagsOf(vmid).join(';'))?.state
+
+describe('an image whose current template has this digest', () => {
+  test('is unchanged: nothing is written, no step is begun', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'current', digest)
+    const build = aBuild({ image }, pve)
+    const row = { node: 'pve', vmid: 9000, name: 'web-9000', version: '20260101.9000', digest }
+    expect(await buildImage(build)).toEqual({
+      image: 'web',
+      status: 'unchanged',
+      held: false,
+      templates: [row],
+      template: row,
+      seconds: expect.any(Number),
+    })
+    expect(pve.writes).toEqual([])
+    expect(build.events).toEqual([])
+  })
+})
+
+test('after a rollback the image is held: unchanged, with the digest of what is there', async () => {
+  const pve = new MemoryProxmox()
+  put(pve, 9000, 'current', 'sha256:older', { held: true })
+  const result = await buildImage(aBuild({ image }, pve))
+  expect(result).toMatchObject({
+    status: 'unchanged',
+    held: true,
+    template: { vmid: 9000, digest: 'sha256:older' },
+  })
+  expect(pve.writes).toEqual([])
+})
+
+test('a finished candidate of an earlier run is promoted instead of built again', async () => {
+  const pve = new MemoryProxmox()
+  put(pve, 9000, 'current', 'sha256:older')
+  put(pve, 9001, 'candidate', digest)
+  const result = await buildImage(aBuild({ image }, pve))
+  expect(result).toMatchObject({ status: 'built', template: { vmid: 9001, digest } })
+  expect([state(pve, 9000), state(pve, 9001)]).toEqual(['previous', 'current'])
+  // The claim is gone, too.
+  expect([...pve.guests.keys()]).toEqual([9000, 9001])
+})
+
+test('what another runner finished while this one waited for the claim counts', async () => {
+  const pve = new MemoryProxmox()
+  pve.after = (call) => {
+    if (call !== 'POST /nodes/pve/qemu') return
+    pve.after = () => {}
+    put(pve, 9000, 'current', digest)
+  }
+  expect(await buildImage(aBuild({ image }, pve))).toMatchObject({
+    status: 'unchanged',
+    template: { vmid: 9000 },
+  })
+  expect([...pve.guests.keys()]).toEqual([9000])
+})
+
+test('missing privileges end it before anything is written', async () => {
+  const pve = new MemoryProxmox()
+  const client = pve.client()
+  const refusal = new Error('a privilege is missing')
+  const strict = { ...client, requirePrivileges: () => Promise.reject(refusal), withSignal: () => strict }
+  await expect(buildImage(aBuild({ image, pve: strict }, pve))).rejects.toBe(refusal)
+  expect(pve.writes).toEqual([])
+})
