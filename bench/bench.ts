@@ -1,0 +1,34 @@
+import { formatTable } from '../src/cli/table.ts'
+import { interruptSignal } from './interrupt.ts'
+import { measureStartup } from './startup.ts'
+import { measureStreaming } from './streaming.ts'
+
+/** One figure. Those without a limit are there to explain others. */
+export interface Measured {
+  what: string
+  figure: string
+  limit?: string
+  kept?: boolean
+}
+
+/** `npm run bench [startup|memory]`: what the tool itself costs. Ends with 1 when a limit is broken. */
+const BENCHMARKS = { startup: measureStartup, memory: measureStreaming }
+
+const asked = process.argv.slice(2)
+const unknown = asked.find((name) => !Object.hasOwn(BENCHMARKS, name))
+if (unknown !== undefined)
+  throw new Error(`there is no benchmark ${unknown}: ${Object.keys(BENCHMARKS).join(', ')}`)
+
+const signal = interruptSignal()
+const figures: Measured[] = []
+for (const [name, measure] of Object.entries(BENCHMARKS)) {
+  if (asked.length === 0 || asked.includes(name)) figures.push(...(await measure(signal)))
+}
+const rows = figures.map(({ what, figure, limit = '', kept }) => ({
+  what,
+  figure,
+  limit,
+  result: kept === undefined ? '' : kept ? 'pass' : 'FAIL',
+}))
+process.stdout.write(formatTable(['what', 'figure', 'limit', 'result'], rows))
+process.exitCode = figures.some(({ kept }) => kept === false) ? 1 : 0
