@@ -10,7 +10,7 @@ const BOUNDARIES: Record<string, RegExp> = {
   'node-ssh': /^src\/ssh\/session\.ts$/,
   ssh2: /^src\/ssh\//,
   'proxmox-api': /^src\/pve\/api\.ts$/,
-  undici: /^src\/(pve|source)\//,
+  undici: /^src\/(pve|source|lab\/api)\//,
   yaml: /^src\/definition\//,
   'js-yaml': /^src\/seed\/cloud-config\.ts$/,
   busboy: /^src\/lab\/api\//,

@@ -12,10 +12,11 @@ import { bootGuest } from './guest.ts'
 import { keepForInspection } from './keep.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { logIn } from './login.ts'
+import { placeSource } from './placement.ts'
 import { privilegesNeeded } from './privileges.ts'
 import { provision } from './provision.ts'
 import { seal } from './seal.ts'
-import { decideSource, describeSource, placeSource, type SourceDecision } from './source.ts'
+import { decideSource, describeSource, type SourceDecision } from './source.ts'
 
 /**
  * Builds one image, if that is needed. The current template is not touched until the new one is finished.

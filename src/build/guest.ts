@@ -10,7 +10,7 @@ import { ConsoleRecorder } from './console.ts'
 import { type Build, during, noteOf, outputOf, tagsOf } from './context.ts'
 import { busyAddresses } from './leftovers.ts'
 import { buildParameters, DISK } from './machine.ts'
-import type { PlacedSource } from './source.ts'
+import type { PlacedSource } from './placement.ts'
 
 /** A guest that boots, with all that belongs to it. Its end removes everything, unless it is kept. */
 export interface BuildGuest extends AsyncDisposable {

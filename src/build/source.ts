@@ -3,12 +3,10 @@ import type { SourceSpec } from '../definition/spec.ts'
 import { sourceRequest } from '../plan/plan.ts'
 import type { Note } from '../pve/marks.ts'
 import { nodeTemplates, readNote, select } from '../pve/templates.ts'
-import { filenameOf, listFiles } from '../pve/volumes.ts'
-import { bootstrapDisk } from '../source/bootstrap.ts'
 import { type BootstrapRecipe, bootstrapIdentity, recipeFor } from '../source/bootstrap-recipe.ts'
-import { isCatalogId, type ResolvedFile, resolveRelease } from '../source/catalog.ts'
-import type { CachedFile, SourceContext } from '../source/context.ts'
-import { fetchFile } from '../source/fetch.ts'
+import { isCatalogId, resolveRelease } from '../source/catalog.ts'
+import type { SourceContext } from '../source/context.ts'
+import type { FetchableFile } from '../source/fetch.ts'
 import type { Build } from './context.ts'
 
 /**
@@ -21,7 +19,7 @@ export type SourceRecord = NonNullable<Note['source']>
 export interface SourceDecision {
   record: SourceRecord
   from:
-    | { kind: 'file'; file: ResolvedFile }
+    | { kind: 'file'; file: FetchableFile & { format: 'qcow2' | 'raw' } }
     | { kind: 'bootstrap'; recipe: BootstrapRecipe }
     | { kind: 'template'; template: { node: string; vmid: number; name: string } }
     /** upstream did not answer: known by its identity alone, from the current template */
@@ -49,14 +47,9 @@ export async function decideSource(
   switch (source.kind) {
     case 'url': {
       const identity = `${source.checksum.algorithm}:${source.checksum.value}`
-      const file = {
-        url: source.url,
-        checksum: source.checksum,
-        version: '',
-        format: source.format,
-        identity,
-      }
-      return { record: record(identity, ''), from: { kind: 'file', file: file as ResolvedFile } }
+      const [format, packing] = source.format.split('.') as ['qcow2' | 'raw', ('xz' | 'zst')?]
+      const file = { url: source.url, checksum: source.checksum, format, ...(packing && { packing }) }
+      return { record: record(identity, ''), from: { kind: 'file', file } }
     }
     case 'bootstrap': {
       const recipe = recipeOf(source)
@@ -155,71 +148,6 @@ function recipeOf(source: Extract<SourceSpec, { kind: 'bootstrap' }>): Bootstrap
     packages: source.packages,
     ...(source.mirror !== undefined && { mirror: source.mirror }),
   }
-}
-
-/** What a new guest starts from: a file to import, or a template to clone. */
-export type PlacedSource =
-  | { kind: 'volume'; volid: string }
-  | { kind: 'template'; template: { node: string; vmid: number; name: string } }
-
-/** Has the source on the storage, under a name made of its digest; it stays there for the next build. */
-export async function placeSource(
-  build: Build,
-  decision: SourceDecision,
-  context: SourceContext,
-): Promise<PlacedSource> {
-  const { from } = decision
-  if (from.kind === 'template') return from
-  if (from.kind === 'unavailable') throw from.why
-  const file =
-    from.kind === 'file'
-      ? await fetchFile(from.file, context)
-      : await bootstrapDisk(from.recipe, context, { refresh: build.options.noCache })
-  return { kind: 'volume', volid: await uploadSource(build, file) }
-}
-
-async function uploadSource(
-  { pve, place, run, signal, image: { name: image }, emit }: Build,
-  file: CachedFile,
-): Promise<string> {
-  const [algorithm = 'sha256', value = ''] = file.digest.split(':')
-  const extension = file.path.endsWith('.raw') ? 'raw' : 'qcow2'
-  const stem = `ib-source-${value.slice(0, 32)}`
-  const stored = await listFiles(pve, place, 'import')
-  const complete = stored.find((entry) => filenameOf(entry).startsWith(stem) && entry.size === file.size)
-  if (complete !== undefined) return complete.volid
-  // Another run may be copying under the plain name at this moment: do not write into its file.
-  const busy = stored.some((entry) => filenameOf(entry) === `${stem}.${extension}`)
-  const filename = busy ? `${stem}-${run}.${extension}` : `${stem}.${extension}`
-  const upid = await pve.upload(
-    place.node,
-    place.storages.images,
-    {
-      content: 'import',
-      filename,
-      source: { path: file.path },
-      checksum: { algorithm: algorithm as 'sha256', value },
-    },
-    {
-      onProgress: (done, total) =>
-        emit({ type: 'progress', image, step: 'upload', done, total, unit: 'bytes' }),
-      signal,
-    },
-  )
-  await pve.waitTask(upid, {
-    seconds: 1800,
-    signal,
-    onLog: (line) => emit({ type: 'output', image, step: 'upload', stream: 'task', line }),
-  })
-  const placed = (await listFiles(pve, place, 'import')).find((entry) => filenameOf(entry) === filename)
-  if (placed === undefined) {
-    throw new ImagebuildError({
-      code: 'build_failed',
-      what: `storage ${place.storages.images} took ${filename}, but does not list it`,
-      next: `look at the storage ${place.storages.images} on ${place.node}`,
-    })
-  }
-  return placed.volid
 }
 
 export function describeSource({ from, record }: SourceDecision): string {

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Build } from '../../src/build/context.ts'
-import { decideSource, describeSource, placeSource, type SourceRecord } from '../../src/build/source.ts'
+import { placeSource } from '../../src/build/placement.ts'
+import { decideSource, describeSource, type SourceRecord } from '../../src/build/source.ts'
 import type { SourceSpec } from '../../src/definition/spec.ts'
 import { sourceRequest } from '../../src/plan/plan.ts'
 import { renderNote, toTags } from '../../src/pve/marks.ts'
@@ -284,7 +285,7 @@ describe('placing a file on the storage', () => {
   test('uploads it under a name made of its digest', async () => {
     const pve = new MemoryProxmox()
     const { one, decision, checksum } = await file(pve)
-    const name = `ib-source-${checksum.value.slice(0, 32)}.raw`
+    const name = `ib-source-${checksum.value.slice(0, 32)}-mine.raw`
     expect(await placeSource(one, decision, context())).toEqual({
       kind: 'volume',
       volid: `local:import/${name}`,

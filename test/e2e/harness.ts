@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { execa } from 'execa'
 import type { Event, RunResult } from '../../src/core/events.ts'
-import { SecretRegistry } from '../../src/core/secrets.ts'
 import { labStatus } from '../../src/lab/lab.ts'
 import { connect, type Pve } from '../../src/pve/client.ts'
 
@@ -97,14 +96,12 @@ export async function untilEvent(running: Running, matches: (event: Event) => bo
 export async function labClient(): Promise<Pve> {
   const status = await labStatus(LAB_DIR)
   if (!status.running) throw new Error('the lab does not run')
-  const secrets = new SecretRegistry()
   return await connect({
     endpoint: status.endpoint,
     auth: { kind: 'token', token: status.token },
     tls: { fingerprint: status.fingerprint },
     signal: new AbortController().signal,
-    secrets,
-  } as Parameters<typeof connect>[0])
+  })
 }
 
 export interface Inventory {
@@ -114,7 +111,11 @@ export interface Inventory {
 }
 
 /** Everything there is on the lab. */
-export async function inventory(pve: Pve, node = 'lab'): Promise<Inventory> {
+export async function inventory(
+  pve: Pve,
+  node = 'lab',
+  storages = ['local', 'local-lvm'],
+): Promise<Inventory> {
   const rows = (await pve.api.nodes.$(node).qemu.$get()) as unknown as {
     vmid: number
     name: string
@@ -123,7 +124,7 @@ export async function inventory(pve: Pve, node = 'lab'): Promise<Inventory> {
     tags?: string
   }[]
   const volumes: string[] = []
-  for (const storage of ['local', 'local-lvm']) {
+  for (const storage of storages) {
     const content = (await pve.api.nodes.$(node).storage.$(storage).content.$get()) as unknown as {
       volid: string
     }[]
