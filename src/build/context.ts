@@ -88,6 +88,22 @@ export function outputOf(
   return (line) => build.emit({ type: 'output', image: build.image.name, step: stepName, stream, line })
 }
 
+/** qemu-img's progress, as Proxmox logs it dozens of times in a task that copies a disk. */
+const TRANSFERRED = /^transferred \S+ \S+ of (\S+) (\S+) \(([\d.]+)%\)/
+const UNITS: Record<string, number> = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 }
+
+/** One line of a Proxmox task's log; what is only progress becomes that. */
+export function taskLine(build: Build, stepName: string): (line: string) => void {
+  const output = outputOf(build, stepName, 'task')
+  return (line) => {
+    const [, size, unit = '', percent] = TRANSFERRED.exec(line) ?? []
+    const total = Number(size) * (UNITS[unit] ?? Number.NaN)
+    if (Number.isNaN(total)) return output(line)
+    const done = (total * Number(percent)) / 100
+    build.emit({ type: 'progress', image: build.image.name, step: stepName, done, total, unit: 'bytes' })
+  }
+}
+
 export function sourceContext(build: Build): SourceContext {
   const { emit, image, cacheDir, signal } = build
   return {

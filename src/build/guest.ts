@@ -7,7 +7,7 @@ import type { CloudConfig } from '../seed/cloud-config.ts'
 import { renderSeed } from '../seed/nocloud.ts'
 import { type Access, makeAccess } from './access.ts'
 import { ConsoleRecorder } from './console.ts'
-import { type Build, during, noteOf, outputOf, tagsOf } from './context.ts'
+import { type Build, during, noteOf, outputOf, tagsOf, taskLine } from './context.ts'
 import { busyAddresses } from './leftovers.ts'
 import { buildParameters, DISK } from './machine.ts'
 import type { PlacedSource } from './placement.ts'
@@ -49,7 +49,7 @@ export async function bootGuest(build: Build, source: PlacedSource): Promise<Bui
         run,
         range: place.vmids.templates,
         emit,
-        onLine: outputOf(build, 'create', 'task'),
+        onLine: taskLine(build, 'create'),
         signal,
         seconds: 3600,
         parameters: (vmid) => ({

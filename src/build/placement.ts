@@ -5,7 +5,7 @@ import { findCached } from '../source/cache.ts'
 import { formatChecksum } from '../source/checksum.ts'
 import type { CachedFile, SourceContext } from '../source/context.ts'
 import { type FetchableFile, fetchFile } from '../source/fetch.ts'
-import { type Build, outputOf } from './context.ts'
+import { type Build, taskLine } from './context.ts'
 import type { SourceDecision } from './source.ts'
 
 /**
@@ -96,7 +96,7 @@ async function downloadByNode(
       checksum: file.checksum.value,
       'checksum-algorithm': file.checksum.algorithm,
     })
-    await pve.waitTask(upid, { seconds: 7200, stopOnAbort: true, onLog: outputOf(build, 'source', 'task') })
+    await pve.waitTask(upid, { seconds: 7200, stopOnAbort: true, onLog: taskLine(build, 'source') })
   } catch (error) {
     signal.throwIfAborted()
     emit({
@@ -133,7 +133,7 @@ async function upload(build: Build, file: CachedFile, format: Format): Promise<s
       signal,
     },
   )
-  await pve.waitTask(upid, { seconds: 3600, onLog: outputOf(build, 'source', 'task') })
+  await pve.waitTask(upid, { seconds: 3600, onLog: taskLine(build, 'source') })
   return await volidOf(build, filename)
 }
 

@@ -23,14 +23,13 @@ export interface Connected extends AsyncDisposable {
 export function chooseTarget(project: Project, asked: string | undefined): { name: string; target: Target } {
   const names = Object.keys(project.targets)
   const only = names.length === 1 ? names[0] : undefined
-  const name = asked || (process.env.CI ? undefined : (project.defaultTarget ?? only))
+  const onCi = !['', '0', 'false'].includes(process.env.CI ?? '')
+  const name = asked || (onCi ? undefined : (project.defaultTarget ?? only))
   if (name === undefined) {
     throw new ImagebuildError({
       code: 'usage',
       what: 'no target is chosen',
-      why: process.env.CI
-        ? 'with CI set, the default target does not count'
-        : 'imagebuild.yaml names no default',
+      why: onCi ? 'with CI set, the default target does not count' : 'imagebuild.yaml names no default',
       next: `give --target or IMAGEBUILD_TARGET: one of ${names.join(', ')}`,
     })
   }

@@ -49,7 +49,7 @@ test('help and version are no errors', async () => {
 describe('definitions that are wrong end with 65', () => {
   test('all mistakes on stderr, nothing on stdout', async () => {
     await using project = await projectOnDisk({ 'images/a/image.yaml': 'name: a\nsorce: {}\n' })
-    for (const command of [['validate'], ['run', 'a'], ['run', '--all', '--json'], ['show', 'a']]) {
+    for (const command of [['validate'], ['run', 'a'], ['run', '--all'], ['show', 'a']]) {
       const { code, stdout, stderr } = await cli(
         '--config',
         join(project.root, 'imagebuild.yaml'),
@@ -60,6 +60,18 @@ describe('definitions that are wrong end with 65', () => {
       expect(stderr).toContain('image.yaml:2:1')
       expect(stderr).toContain('did you mean `source`')
     }
+  })
+
+  test('run --json ends with run.end also then', async () => {
+    await using project = await projectOnDisk({ 'images/a/image.yaml': 'name: a\nsorce: {}\n' })
+    const config = join(project.root, 'imagebuild.yaml')
+    const { code, stdout } = await cli('--config', config, 'run', 'a', '--json')
+    expect(code).toBe(65)
+    expect(JSON.parse(stdout)).toMatchObject({
+      type: 'run.end',
+      schema: 1,
+      results: [{ image: 'a', status: 'failed', error: { code: 'definition_invalid', exitCode: 65 } }],
+    })
   })
 
   test('as JSON where that is asked for', async () => {

@@ -33,8 +33,7 @@ export async function run(
       next: 'imagebuild run <image>, or imagebuild run --all',
     })
   }
-  const project = await openProject(invocation, options.all ? undefined : names)
-  const { name: target } = chooseTarget(project, options.target)
+  const { project, target } = await prepare(invocation, names, options)
   const images = [...project.images.keys()].filter((name) => options.all || names.includes(name))
   const logPath = join(
     buildFolder(project.root),
@@ -57,6 +56,26 @@ export async function run(
     await log.close()
   }
   report(invocation, results, options, logPath)
+}
+
+/** Definitions and target, before anything is built; what is wrong with them is a result too where JSON is asked for. */
+async function prepare(
+  invocation: Invocation,
+  names: readonly string[],
+  options: RunOptions,
+): Promise<{ project: Project; target: string }> {
+  try {
+    const project = await openProject(invocation, options.all ? undefined : names)
+    return { project, target: chooseTarget(project, options.target).name }
+  } catch (thrown) {
+    if (options.json) {
+      const error = asImagebuildError(thrown).toJSON()
+      const failed = { status: 'failed' as const, held: false, templates: [], seconds: 0, error }
+      const results = names.map((image) => ({ image, ...failed }))
+      createBus(invocation.secrets, [jsonRenderer(process.stdout)])({ type: 'run.end', schema: 1, results })
+    }
+    throw thrown
+  }
 }
 
 async function runOne(
