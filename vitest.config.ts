@@ -12,7 +12,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/e2e/**', 'test/contract/**', 'test/campaign/**'],
+          exclude: ['test/e2e/**', 'test/contract/**'],
         },
       },
       {
@@ -31,15 +31,6 @@ export default defineConfig({
           globalSetup: 'test/e2e/setup.ts',
           testTimeout: 1_200_000,
           hookTimeout: 1_200_000,
-          fileParallelism: false,
-        },
-      },
-      {
-        test: {
-          name: 'campaign',
-          include: ['test/campaign/**/*.test.ts'],
-          testTimeout: 3_600_000,
-          hookTimeout: 3_600_000,
           fileParallelism: false,
         },
       },
