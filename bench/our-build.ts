@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { beginBuild, sourceContext } from '../src/build/context.ts'
-import { placeSource } from '../src/build/source.ts'
+import { placeSource } from '../src/build/placement.ts'
 import { cacheFolder } from '../src/cli/folders.ts'
 import { installMissing, LAB_HOST } from '../src/cli/prerequisites.ts'
 import type { Invocation } from '../src/cli/program.ts'

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { makeAccess } from '../src/build/access.ts'
+import { type Access, makeAccess } from '../src/build/access.ts'
 import type { ImageSpec } from '../src/definition/spec.ts'
 import { chooseAccelerator } from '../src/lab/accelerator.ts'
-import type { CloudConfig } from '../src/seed/cloud-config.ts'
-import { renderSeed } from '../src/seed/nocloud.ts'
-import { PACKER_MAC, packerTemplate } from './packer-template.ts'
+import { type CloudConfig, cloudConfig, toYaml } from '../src/seed/cloud-config.ts'
+import { iso9660 } from '../src/seed/iso9660.ts'
+import { packerTemplate } from './packer-template.ts'
 import { type Phase, type TimedBuild, timeBuild } from './timed-build.ts'
 import { ROOT, type Workspace } from './workspace.ts'
 
@@ -17,7 +17,7 @@ export interface PackerJob {
   folder: string
 }
 
-/** Writes template, seed and keys. The seed is ours, but for the network: Packer's guests have DHCP. */
+/** Writes template, seed and keys. */
 export async function preparePacker(
   workspace: Workspace,
   image: ImageSpec,
@@ -29,17 +29,7 @@ export async function preparePacker(
   const access = await makeAccess(createHash('sha256').update(folder).digest('hex').slice(0, 8), signal)
   const at = (name: string) => join(folder, name)
   await writeFile(at('key'), access.userKey.privateKey, { mode: 0o600 })
-  await writeFile(
-    at('seed.iso'),
-    renderSeed({
-      instanceId: 'packer',
-      hostname: image.name,
-      user: { name: access.user, authorizedKey: access.userKey.publicKey },
-      hostKey: access.hostKey,
-      network: { kind: 'dhcp', macAddress: PACKER_MAC },
-      fragments: image.cloudInit as { name: string; config: CloudConfig }[],
-    }),
-  )
+  await writeFile(at('seed.iso'), seed(image, access))
   const { json, files } = packerTemplate({
     image,
     accelerator: await chooseAccelerator(),
@@ -55,6 +45,28 @@ export async function preparePacker(
   for (const { path, content } of files) await writeFile(path, content)
   await writeFile(at('template.json'), JSON.stringify(json, undefined, 2))
   return { template: at('template.json'), output: at('output'), folder }
+}
+
+/**
+ * The seed as one writes it for Packer: the account that it logs in with, and the definition's own cloud-config.
+ * Nothing in it concerns host keys, since Packer does not check them: the guest makes its own, of the one type that is
+ * needed. The network is cloud-init's default, DHCP.
+ */
+function seed(image: ImageSpec, { user, userKey }: Access): Buffer {
+  const config = cloudConfig().user(
+    { name: user, authorizedKeys: [userKey.publicKey], sudo: true, shell: '/bin/sh' },
+    'packer',
+  )
+  for (const fragment of image.cloudInit) config.merge(fragment.config as CloudConfig, fragment.name)
+  config.merge({ ssh_genkeytypes: ['ed25519'] }, 'packer')
+  return iso9660(
+    'cidata',
+    [
+      { name: 'user-data', content: config.render() },
+      { name: 'meta-data', content: toYaml({ 'instance-id': 'packer', 'local-hostname': image.name }) },
+    ],
+    new Date(0),
+  )
 }
 
 /** Builds the image once, and removes the artifact afterwards. */

@@ -28,9 +28,6 @@ interface Provisioner {
   file?: { path: string; content: string | Uint8Array }
 }
 
-/** QEMU's default for the first card; Packer sets none. */
-export const PACKER_MAC = '52:54:00:12:34:56'
-
 /** Where Packer puts seal.sh in the guest: a tmpfs, so that it is not in the image. */
 const SEAL = '/run/imagebuild-seal.sh'
 
@@ -96,7 +93,7 @@ function builder(input: PackerInput): Record<string, unknown> {
       ['-device', 'scsi-hd,bus=scsi0.0,drive=drive0,bootindex=1'],
       ['-device', 'scsi-cd,bus=scsi0.0,drive=seed'],
       ['-device', 'virtio-rng-pci'],
-      ['-device', `virtio-net,netdev=user.0,mac=${PACKER_MAC}`],
+      ['-device', 'virtio-net,netdev=user.0'],
       // The image's last console; a guest that finds nobody there is slower than one that is listened to.
       ['-serial', 'null'],
     ],

@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process'
-import { access, constants } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Measured } from './bench.ts'
@@ -41,11 +40,13 @@ async function milliseconds(program: string, args: readonly string[]): Promise<n
   return performance.now() - started
 }
 
-/** The one that the wrapper script takes: its own, else the machine's. */
+/** The one that the wrapper script takes. */
 async function sameNode(): Promise<string> {
-  const own = join(ROOT, 'node_modules/.bin/node')
-  return await access(own, constants.X_OK).then(
-    () => own,
-    () => process.execPath,
-  )
+  const { stdout } = await run('sh', [
+    '-c',
+    'root=$1; . "$root/src/cli/node.sh"; command -v node',
+    'sh',
+    ROOT,
+  ])
+  return stdout.trim()
 }

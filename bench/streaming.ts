@@ -57,11 +57,16 @@ export async function measureStreaming(signal: AbortSignal): Promise<Measured[]>
   using memory = new PeakMemory(running.pid as number)
   let downloaded: number | undefined
   let uploaded: number | undefined
+  let done = 0
   const lines: string[] = []
   for await (const line of running) {
     const event = JSON.parse(line) as Event
     if (event.type !== 'progress') lines.push(line)
-    if (event.type === 'progress' && event.step === 'upload') downloaded ??= await memory.look()
+    if (event.type === 'progress') {
+      // It begins at nothing again: the upload.
+      if (event.done < done) downloaded ??= await memory.look()
+      done = event.done
+    }
     if (event.type === 'step.end' && event.step === 'source' && event.ok) {
       uploaded = await memory.look()
       running.kill('SIGINT')
@@ -91,7 +96,12 @@ async function writeDisk(path: string): Promise<void> {
 }
 
 async function serve(path: string): Promise<{ url: string } & AsyncDisposable> {
-  const server: Server = createServer((_, response) => {
+  const server: Server = createServer((request, response) => {
+    // The node asks first, and is sent away: what is measured is the way over the client.
+    if (request.headers['user-agent'] !== 'imagebuild') {
+      response.writeHead(403).end()
+      return
+    }
     response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': SIZE })
     createReadStream(path).pipe(response)
   })
