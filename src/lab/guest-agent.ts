@@ -7,17 +7,29 @@ const SENTINEL = 0xff
 /** Seconds that an agent which has its port open may take to answer. */
 const SYNC_SECONDS = 5
 
+/** Commands that are answered by an error or not at all (qemu-ga-ref: "success-response: false"). */
+const UNANSWERED = new Set([
+  'guest-shutdown',
+  'guest-suspend-disk',
+  'guest-suspend-hybrid',
+  'guest-suspend-ram',
+])
+
+/** Seconds in which the error would come: the agent asks the system first. */
+const REFUSAL_SECONDS = 1
+
 export const AGENT_SILENT = 'QEMU guest agent is not running'
 
 /**
  * Sends one command to the guest agent and gives its answer. The channel has no framing of its own and may hold
  * answers that nobody waited for, so each command begins with a synchronisation (qemu-ga-ref: guest-sync-delimited).
+ * @param seconds for the answer, where there is one
  */
 export async function askAgent(
   path: string,
   command: string,
   args: Record<string, unknown> | undefined,
-  options: { seconds: number; answers: boolean },
+  seconds: number,
 ): Promise<unknown> {
   const socket = connect(path)
   // QEMU may end at any time; what is then being waited for must not wait on.
@@ -42,13 +54,13 @@ export async function askAgent(
       SYNC_SECONDS,
       write(socket, `${JSON.stringify({ execute: command, ...(args && { arguments: args }) })}\n`),
     )
-    if (!options.answers) {
-      // Hanging up at once could lose what QEMU has not read yet; and it may refuse.
-      const refusal = await within(SYNC_SECONDS, lines.next()).catch(() => undefined)
+    if (UNANSWERED.has(command)) {
+      // Hanging up at once could lose what QEMU has not read yet.
+      const refusal = await within(REFUSAL_SECONDS, lines.next()).catch(() => undefined)
       if (refusal?.error) throw new Error(`Agent error: ${refusal.error.desc}`)
       return undefined
     }
-    const reply = await within(options.seconds, lines.next())
+    const reply = await within(seconds, lines.next())
     if (reply.error) throw new Error(`Agent error: ${reply.error.desc}`)
     return reply.return
   } finally {

@@ -193,7 +193,7 @@ export class QemuMachines implements Machines {
   async #askToPowerDown(vmid: number, signal: AbortSignal): Promise<void> {
     while (!signal.aborted && this.#running.has(vmid)) {
       try {
-        await this.#agent(vmid, 'guest-shutdown', { mode: 'powerdown' }, false)
+        await this.agent(vmid, 'guest-shutdown', { mode: 'powerdown' })
         return
       } catch {
         await delay(250)
@@ -245,22 +245,13 @@ export class QemuMachines implements Machines {
   }
 
   async agent(vmid: number, command: string, args?: Record<string, unknown>): Promise<unknown> {
-    return this.#agent(vmid, command, args, true)
-  }
-
-  async #agent(
-    vmid: number,
-    command: string,
-    args: Record<string, unknown> | undefined,
-    answers: boolean,
-  ): Promise<unknown> {
     const { qmp, spec } = this.#of(vmid)
     if (!spec.agent) throw new Error('No QEMU guest agent configured')
     // QEMU knows whether the agent has its end of the port open: no need to wait for an answer that cannot come.
     const devices = await qmp.command<{ label: string; 'frontend-open': boolean }[]>('query-chardev')
     if (!devices.find(({ label }) => label === 'qga0')?.['frontend-open']) throw new Error(AGENT_SILENT)
     return this.#turns(this.#agents, vmid).take(() =>
-      askAgent(this.#files(vmid).agent, command, args, { seconds: AGENT_SECONDS, answers }),
+      askAgent(this.#files(vmid).agent, command, args, AGENT_SECONDS),
     )
   }
 

@@ -41,7 +41,8 @@ afterEach(async () => {
   await rm(dir, { recursive: true, force: true })
 })
 
-const options = { seconds: 5, answers: true }
+/** that an answer may take */
+const SECONDS = 5
 
 test('skips what an earlier client has left in the channel, and joins split answers', async () => {
   const path = await agent((request, socket) => {
@@ -51,7 +52,7 @@ test('skips what an earlier client has left in the channel, and joins split answ
     socket.write(`{"return": {"name": "${request.execute}`)
     setTimeout(() => socket.write(Buffer.from(' ü"}}\n')), 20)
   })
-  expect(await askAgent(path, 'guest-info', undefined, options)).toEqual({ name: 'guest-info ü' })
+  expect(await askAgent(path, 'guest-info', undefined, SECONDS)).toEqual({ name: 'guest-info ü' })
 })
 
 test('repeats the agent’s refusal', async () => {
@@ -59,15 +60,15 @@ test('repeats the agent’s refusal', async () => {
     if (request.execute === 'guest-sync-delimited') synchronised(request, socket)
     else socket.write('{"error": {"class": "CommandNotFound", "desc": "no such command"}}\n')
   })
-  await expect(askAgent(path, 'guest-x', undefined, options)).rejects.toThrow('Agent error: no such command')
+  await expect(askAgent(path, 'guest-x', undefined, SECONDS)).rejects.toThrow('Agent error: no such command')
 })
 
 test('does not wait on when the machine ends, or was never there', async () => {
   const path = await agent((_, socket) => socket.destroy())
-  await expect(askAgent(path, 'guest-ping', undefined, options)).rejects.toThrow(
+  await expect(askAgent(path, 'guest-ping', undefined, SECONDS)).rejects.toThrow(
     'QEMU guest agent is not running',
   )
-  await expect(askAgent(join(dir, 'none'), 'guest-ping', undefined, options)).rejects.toThrow(
+  await expect(askAgent(join(dir, 'none'), 'guest-ping', undefined, SECONDS)).rejects.toThrow(
     'is not running',
   )
 })
@@ -77,6 +78,13 @@ test('takes the end of the machine as the answer to a shutdown', async () => {
     if (request.execute === 'guest-sync-delimited') synchronised(request, socket)
     else socket.destroy()
   })
-  const asked = askAgent(path, 'guest-shutdown', { mode: 'powerdown' }, { ...options, answers: false })
+  const asked = askAgent(path, 'guest-shutdown', { mode: 'powerdown' }, SECONDS)
   expect(await asked).toBeUndefined()
+})
+
+test('a shutdown that is obeyed is not answered, and nobody waits long for it', async () => {
+  const path = await agent((request, socket) => {
+    if (request.execute === 'guest-sync-delimited') synchronised(request, socket)
+  })
+  expect(await askAgent(path, 'guest-suspend-ram', undefined, 60)).toBeUndefined()
 })

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Caller } from './access.ts'
-import { failure, messageOf, permissionError } from './errors.ts'
+import { ApiError, failure, messageOf, permissionError, unauthorized } from './errors.ts'
 import { isRunning } from './guests/lifecycle.ts'
 import { oneOf, optional } from './parameters.ts'
 import { type Call, type Lab, on, post, type Route } from './router.ts'
@@ -15,6 +15,8 @@ import { type Call, type Lab, on, post, type Route } from './router.ts'
 
 /** seconds in which a ticket must be used, as Proxmox has it */
 const TICKET_SECONDS = 40
+/** seconds that an open socket has to say its ticket, as Proxmox has it */
+const LOGIN_SECONDS = 10
 const FIRST_PORT = 5900
 const LAST_PORT = 5999
 
@@ -42,6 +44,8 @@ export class Consoles {
       signal.addEventListener('abort', stop, { once: true })
       const opened = (socket: WebSocket) => {
         clearTimeout(timer)
+        // Clients log in with their first bytes: these wait until somebody listens.
+        socket.pause()
         resolve(socket)
       }
       this.#sessions.set(port, { vmid, user, opened })
@@ -57,7 +61,7 @@ export class Consoles {
       const session = this.#admit(lab, request)
       this.#server.handleUpgrade(request, socket, head, (client) => session.opened(client))
     } catch (error) {
-      const status = messageOf(error).startsWith('Permission') ? 403 : 401
+      const status = error instanceof ApiError ? error.status : 500
       socket.end(`HTTP/1.1 ${status} ${messageOf(error)}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
     }
   }
@@ -77,7 +81,7 @@ export class Consoles {
     const ticket = url.searchParams.get('vncticket') ?? ''
     const user = lab.access.verifyTicket('PVEVNC', ticket, TICKET_SECONDS, `/vms/${match[2]}`)
     if (!session || session.vmid !== Number(match[2]) || user !== caller.authid || session.user !== user) {
-      throw permissionError('invalid PVEVNC ticket')
+      throw unauthorized('permission denied - invalid PVEVNC ticket')
     }
     return session
   }
@@ -113,7 +117,10 @@ async function carry(
   password: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const console = await lab.machines.console(vmid)
+  const console = await lab.machines.console(vmid).catch((error) => {
+    socket.terminate()
+    throw error
+  })
   const ended = new Promise<void>((resolve) => {
     socket.once('close', resolve)
     socket.once('error', () => resolve())
@@ -123,6 +130,7 @@ async function carry(
   })
   let received = Buffer.alloc(0)
   let admitted = false
+  const late = setTimeout(() => socket.close(), LOGIN_SECONDS * 1000)
   socket.on('message', (data: Buffer) => {
     received = Buffer.concat([received, data])
     if (!admitted) {
@@ -134,6 +142,7 @@ async function carry(
       }
       received = received.subarray(end + 1)
       admitted = true
+      clearTimeout(late)
       socket.send(Buffer.from('OK'))
       console.on('data', (chunk: Buffer) => {
         // A client that reads slowly holds the console back, not our memory.
@@ -145,9 +154,12 @@ async function carry(
     received = Buffer.from(rest)
     if (input.length > 0) console.write(input)
   })
+  socket.resume()
   await ended
+  clearTimeout(late)
   console.destroy()
   socket.close()
+  if (!admitted) throw failure('connection closed before the ticket was given')
 }
 
 /** What the client typed, out of its messages; the rest is the beginning of one that is not all here yet. */
