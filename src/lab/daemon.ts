@@ -89,8 +89,8 @@ setImmediate(() => process.exit())
 
 async function endWhenIdle(api: ApiServer): Promise<void> {
   const kept = await stat(join(dir, 'stay')).catch(() => undefined)
-  if (kept !== undefined || api.activeTasks() > 0 || (await host.machines.running()).length > 0)
-    return touch()
+  const busy = api.activeTasks() + api.openRequests() + (await host.machines.running()).length
+  if (kept !== undefined || busy > 0) return touch()
   if (performance.now() - last > config.idleSeconds * 1000) ending.resolve('nobody has needed it for a while')
 }
 

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -89,6 +90,34 @@ describe.skipIf(process.getuid?.() !== 0)('the lab', { timeout: 30_000 }, () => 
     const { pid } = await start({ stay: true })
     await delay(1000)
     expect(await labStatus(dir)).toMatchObject({ running: true, pid })
+  })
+
+  test('an upload that takes its time is a need', async () => {
+    await writeFile(join(dir, 'config.json'), JSON.stringify({ idleSeconds: 0.3 }))
+    const lab = await start()
+    const before = ['--x', 'Content-Disposition: form-data; name="content"', '', 'iso', '--x']
+    const head = `${[...before, 'Content-Disposition: form-data; name="filename"; filename="slow.iso"', '', ''].join('\r\n')}`
+    const [first, second, end] = ['first', 'second', '\r\n--x--\r\n']
+    const answer = new Promise<number | undefined>((resolve, reject) => {
+      const upload = request(`${lab.endpoint}/api2/json/nodes/lab/storage/local/upload`, {
+        method: 'POST',
+        ca: readFileSync(join(dir, 'tls.crt')),
+        checkServerIdentity: () => undefined,
+        agent: false,
+        headers: {
+          authorization: `PVEAPIToken=${lab.token}`,
+          'content-type': 'multipart/form-data; boundary=x',
+          'content-length': head.length + first.length + second.length + end.length,
+        },
+      })
+      upload.on('response', (response) => resolve(response.resume().statusCode))
+      upload.on('error', reject)
+      upload.write(head + first)
+      setTimeout(() => upload.end(second + end), 1500)
+    })
+    expect(await answer).toBe(200)
+    const file = join(dir, 'storage/local/template/iso/slow.iso')
+    await expect.poll(() => readFile(file, 'utf8').catch(() => '')).toBe(first + second)
   })
 
   test('says what is wrong with its configuration', async () => {

@@ -40,7 +40,8 @@ export interface ApiOptions {
 export interface ApiServer {
   readonly port: number
   activeTasks(): number
-  openConnections(): number
+  /** requests that are not answered yet: an upload is one for as long as it takes */
+  openRequests(): number
   /** stops all tasks and connections; running guests go on */
   close(): Promise<void>
   /** users, roles, ACLs and tokens made without HTTP; repeating it changes nothing but makes a new secret */
@@ -57,8 +58,11 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const lab = await openLab(options)
   const router = new Router(ROUTES)
   const sockets = new Set<Socket>()
+  let openRequests = 0
   const server = createServer({ ...options.tls, keepAlive: true }, (request, response) => {
     options.onActivity()
+    openRequests++
+    response.once('close', () => openRequests--)
     void answer(lab, router, options, request, response)
   })
   // Proxmox never answers 100-continue; a client that waits for it must go on by itself.
@@ -80,7 +84,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   return {
     port: (server.address() as AddressInfo).port,
     activeTasks: () => lab.tasks.active,
-    openConnections: () => sockets.size,
+    openRequests: () => openRequests,
     provisionAccess: (wanted) => provisionAccess(lab.access, wanted),
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
