@@ -120,9 +120,9 @@ describe('before a guest exists', () => {
       await root.api.access.acl.$put({ path: '/vms', users: user, roles: 'PVEVMUser' } as never)
       const { value } = (await root.api.access.users
         .$(user)
-        .token.$('t')
+        .token.$('weak')
         .$post({ privsep: false })) as unknown as { value: string }
-      const { exitCode, result } = await attempt({}, `${user}!t=${value}`)
+      const { exitCode, result } = await attempt({}, `${user}!weak=${value}`)
       await root.api.access.users.$(user).$delete()
       await root[Symbol.asyncDispose]()
       expect(exitCode).toBe(77)
