@@ -92,7 +92,8 @@ export class TerminalRenderer implements Disposable {
   readonly #out: NodeJS.WriteStream
   readonly #lines = new Map<string, LiveLine>()
   readonly #timer: NodeJS.Timeout
-  #painted = 0
+  /** the live lines that are on the screen */
+  #painted: string[] = []
 
   constructor(out: NodeJS.WriteStream) {
     this.#out = out
@@ -152,34 +153,59 @@ export class TerminalRenderer implements Disposable {
   }
 
   #print(text: string): void {
-    this.#clear()
-    this.#out.write(`${text}\n`)
-    this.#paint()
-  }
-
-  #clear(): void {
-    if (this.#painted > 0) this.#out.write(`\x1b[${this.#painted}F\x1b[J`)
-    this.#painted = 0
+    this.#out.write(`${this.#clear()}${text}\n${this.#frame()}`)
   }
 
   #paint(): void {
-    this.#clear()
+    const before = this.#painted
+    const clear = this.#clear()
+    const frame = this.#frame()
+    // What stands there already is not written again: it would only flicker.
+    if (clear !== '' && before.join('\n') === this.#painted.join('\n')) return
+    this.#out.write(clear + frame)
+  }
+
+  /** What takes the live lines away. A window that was made narrower has wrapped them. */
+  #clear(): string {
+    const width = this.#out.columns || 80
+    const rows = this.#painted.reduce(
+      (sum, line) => sum + Math.max(1, Math.ceil([...line].length / width)),
+      0,
+    )
+    this.#painted = []
+    return rows === 0 ? '' : `\x1b[${rows}F\x1b[J`
+  }
+
+  /** The live lines, anew. They do not wrap: wide characters take more room than can be told here. */
+  #frame(): string {
     const now = performance.now()
     for (const [image, line] of this.#lines) {
-      if (line.label === '') continue
-      const times = `${formatSeconds((now - line.since) / 1000)} / ${formatSeconds((now - line.started) / 1000)}`
-      const text = printable(`… ${image}  ${line.label}  ${times}  ${line.detail}`)
-      this.#out.write(`${[...text].slice(0, (this.#out.columns || 80) - 1).join('')}\n`)
-      this.#painted += 1
+      if (line.label !== '') this.#painted.push(liveLine(image, line, now, (this.#out.columns || 80) - 1))
     }
+    return this.#painted.length === 0 ? '' : `\x1b[?7l${this.#painted.join('\n')}\n\x1b[?7h`
   }
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer)
-    this.#clear()
+    this.#out.write(this.#clear())
     process.off('exit', this.#showCursor)
     this.#showCursor()
   }
+}
+
+/** Step, its time and the image's, last output. A long step leaves room for the output. */
+function liveLine(image: string, line: LiveLine, now: number, width: number): string {
+  const times = `${formatSeconds((now - line.since) / 1000)} / ${formatSeconds((now - line.started) / 1000)}`
+  const detail = printable(line.detail).trimStart()
+  const room = width - `… ${image}    ${times}  `.length
+  const label = shorten(printable(line.label), detail === '' ? room + 2 : Math.ceil(room * 0.55))
+  return shorten(`… ${image}  ${label}  ${times}  ${detail}`.trimEnd(), width)
+}
+
+/** At most `width` characters; an ellipsis stands for the rest. */
+function shorten(text: string, width: number): string {
+  const characters = [...text]
+  return characters.length <= width ? text : `${characters.slice(0, Math.max(0, width - 1)).join('')}…`
 }
 
 /** Nothing that moves the cursor: a live line must stay one line. */

@@ -146,7 +146,7 @@ test('the log file has everything, for its owner’s eyes, and is complete when 
 
 const ESC = '\x1b\\['
 const UP = new RegExp(`^${ESC}(\\d+)F$`)
-const MOVES = new RegExp(`(${ESC}\\?25[lh]|${ESC}\\d+F|${ESC}J|\n)`)
+const MOVES = new RegExp(`(${ESC}\\?\\d+[lh]|${ESC}\\d+F|${ESC}J|\n)`)
 
 describe('a terminal', () => {
   function terminal(columns = 40) {
@@ -156,7 +156,7 @@ describe('a terminal', () => {
       text += chunk
     })
     const renderer = new TerminalRenderer(out as unknown as NodeJS.WriteStream)
-    return { renderer, text: () => text, screen: () => screenOf(text) }
+    return { renderer, out, text: () => text, screen: () => screenOf(text) }
   }
 
   /** The lines that one sees after all that was written. */
@@ -209,6 +209,40 @@ describe('a terminal', () => {
     renderer.sink(output(`${'ü😀'.repeat(50)}`))
     renderer.sink({ type: 'info', message: 'x' })
     expect([...(screen()[1] ?? '')]).toHaveLength(39)
+  })
+
+  test('leaves room for the time and the output beside a long step', () => {
+    const { renderer, screen } = terminal(80)
+    using _renderer = renderer
+    renderer.sink({ type: 'step.start', ...STEP, label: `layer 1/3: packages: ${'curl, '.repeat(20)}` })
+    renderer.sink(output('Setting up libc6'))
+    renderer.sink({ type: 'info', message: 'x' })
+    expect(screen()[1]).toMatch(
+      /^… web {2}layer 1\/3: packages: .*… {2}0\.\ds \/ 0\.\ds {2}Setting up libc6$/,
+    )
+  })
+
+  test('writes nothing while nothing changes', () => {
+    vi.useFakeTimers()
+    const { renderer, text } = terminal()
+    using _renderer = renderer
+    renderer.sink({ type: 'step.start', ...STEP })
+    vi.advanceTimersByTime(20_000)
+    const before = text().length
+    vi.advanceTimersByTime(400)
+    expect(text().length - before).toBeLessThan(60)
+  })
+
+  test('clears what a narrower window has wrapped', () => {
+    const { renderer, text, out } = terminal(80)
+    using _renderer = renderer
+    renderer.sink({ type: 'step.start', ...STEP })
+    renderer.sink(output('o'.repeat(80)))
+    renderer.sink({ type: 'info', message: 'x' })
+    out.columns = 40
+    const before = text().length
+    renderer.sink({ type: 'info', message: 'y' })
+    expect(text().slice(before).startsWith('\x1b[2F\x1b[Jy\n')).toBe(true)
   })
 
   test('lets nothing that a guest prints move the cursor', () => {
