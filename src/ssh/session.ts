@@ -27,12 +27,18 @@ export interface SessionOptions {
   signal: AbortSignal
   /** seconds from now until which the guest must have let us in */
   connectSeconds: number
+  /** seconds without an answer after which the guest is taken for gone; 60 unless given */
+  silentSeconds?: number
   /** told after each try that failed; `n` counts from 1 */
   onAttempt?(n: number, reason: string): void
 }
 
-/** Milliseconds between keepalives, and how many may stay unanswered: a guest that vanished is missed after 14 s. */
-const KEEPALIVE = { keepaliveInterval: 2000, keepaliveCountMax: 6 }
+/**
+ * Seconds without an answer after which a guest is taken for gone, and how many keepalives are sent in them. An
+ * emulated guest on a busy machine may well be silent for a while.
+ */
+const SILENT_SECONDS = 60
+const KEEPALIVES = 12
 
 /** Milliseconds from the banner to the login; an emulated guest needs seconds for it. */
 const HANDSHAKE_MILLISECONDS = 30_000
@@ -85,10 +91,11 @@ interface Target {
   username: string
   privateKey: string
   pin: HostKeyPin
+  silentSeconds?: number
 }
 
 async function connect(target: Target, signal: AbortSignal): Promise<Connection> {
-  const { username, privateKey, pin } = target
+  const { username, privateKey, pin, silentSeconds = SILENT_SECONDS } = target
   const socket = await knock(target.host, target.port, signal)
   const ssh = new NodeSSH()
   const closed = Promise.withResolvers<Error>()
@@ -102,7 +109,8 @@ async function connect(target: Target, signal: AbortSignal): Promise<Connection>
       username,
       privateKey,
       readyTimeout: HANDSHAKE_MILLISECONDS,
-      ...KEEPALIVE,
+      keepaliveInterval: (silentSeconds * 1000) / KEEPALIVES,
+      keepaliveCountMax: KEEPALIVES - 1,
       // Their types are string literals, which a list that is written once cannot be checked against.
       algorithms: { ...ALGORITHMS, serverHostKey: pin.algorithms } as object,
       hostVerifier: (key: Buffer) => {
@@ -116,7 +124,7 @@ async function connect(target: Target, signal: AbortSignal): Promise<Connection>
     client.on('error', (error: Error) => {
       death ??= error
     })
-    client.on('close', () => closed.resolve(describeDeath(death)))
+    client.on('close', () => closed.resolve(describeDeath(death, silentSeconds)))
     await ready
     return {
       closed: closed.promise,
@@ -141,10 +149,9 @@ async function connect(target: Target, signal: AbortSignal): Promise<Connection>
   }
 }
 
-function describeDeath(error: Error | undefined): Error {
+function describeDeath(error: Error | undefined, seconds: number): Error {
   if (!error) return new Error('the guest closed it')
   if (error.message !== 'Keepalive timeout') return error
-  const seconds = (KEEPALIVE.keepaliveInterval * (KEEPALIVE.keepaliveCountMax + 1)) / 1000
   return new Error(`the guest has not answered for ${seconds} s`, { cause: error })
 }
 

@@ -307,16 +307,16 @@ describe.skipIf(noSshd)(`a session with a real sshd${noSshd ? ` (skipped: ${noSs
     }, 30_000)
 
     test('a server that falls silent is noticed by keepalive, well before the deadline', async () => {
-      await using other = await openSession(options())
+      await using other = await openSession({ ...options(), silentSeconds: 6 })
       const server = Number((await other.run('echo $PPID', { seconds: 5 })).stdout)
       const started = performance.now()
       process.kill(server, 'SIGSTOP')
       try {
         const error = await failure(other.run('sleep 300', { seconds: 300 }))
         const seconds = (performance.now() - started) / 1000
-        expect(error.why).toMatch(/has not answered for 14 s/)
-        expect(seconds).toBeGreaterThan(8)
-        expect(seconds).toBeLessThan(18)
+        expect(error.why).toMatch(/has not answered for 6 s/)
+        expect(seconds).toBeGreaterThan(4)
+        expect(seconds).toBeLessThan(12)
       } finally {
         process.kill(server, 'SIGKILL')
       }
