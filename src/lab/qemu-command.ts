@@ -24,7 +24,9 @@ export function qemuCommand(spec: MachineSpec, { accelerator, files, tap }: Comm
     ...['-no-user-config', '-nodefaults', '-daemonize', '-S', '-display', 'none'],
     ...['-name', `${commas(spec.name)},process=lab-${spec.vmid}`],
     ...['-pidfile', files.pid],
-    ...['-machine', spec.machine ?? 'pc', '-accel', ACCELERATORS[accelerator]],
+    // Without a screen, SeaBIOS speaks on the serial port, as in Proxmox.
+    ...['-machine', `${spec.machine ?? 'pc'}${spec.vga === 'std' ? '' : ',graphics=off'}`],
+    ...['-accel', ACCELERATORS[accelerator]],
     ...['-cpu', cpuModel(spec.cpu, accelerator), '-smp', list(smp), '-m', String(spec.memory)],
     ...['-smbios', `type=1,uuid=${spec.smbiosUuid}`, '-rtc', 'base=utc'],
     ...['-boot', 'menu=off,strict=on', '-vga', spec.vga === 'std' ? 'std' : 'none'],

@@ -94,6 +94,8 @@ describe('the command line', () => {
     expect(bare).toContain('-nodefaults')
     expect(all(bare, '-device')).toEqual(['virtio-rng-pci'])
     expect(all(bare, '-vga')).toEqual(['none'])
+    // SeaBIOS's own words go to the serial port then.
+    expect(all(bare, '-machine')).toEqual(['pc,graphics=off'])
   })
 
   test('gives OVMF its variables in exactly their size, also on a qcow2 file that is larger', () => {

@@ -17,6 +17,8 @@ import { type Call, type Lab, on, post, type Route } from './router.ts'
 const TICKET_SECONDS = 40
 /** seconds that an open socket has to say its ticket, as Proxmox has it */
 const LOGIN_SECONDS = 10
+/** bytes of what the guest has said before that a console begins with */
+const REPLAY_BYTES = 64 * 1024
 const FIRST_PORT = 5900
 const LAST_PORT = 5999
 
@@ -121,6 +123,8 @@ async function carry(
     socket.terminate()
     throw error
   })
+  // A boot may have failed before anybody could listen. Data that arrives meanwhile waits in the paused socket.
+  const before = await lab.machines.consoleLog(vmid, REPLAY_BYTES)
   const ended = new Promise<void>((resolve) => {
     socket.once('close', resolve)
     socket.once('error', () => resolve())
@@ -144,6 +148,7 @@ async function carry(
       admitted = true
       clearTimeout(late)
       socket.send(Buffer.from('OK'))
+      if (before !== '') socket.send(Buffer.from(before))
       console.on('data', (chunk: Buffer) => {
         // A client that reads slowly holds the console back, not our memory.
         socket.send(chunk, () => console.resume())
