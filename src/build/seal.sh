@@ -6,8 +6,12 @@
 #   BUILD_KEY   the base64 part of its public key
 set -eu
 
-# Nothing may write logs or caches behind our back from here on.
-systemctl stop syslog.socket rsyslog.service cron.service apt-daily.timer apt-daily-upgrade.timer >/dev/null 2>&1 || true
+# Nothing may write logs or caches behind our back from here on. An upgrade in the background comes to the end of
+# the package that it is at: poweroff would cut it off in the middle. The journal goes on in /run: one that is
+# deleted under journald's hands is made anew, with our name in it.
+systemctl stop '*.timer' syslog.socket rsyslog.service cron.service >/dev/null 2>&1 || true
+systemctl stop apt-daily.service apt-daily-upgrade.service unattended-upgrades.service >/dev/null 2>&1 || true
+journalctl --relinquish-var >/dev/null 2>&1 || true
 
 # The build's way in. cloud-init also copies its key to root, with a command that says "log in as …".
 for home in /root /home/*; do
@@ -34,7 +38,7 @@ if id "$BUILD_USER" >/dev/null 2>&1; then
   if id "$BUILD_USER" >/dev/null 2>&1; then echo "the user $BUILD_USER could not be removed" >&2; exit 1; fi
 fi
 groupdel "$BUILD_USER" 2>/dev/null || true
-rm -f "/var/mail/$BUILD_USER" "/var/spool/cron/crontabs/$BUILD_USER" "/var/lib/systemd/linger/$BUILD_USER" "/run/sudo/ts/$BUILD_USER" "/var/lib/sudo/lectured/$BUILD_USER"
+rm -f /var/mail/* "/var/spool/cron/crontabs/$BUILD_USER" "/var/lib/systemd/linger/$BUILD_USER" "/run/sudo/ts/$BUILD_USER" "/var/lib/sudo/lectured/$BUILD_USER"
 # The tools that edit the account files keep the version before: with the user in it.
 rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
 
@@ -44,6 +48,11 @@ rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subg
 [ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id
 rm -f /etc/ssh/ssh_host_*
 rm -f /var/lib/systemd/random-seed /var/lib/urandom/random-seed /boot/efi/loader/random-seed /var/lib/systemd/credential.secret
+rm -f /var/lib/NetworkManager/secret_key /etc/nvme/hostid /etc/nvme/hostnqn
+# open-iscsi makes a name at its first start where it finds this line instead of one. Two initiators of one name
+# would write to the same disk.
+iscsi=/etc/iscsi/initiatorname.iscsi
+if [ -f "$iscsi" ] && grep -q '^InitiatorName=iqn\.1993-08\.org\.debian:' "$iscsi"; then echo GenerateName=yes > "$iscsi"; fi
 echo localhost > /etc/hostname
 sed -i "/^127\\.0\\.1\\.1[[:space:]]/d" /etc/hosts
 
@@ -51,6 +60,7 @@ sed -i "/^127\\.0\\.1\\.1[[:space:]]/d" /etc/hosts
 rm -rf /var/lib/cloud/* /run/cloud-init
 rm -f /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init /etc/network/interfaces.d/50-cloud-init.cfg \
   /etc/systemd/network/10-cloud-init-*.network /etc/systemd/network/10-cloud-init-*.link \
+  /etc/NetworkManager/system-connections/cloud-init-*.nmconnection \
   /etc/udev/rules.d/70-persistent-net.rules /etc/ssh/sshd_config.d/50-cloud-init.conf
 rm -f /etc/cloud/cloud-init.disabled
 
@@ -60,7 +70,9 @@ rm -f /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/NetworkMana
 # Packages: lists and caches only; the next `apt-get update` makes them again.
 apt-get clean
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/lib/dpkg/*-old
-rm -f /var/lib/apt/periodic/* /var/lib/apt/extended_states.bak
+rm -f /var/lib/apt/periodic/* /var/lib/apt/extended_states.bak /var/cache/motd-news /var/lib/update-notifier/updates-available
+# When a timer last fired: in a clone all of them would be overdue, and apt-daily's run at its first boot.
+rm -f /var/lib/systemd/timers/stamp-*
 
 # Logs, histories, temporary files.
 find /var/log -type f \( -name '*.gz' -o -name '*.xz' -o -name '*.[0-9]' -o -name '*.old' -o -name '*.journal' -o -name '*.journal~' \) -delete
@@ -70,13 +82,14 @@ find /var/log -type f -exec truncate -s 0 {} +
 for home in /root /home/*; do
   [ -d "$home" ] || continue
   rm -f "$home"/.bash_history "$home"/.sh_history "$home"/.zsh_history "$home"/.lesshst "$home"/.viminfo \
-    "$home"/.python_history "$home"/.wget-hsts "$home"/.sudo_as_admin_successful "$home"/.ssh/known_hosts "$home"/.ssh/known_hosts.old
-  rm -rf "$home"/.cache "$home"/.ansible
+    "$home"/.python_history "$home"/.wget-hsts "$home"/.sudo_as_admin_successful
+  rm -rf "$home"/.cache "$home"/.ansible/tmp
 done
-find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' -exec rm -rf {} +
+find /tmp /var/tmp -mindepth 1 -maxdepth 1 -exec rm -rf {} +
 rm -rf /var/lib/systemd/coredump/* /var/crash/*
 
-# What is free goes back to the storage.
+# What is free goes back to the storage; ext4 frees the blocks of deleted files only with its next commit.
+sync
 fstrim -a 2>/dev/null || true
 sync
 
