@@ -14,6 +14,8 @@ export interface Invocation {
   secrets: SecretRegistry
   /** aborted by SIGINT and SIGTERM with an ImagebuildError as reason */
   signal: AbortSignal
+  /** tells a person something between the results; `run` has it said by what paints its screen */
+  say(message: string): void
   /** path of imagebuild.yaml, where one was named */
   config?: string
   debug: boolean
@@ -46,6 +48,7 @@ export function createProgram(invocation: Invocation): Command {
     })
     .exitOverride()
     .showSuggestionAfterError()
+    .showHelpAfterError('  → imagebuild --help lists commands, imagebuild help <command> its options')
     .addHelpText(
       'after',
       '\nFirst steps:\n  imagebuild run debian-base      build the image that is shipped\n  imagebuild validate             check all definitions, offline\n  imagebuild list                 templates and their versions',
@@ -84,7 +87,7 @@ export function createProgram(invocation: Invocation): Command {
       (await import('./commands/fmt.ts')).fmt(invocation, files, options),
     )
 
-  command('show', 'one image: its identity on the network, its digest, its templates')
+  command('show', 'one image: MAC and IP addresses of its temporary guests, its templates')
     .argument('<image>')
     .addOption(target())
     .addOption(option('--json', 'as JSON').default(false))
@@ -153,8 +156,8 @@ export async function runProgram(argv: readonly string[], version: string): Prom
   const interrupt = (code: 'interrupted' | 'terminated') => () => {
     // The second one ends at once: whoever presses it means it.
     if (controller.signal.aborted) process.exit(code === 'interrupted' ? 130 : 143)
-    process.stderr.write(
-      '\nstopping; temporary guests and files are being removed (again to leave at once)\n',
+    invocation.say(
+      'stopping: temporary guests and files are being removed; once more leaves at once, and them to `imagebuild prune`',
     )
     controller.abort(new ImagebuildError({ code, what: code }))
   }
@@ -166,6 +169,7 @@ export async function runProgram(argv: readonly string[], version: string): Prom
     version,
     secrets: new SecretRegistry(),
     signal: controller.signal,
+    say: (message) => void process.stderr.write(`\n${message}\n`),
     debug: false,
   }
   try {

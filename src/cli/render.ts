@@ -1,4 +1,4 @@
-import { createWriteStream, mkdirSync } from 'node:fs'
+import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs'
 import { dirname } from 'node:path'
 import { stripVTControlCharacters, styleText } from 'node:util'
 import type { Event, RunResult, Sink } from '../core/events.ts'
@@ -65,15 +65,27 @@ export function plainRenderer(out: Writer): Sink {
   }
 }
 
-/** Everything, with the time of day, into a file that is there to be read afterwards. */
+/** Everything, with the time of day, into a file that is there to be read afterwards: from the first line on. */
 export function logFile(path: string): Sink & { close(): Promise<void> } {
-  mkdirSync(dirname(path), { recursive: true })
-  const file = createWriteStream(path, { flags: 'a', mode: 0o600 })
+  let file: WriteStream | undefined
   const sink: Sink = (event) => {
-    const line = eventLine(event, { output: true })
-    if (line !== undefined) file.write(`${new Date().toISOString()} ${line}\n`)
+    const line = event.type === 'image.end' ? resultLine(event.result) : eventLine(event, { output: true })
+    if (line === undefined) return
+    if (file === undefined) {
+      mkdirSync(dirname(path), { recursive: true })
+      file = createWriteStream(path, { flags: 'a', mode: 0o600 })
+    }
+    file.write(`${new Date().toISOString()} ${line}\n`)
   }
-  return Object.assign(sink, { close: () => new Promise<void>((resolve) => file.end(() => resolve())) })
+  const close = () => new Promise<void>((resolve) => (file ? file.end(() => resolve()) : resolve()))
+  return Object.assign(sink, { close })
+}
+
+/** How an image ended; of one that was unchanged there is nothing to read. */
+function resultLine(result: RunResult): string | undefined {
+  if (result.status === 'unchanged') return undefined
+  const { what, why } = result.error ?? {}
+  return [formatResult(result), what, why].filter((part) => part !== undefined).join(': ')
 }
 
 /** One JSON object per line, as `run --json` promises. */

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
@@ -139,6 +139,25 @@ test('the log file has everything, for its owner’s eyes, and is complete when 
     expect(lines).toHaveLength(1000)
     expect(lines.at(-1)).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z web \| line 999$/)
     expect((await stat(path)).mode & 0o777).toBe(0o600)
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+})
+
+test('the log says how an image ended, and there is none where nothing happened', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'imagebuild-log-'))
+  try {
+    const quiet = logFile(join(folder, 'quiet.log'))
+    quiet({ type: 'image.end', image: 'x', result: { ...BUILT, status: 'unchanged' } })
+    await quiet.close()
+    const failed = logFile(join(folder, 'failed.log'))
+    const error = { what: 'layer “x” failed', why: 'it ended with exit code 3' }
+    failed({ type: 'image.end', image: 'web', result: { ...BUILT, image: 'web', status: 'failed', error } })
+    await failed.close()
+    expect(await readdir(folder)).toEqual(['failed.log'])
+    expect(await readFile(join(folder, 'failed.log'), 'utf8')).toContain(
+      'layer “x” failed: it ended with exit code 3',
+    )
   } finally {
     await rm(folder, { recursive: true })
   }

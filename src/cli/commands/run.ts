@@ -46,6 +46,7 @@ export async function run(
     ? jsonRenderer(process.stdout)
     : (terminal?.sink ?? plainRenderer(process.stderr))
   const emit = createBus(invocation.secrets, [log, screen])
+  invocation.say = (message) => emit({ type: 'info', message })
   const results: RunResult[] = []
   try {
     emit({ type: 'run.start', images, target })
@@ -137,13 +138,15 @@ function report(
   options: RunOptions,
   logPath: string,
 ): void {
+  const told = new Set<string>()
   for (const result of results) {
     const failure = failures.get(result.image)
     if (failure !== undefined) {
       process.exitCode ||= failure.exitCode
-      if (failure.code !== 'interrupted' && failure.code !== 'terminated') {
-        process.stderr.write(invocation.secrets.redact(renderFailure(failure, invocation)))
-      }
+      // One Ctrl-C ends many images.
+      const text = renderFailure(failure, invocation)
+      if (!told.has(text)) process.stderr.write(invocation.secrets.redact(text))
+      told.add(text)
       process.stderr.write(`  the whole log: ${logPath}\n`)
     }
     if (!options.json) process.stdout.write(`${formatResult(result)}\n`)
