@@ -10,14 +10,19 @@ export interface Firmware {
   varsBytes: number
 }
 
-/** OVMF's files (Debian package `ovmf`) for an efidisk's options `efitype` and `pre-enrolled-keys`. */
-export function firmware(options: Record<string, string>): Firmware {
-  const type = options.efitype === '2m' ? '2m' : '4m'
-  const size = type === '4m' ? '_4M' : ''
+/**
+ * OVMF's files (Debian package `ovmf`) for an efidisk's options `efitype` and `pre-enrolled-keys`. The code that
+ * enforces Secure Boot needs SMM, which only machine q35 has: on pc, keys are there but enforce nothing, as in
+ * Proxmox. Files of 2 MiB have no keys.
+ */
+export function firmware(options: Record<string, string>, q35 = false): Firmware {
+  if (options.efitype === '2m') {
+    return { code: `${FOLDER}/OVMF_CODE.fd`, vars: `${FOLDER}/OVMF_VARS.fd`, varsBytes: VARS_BYTES['2m'] }
+  }
   const keys = options['pre-enrolled-keys'] === '1' ? '.ms' : ''
   return {
-    code: `${FOLDER}/OVMF_CODE${size}${keys}.fd`,
-    vars: `${FOLDER}/OVMF_VARS${size}${keys}.fd`,
-    varsBytes: VARS_BYTES[type],
+    code: `${FOLDER}/OVMF_CODE_4M${q35 ? keys : ''}.fd`,
+    vars: `${FOLDER}/OVMF_VARS_4M${keys}.fd`,
+    varsBytes: VARS_BYTES['4m'],
   }
 }

@@ -39,7 +39,7 @@ export function qemuCommand(spec: MachineSpec, { accelerator, files, tap }: Comm
     ...['-device', 'virtio-rng-pci'],
     ...(spec.serial ? serialPort(files) : []),
     ...(spec.agent ? agentPort(files) : []),
-    ...(spec.bios === 'ovmf' ? flash(spec, files) : []),
+    ...(spec.bios === 'ovmf' ? flash(spec, q35, files) : []),
     ...drives(spec, q35, bootAt),
     ...spec.nics.flatMap((nic) => network(nic, tap(nic), bootAt(nic.slot))),
   ]
@@ -92,9 +92,9 @@ function agentPort(files: MachineFiles): string[] {
   ]
 }
 
-function flash(spec: MachineSpec, files: MachineFiles): string[] {
+function flash(spec: MachineSpec, q35: boolean, files: MachineFiles): string[] {
   const disk = spec.drives.find(({ slot }) => slot === 'efidisk0')
-  const { code, varsBytes } = firmware(disk?.options ?? {})
+  const { code, varsBytes } = firmware(disk?.options ?? {}, q35)
   const vars = disk?.path ?? files.temporaryVars
   // A raw view of exactly the right size, whatever lies beneath and however far a storage has rounded it up.
   const layers =

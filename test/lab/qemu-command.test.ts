@@ -112,6 +112,14 @@ describe('the command line', () => {
     )
     expect(all(command({ bios: 'ovmf', drives: [] }), '-drive')[1]).toContain('file.filename=/run/l/9.fd')
   })
+
+  test('enforces Secure Boot where SMM is: on q35', () => {
+    const options = { efitype: '4m', 'pre-enrolled-keys': '1' }
+    const drives = [{ slot: 'efidisk0', media: 'disk' as const, path: '/s/vm-9-disk-1.raw', options }]
+    const code = (machine: string) => all(command({ bios: 'ovmf', machine, drives }), '-drive')[0]
+    expect(code('q35')).toContain('file=/usr/share/OVMF/OVMF_CODE_4M.ms.fd')
+    expect(code('pc')).toContain('file=/usr/share/OVMF/OVMF_CODE_4M.fd')
+  })
 })
 
 test('CPU types are Proxmox’s', () => {
