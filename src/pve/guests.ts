@@ -5,6 +5,7 @@ import type { Pve } from './client.ts'
 import { PveError } from './errors.ts'
 import { parseNote } from './marks.ts'
 import type { Place, VmidRange } from './place.ts'
+import { parseUpid } from './tasks.ts'
 import { type GuestConfig, readConfig } from './templates.ts'
 
 /** Temporary machines: created at a free VMID, owned until somebody keeps them. */
@@ -56,10 +57,15 @@ async function visibleVmids(pve: Pve): Promise<number[]> {
   return rows.map((row) => row.vmid)
 }
 
-/** Proxmox says that this VMID exists, or that somebody is creating it right now. */
+/**
+ * Proxmox says that this VMID exists, or that somebody is creating it right now. It says so to the call itself: a
+ * task that fails with such words means a storage or a volume, and would fail with the next VMID too.
+ */
 export function isTaken(error: unknown): boolean {
-  const { message } = asImagebuildError(error)
-  return /already exists|already used|can't lock file .*(create|lock)|got timeout/i.test(message)
+  return (
+    error instanceof PveError &&
+    /already exists|already used|can't lock file .*(create|lock)|got timeout/i.test(error.message)
+  )
 }
 
 export class Guest implements AsyncDisposable {
@@ -113,8 +119,10 @@ export class Guest implements AsyncDisposable {
         }),
       seconds,
     )
-    // Its parent's cloud-init drive came along, and must not compete with the seed.
     const config = await readConfig(this.#pve, this.node, this.vmid)
+    // Whoever protects a template means that one: of a clone, nothing could be removed.
+    if (config.protection) await this.configure({ protection: false })
+    // Its parent's cloud-init drive came along, and must not compete with the seed.
     const inherited = Object.keys(config).filter((key) => /cloudinit.*media=cdrom/.test(String(config[key])))
     if (inherited.length > 0) await this.configure({ delete: inherited.join(',') })
     await this.configure({ ...(tags !== undefined && { tags }), ...hardware })
@@ -219,9 +227,12 @@ export class Guest implements AsyncDisposable {
     if (this.#outcome === 'refused') return
     if (this.#outcome === 'unknown' && !(await this.#isThere(pve, signal))) return
     if (this.#task !== undefined) {
-      // A task that is stopped cleans up after itself, and sooner than one that goes on copying.
       const task = pve.api.nodes.$(this.node).tasks.$(this.#task)
-      await task.$delete().catch(() => undefined)
+      // A task that is stopped cleans up after itself, and sooner than one that goes on copying. But between a
+      // disk's new name and the config that says so there is nothing to stop: a conversion is waited for.
+      if (parseUpid(this.#task).type === 'qmtemplate')
+        await pve.waitTask(this.#task, { seconds: 60, signal }).catch(() => signal.throwIfAborted())
+      else await task.$delete().catch(() => undefined)
     }
     await destroyGuest(pve, { node: this.node, vmid: this.vmid, run: this.#request.run, signal })
   }
@@ -275,7 +286,8 @@ export function isBeingMade(config: GuestConfig): boolean {
 }
 
 /**
- * Removes a guest and its disks, running or not. A guest that is gone is no error. With `run`, only a guest whose
+ * Removes a guest and the disks that its configuration names, running or not. Not `destroy-unreferenced-disks`: that
+ * takes whatever bears this VMID on any storage, also the disks of another cluster that shares it. A guest that is gone is no error. With `run`, only a guest whose
  * note names that run is touched: another may have the VMID by now.
  */
 export async function destroyGuest(
@@ -297,7 +309,7 @@ export async function destroyGuest(
           pve.waitTask((await guest.status.stop.$post()) as string, { seconds: 60, signal })
         await stop().catch(() => signal.throwIfAborted())
       }
-      const upid = (await guest.$delete({ purge: true, 'destroy-unreferenced-disks': true })) as string
+      const upid = (await guest.$delete({ purge: true })) as string
       await pve.waitTask(upid, { seconds: 300, signal })
       return true
     },

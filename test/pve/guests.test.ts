@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { Event } from '../../src/core/events.ts'
+import { PveTaskError } from '../../src/pve/errors.ts'
 import { createGuest, destroyGuest, type GuestRequest, isMissing, isTaken } from '../../src/pve/guests.ts'
 import { renderNote } from '../../src/pve/marks.ts'
 import { type Config, MemoryProxmox, PLACE, refused } from './memory-proxmox.ts'
@@ -225,6 +226,46 @@ describe('a guest from a template', () => {
   })
 })
 
+describe('a guest from a protected template', () => {
+  test('is not protected itself: it could not be removed', async () => {
+    const pve = new MemoryProxmox()
+    pve.put(9000, {
+      name: 'base',
+      template: 1,
+      protection: 1,
+      ide2: 'local-lvm:vm-9000-cloudinit,media=cdrom',
+    })
+    const asked = request({ cloneOf: { node: 'pve', vmid: 9000, name: 'base' } })
+    {
+      await using _guest = await createGuest(pve.client(), asked)
+    }
+    expect(asked.events).toEqual([])
+    expect(pve.guests.get(9000)?.config.protection).toBe(1)
+    expect([...pve.guests.keys()]).toEqual([9000])
+  })
+})
+
+test('a conversion that is aborted is not stopped half-way, but waited for', async () => {
+  const pve = new MemoryProxmox()
+  const controller = new AbortController()
+  const reason = new Error('Ctrl-C')
+  const go = Promise.withResolvers<undefined>()
+  pve.work = (type) => {
+    if (type !== 'qmtemplate') return Promise.resolve(undefined)
+    setTimeout(() => controller.abort(reason), 10)
+    setTimeout(() => go.resolve(undefined), 50)
+    return go.promise
+  }
+  const { signal } = controller
+  const convert = async () => {
+    await using guest = await createGuest(pve.client(signal), request({ signal }))
+    await guest.toTemplate()
+  }
+  await expect(convert()).rejects.toBe(reason)
+  expect(pve.writes.some((call) => call.includes('/tasks/'))).toBe(false)
+  expect(pve.guests.size).toBe(0)
+})
+
 describe('growing a disk', () => {
   test.each([
     ['3G', 3 * 2 ** 30, undefined],
@@ -261,7 +302,7 @@ describe('destroying a guest', () => {
     expect(pve.guests.size).toBe(0)
   })
 
-  test('takes its disks along, also those that its configuration no longer names', async () => {
+  test('takes only the disks that its configuration names: others of this VMID may be another cluster’s', async () => {
     const pve = new MemoryProxmox()
     pve.put(9000, {})
     let asked: Record<string, unknown> = {}
@@ -269,7 +310,7 @@ describe('destroying a guest', () => {
       if (call.startsWith('DELETE')) asked = params
     }
     await destroyGuest(pve.client(), target)
-    expect(asked).toEqual({ purge: true, 'destroy-unreferenced-disks': true })
+    expect(asked).toEqual({ purge: true })
   })
 
   test('that is gone is no error', async () => {
@@ -313,6 +354,10 @@ test('Proxmox’s words for taken and for missing', () => {
   ])
     expect(isTaken(refused('POST', 'x', message))).toBe(true)
   expect(isTaken(refused('POST', 'x', 'Permission check failed', 403))).toBe(false)
+  // The same words at the end of a task are about a storage.
+  const exitstatus = "can't lock file '/var/lock/pve-manager/pve-storage-local-lvm' - got timeout"
+  const task = { upid: 'x', type: 'qmcreate', id: '120', output: [] }
+  expect(isTaken(new PveTaskError({ ...task, exitstatus }))).toBe(false)
   expect(
     isMissing(refused('GET', 'x', "Configuration file 'nodes/pve/qemu-server/100.conf' does not exist\n")),
   ).toBe(true)

@@ -186,6 +186,8 @@ export class MemoryProxmox {
         const { digest: expected, delete: gone, ...change } = params
         if (expected !== undefined && expected !== digest(guest.config))
           throw refused(method, path, 'checksum mismatch (file change by other user?)')
+        if (guest.config.protection && /\b(ide|scsi|sata|virtio)\d/.test(String(gone ?? '')))
+          throw refused(method, path, `can't remove drive '${gone}' - protection mode enabled`)
         for (const key of String(gone ?? '').split(',')) delete guest.config[key]
         Object.assign(guest.config, change)
         if (change.tags !== undefined) guest.config.tags = sorted(String(change.tags))
@@ -207,6 +209,8 @@ export class MemoryProxmox {
         })
       case 'DELETE ':
         if (guest.status === 'running') throw refused(method, path, `VM ${vmid} is running - destroy failed`)
+        if (guest.config.protection)
+          throw refused(method, path, `can't remove VM ${vmid} - protection mode enabled`)
         if (guest.config.lock !== undefined)
           throw refused(method, path, `VM is locked (${guest.config.lock})`)
         return this.#task('qmdestroy', vmid, () => {
