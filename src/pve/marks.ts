@@ -90,8 +90,12 @@ export function foreignTags(tags: string | undefined): string[] {
 /** Who works on a temporary guest: enough to see, on the same machine, whether that process still lives. */
 export interface Owner {
   host: string
+  /** hash of the installation's machine-id; missing or empty where it has none */
+  machine?: string
   /** of the machine's boot: process ids begin anew with each */
   boot: string
+  /** PID namespace in which `pid` counts: `pid:[4026531836]` */
+  pids?: string
   pid: number
   /** start time of the process in clock ticks since boot, field 22 of /proc/<pid>/stat */
   started: string

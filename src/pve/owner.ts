@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { readFile, readlink } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import type { Owner } from './marks.ts'
 
@@ -6,20 +7,39 @@ import type { Owner } from './marks.ts'
 export async function thisOwner(): Promise<Owner> {
   return {
     host: hostname(),
+    machine: await machineId(),
     boot: await bootId(),
+    pids: await pidNamespace(),
     pid: process.pid,
     started: (await startTime(process.pid)) ?? '',
   }
 }
 
 /**
- * Whether the process that a note names has ended. `undefined`: it ran on another machine, so nobody here can
- * tell, and only its expiry counts.
+ * Whether the process that a note names has ended. `undefined`: it ran where nobody here can see, so that only its
+ * expiry counts. A host name says nothing: many machines are called `debian`, and containers share that of their host.
  */
 export async function hasEnded(owner: Owner): Promise<boolean | undefined> {
-  if (owner.host !== hostname()) return undefined
-  if (owner.boot !== (await bootId())) return owner.boot === '' ? undefined : true
-  return (await startTime(owner.pid)) !== owner.started
+  const here = await thisOwner()
+  if (owner.boot === '' || here.boot === '') return undefined
+  if (owner.boot === here.boot) {
+    // Another container: its process ids mean nothing here.
+    if (owner.pids !== here.pids) return undefined
+    return (await startTime(owner.pid)) !== owner.started
+  }
+  const isSameMachine = owner.machine !== undefined && owner.machine !== '' && owner.machine === here.machine
+  return isSameMachine && owner.host === here.host ? true : undefined
+}
+
+/** machine-id(5) of this installation, hashed: the id itself is not for strangers. */
+async function machineId(): Promise<string> {
+  const id = (await readFile('/etc/machine-id', 'utf8').catch(() => '')).trim()
+  return id === '' ? '' : createHash('sha256').update(`imagebuild ${id}`).digest('hex').slice(0, 16)
+}
+
+/** pid_namespaces(7) */
+async function pidNamespace(): Promise<string> {
+  return await readlink('/proc/self/ns/pid').catch(() => '')
 }
 
 async function bootId(): Promise<string> {

@@ -27,11 +27,26 @@ describe('the owner of a claim', () => {
   })
 
   test('has ended when the machine was booted since', async () => {
-    expect(await hasEnded({ ...(await thisOwner()), boot: 'another' })).toBe(true)
+    expect(await hasEnded({ ...(await thisOwner()), machine: 'x', boot: 'another' })).toBeUndefined()
+    const here = await thisOwner()
+    if (here.machine !== '') expect(await hasEnded({ ...here, boot: 'another' })).toBe(true)
   })
 
   test('on another machine: nobody knows', async () => {
-    expect(await hasEnded({ ...(await thisOwner()), host: 'elsewhere.example' })).toBeUndefined()
-    expect(await hasEnded({ ...(await thisOwner()), boot: '' })).toBeUndefined()
+    const here = await thisOwner()
+    const elsewhere = { ...here, host: 'elsewhere.example', machine: 'another', boot: 'another' }
+    expect(await hasEnded(elsewhere)).toBeUndefined()
+    expect(await hasEnded({ ...here, boot: '' })).toBeUndefined()
+  })
+
+  test('on another machine of the same name: nobody knows either', async () => {
+    const { machine: _, ...unknown } = await thisOwner()
+    expect(await hasEnded({ ...unknown, boot: 'another' })).toBeUndefined()
+    expect(await hasEnded({ ...unknown, machine: 'another', boot: 'another' })).toBeUndefined()
+    expect(await hasEnded({ ...unknown, machine: '', boot: 'another' })).toBeUndefined()
+  })
+
+  test('in another container of this machine: its process ids are not ours to read', async () => {
+    expect(await hasEnded({ ...(await thisOwner()), pids: 'pid:[1]', started: '1' })).toBeUndefined()
   })
 })
