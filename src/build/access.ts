@@ -31,5 +31,6 @@ export async function saveAccess(access: Access, folder: string, address: string
   await writeFile(key, access.userKey.privateKey, { mode: 0o600 })
   await chmod(key, 0o600)
   await writeFile(known, knownHostsLine(address, 22, access.hostKey.publicKey), { mode: 0o600 })
-  return `ssh -i ${key} -o UserKnownHostsFile=${known} ${access.user}@${address}`
+  // Nothing but this key is offered: an agent with many would be shut out before its turn.
+  return `ssh -i ${key} -o IdentitiesOnly=yes -o UserKnownHostsFile=${known} ${access.user}@${address}`
 }

@@ -41,6 +41,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     }
   }
 
+  let kept: ImagebuildError | undefined
   try {
     const { decision, plan, ready } = await decide(build)
     if (ready !== undefined) return done('unchanged', ready.template, ready.digest)
@@ -75,9 +76,9 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       }
       await during(build, 'seal', 'sealing', () => seal(session, guest.access, build))
     } catch (error) {
-      if (options.onError === 'keep' && !request.signal.aborted)
-        throw await keepForInspection(build, guest, reasonOf(build, error))
-      throw error
+      if (options.onError !== 'keep' || request.signal.aborted) throw error
+      kept = await keepForInspection(build, guest, reasonOf(build, error))
+      throw kept
     }
     const candidate = await convert(build, guest, plan, decision)
     // Before it is promoted: from its first mark on it may be the only current template. Where promoting fails,
@@ -86,7 +87,8 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     await promote(build.pve, candidate)
     return done('built', candidate, plan.digest)
   } catch (error) {
-    throw reasonOf(build, error)
+    // That one says how to get into the guest.
+    throw error === kept ? error : reasonOf(build, error)
   }
 }
 
@@ -126,7 +128,8 @@ function claimLost(image: string, why: Error): ImagebuildError {
 
 /** The reason of an abort counts more than what broke because of it. */
 function reasonOf(build: Build, error: unknown): unknown {
-  const reason = build.signal.aborted ? build.signal.reason : error
+  if (!build.signal.aborted) return error
+  const { reason } = build.signal
   if (!(reason instanceof DeadlineError)) return reason
   return new ImagebuildError({
     code: 'build_failed',

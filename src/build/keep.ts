@@ -20,13 +20,23 @@ export async function keepForInspection(
   const failure = asImagebuildError(cause)
   const expires = Math.ceil(Date.now() / 1000) + KEPT_SECONDS
   // Under a signal of its own: what failed may be that the time for the build is over.
-  await build.pve
-    .withSignal(AbortSignal.timeout(KEEPING_SECONDS * 1000))
-    .api.nodes.$(guest.node)
-    .qemu.$(guest.vmid)
-    .config.$put({
-      tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
+  try {
+    await build.pve
+      .withSignal(AbortSignal.timeout(KEEPING_SECONDS * 1000))
+      .api.nodes.$(guest.node)
+      .qemu.$(guest.vmid)
+      .config.$put({
+        tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
+      })
+  } catch (error) {
+    // Without its marks the next run would take it for a leftover. What made the build fail must not be lost by it.
+    build.emit({
+      type: 'warning',
+      image: build.image.name,
+      message: `VM ${guest.vmid} cannot be kept: ${asImagebuildError(error).message}`,
     })
+    return failure
+  }
   machine.keepAll()
   const address = identity.address ?? (await guest.agentAddresses())?.[0]
   const login =

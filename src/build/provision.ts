@@ -26,16 +26,20 @@ export async function provision(layer: Layer, to: Provisioning): Promise<void> {
   } catch (error) {
     if (to.signal.aborted || (error instanceof ImagebuildError && error.where !== undefined)) throw error
     const cause = error instanceof ImagebuildError ? error : undefined
+    const isLate = [error, cause?.cause].some((one) => one instanceof DeadlineError)
     throw new ImagebuildError({
       code: cause?.code ?? 'build_failed',
       what: `layer “${layer.name}” failed`,
       where: layer.where,
-      why:
-        error instanceof DeadlineError
-          ? `it ran longer than its timeout of ${layer.timeoutSeconds} s`
-          : (cause?.message ?? (error as Error).message),
+      why: isLate
+        ? `it ran longer than its timeout of ${layer.timeoutSeconds} s`
+        : (cause?.message ?? (error as Error).message),
       ...(cause && { output: cause.output }),
-      next: cause?.next ?? 'run again with --on-error keep to look into the guest',
+      next:
+        cause?.next ??
+        (isLate
+          ? 'raise its `timeout` in the definition if it needs more; --on-error keep leaves the guest for you to look into'
+          : 'run again with --on-error keep to look into the guest'),
       cause: error,
     })
   }

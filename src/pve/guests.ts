@@ -1,6 +1,6 @@
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
-import { Ownership, poll, withDeadline } from '../core/scope.ts'
+import { DeadlineError, Ownership, poll, withDeadline } from '../core/scope.ts'
 import type { Pve } from './client.ts'
 import { PveError } from './errors.ts'
 import { parseNote } from './marks.ts'
@@ -175,14 +175,28 @@ export class Guest implements AsyncDisposable {
     return (await this.#api.status.current.$get()) as unknown as GuestStatus
   }
 
-  /** Waits until the guest, which is shutting itself down, has stopped. */
+  /**
+   * Waits until the guest, which is shutting itself down, has stopped.
+   * @throws ImagebuildError `build_failed` when it has not within `seconds`
+   */
   async stopped(seconds: number): Promise<void> {
-    using signal = withDeadline(this.#request.signal, seconds, `VM ${this.vmid} shutting down`)
-    await poll(async () => ((await this.status()).status === 'stopped' ? true : undefined), {
-      signal,
-      first: 100,
-      max: 500,
-    })
+    using signal = withDeadline(this.#request.signal, seconds, 'shutting down')
+    try {
+      await poll(async () => ((await this.status()).status === 'stopped' ? true : undefined), {
+        signal,
+        first: 100,
+        max: 500,
+      })
+    } catch (cause) {
+      if (!(signal.reason instanceof DeadlineError) || this.#request.signal.aborted) throw cause
+      throw new ImagebuildError({
+        code: 'build_failed',
+        what: `VM ${this.vmid} was asked to power off, and still runs after ${seconds} s`,
+        why: 'something in it keeps it from going down',
+        next: `watch its console while it does: qm terminal ${this.vmid} on ${this.node}`,
+        cause,
+      })
+    }
   }
 
   /** The addresses that the guest agent reports, loopback and link-local ones left out; undefined while it is silent. */

@@ -1,11 +1,15 @@
-import { describe, expect, test } from 'vitest'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { buildImage } from '../../src/build/build.ts'
 import type { SourceSpec } from '../../src/definition/spec.ts'
+import { digestBytes } from '../../src/plan/identity.ts'
 import { makePlan } from '../../src/plan/plan.ts'
 import { fromTags, type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
 import { bootstrapIdentity } from '../../src/source/bootstrap-recipe.ts'
 import { imageSpec, WHERE } from '../plan/spec.ts'
-import { MemoryProxmox } from '../pve/memory-proxmox.ts'
+import { MemoryProxmox, PLACE } from '../pve/memory-proxmox.ts'
 import { aBuild } from './world.ts'
 
 /** Known without any network. */
@@ -96,6 +100,68 @@ test('what another runner finished while this one waited for the claim counts', 
     template: { vmid: 9000 },
   })
   expect([...pve.guests.keys()]).toEqual([9000])
+})
+
+describe('a build whose guest never answers', () => {
+  let folder: string
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'imagebuild-build-'))
+    await writeFile(join(folder, 'disk.qcow2'), 'not a disk')
+  })
+  afterEach(async () => {
+    await rm(folder, { recursive: true })
+  })
+
+  const silent = (pve: MemoryProxmox, onError: 'keep' | 'cleanup') =>
+    buildImage(
+      aBuild(
+        {
+          image: imageSpec({
+            source: {
+              kind: 'url',
+              url: join(folder, 'disk.qcow2'),
+              checksum: { algorithm: 'sha256', value: digestBytes('not a disk').slice('sha256:'.length) },
+              format: 'qcow2',
+              architecture: 'amd64',
+              where: WHERE,
+            },
+            build: { bootTimeout: 60, timeout: 1 },
+          }),
+          // Nothing listens on these addresses of the loopback network.
+          place: {
+            ...PLACE,
+            addresses: { first: '127.99.0.1', last: '127.99.0.9', prefix: 8, gateway: '127.0.0.1' },
+          },
+          options: { force: false, noCache: false, onError },
+          cacheDir: folder,
+          keptDir: join(folder, 'kept'),
+        },
+        pve,
+      ),
+    ).catch((error) => error)
+
+  test('ends with its time, and leaves nothing but the source', async () => {
+    const pve = new MemoryProxmox()
+    const error = await silent(pve, 'cleanup')
+    expect(error).toMatchObject({
+      what: 'building web took longer than 1 s',
+      next: expect.stringMatching(/build\.timeout/),
+    })
+    expect([...pve.guests.keys()]).toEqual([])
+    expect(pve.isos()).toEqual([])
+  })
+
+  test('says how to get in, where the guest is kept', async () => {
+    const pve = new MemoryProxmox()
+    const error = await silent(pve, 'keep')
+    expect(error).toMatchObject({
+      what: 'building web took longer than 1 s',
+      next: expect.stringMatching(/ssh -i .* prune --kept/s),
+    })
+    expect([...pve.guests.keys()]).toEqual([9000])
+    expect(state(pve, 9000)).toBe('kept')
+    expect(pve.isos()).toHaveLength(1)
+  })
 })
 
 test('missing privileges end it before anything is written', async () => {

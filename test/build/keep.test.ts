@@ -55,7 +55,7 @@ test('a failed guest is marked as kept for a day, and the error says how to get 
   const { what, where, why, output, code } = FAILURE
   expect(error).toMatchObject({ code, what, where, why, output })
   const keyFile = join(folder, '9004', 'id_ed25519')
-  expect(error.next).toContain(`ssh -i ${keyFile} -o UserKnownHostsFile=`)
+  expect(error.next).toContain(`ssh -i ${keyFile} -o IdentitiesOnly=yes -o UserKnownHostsFile=`)
   expect(error.next).toContain('imagebuild@192.0.2.100')
   expect(error.next).toContain('imagebuild prune --kept')
   expect(JSON.stringify(error)).not.toContain('PRIVATE KEY')
@@ -76,6 +76,17 @@ test('also when what failed is that the time for the build is over', async () =>
   )
   expect(kept.all).toBe(true)
   expect(pve.tagsOf(9004)).toContain('ib-kept')
+})
+
+test('a guest that cannot be kept does not hide why the build failed', async () => {
+  const pve = new MemoryProxmox() // it has no such guest
+  const { kept, guest } = machine('192.0.2.100')
+  const build = aBuild({ keptDir: folder }, pve)
+  expect(await keepForInspection(build, guest, FAILURE)).toBe(FAILURE)
+  expect(kept.all).toBe(false)
+  expect(build.events).toMatchObject([
+    { type: 'warning', message: expect.stringContaining('VM 9004 cannot be kept') },
+  ])
 })
 
 test('where nobody knows the address, the console is named', async () => {

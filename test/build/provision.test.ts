@@ -263,11 +263,21 @@ describe('a layer', () => {
   })
 
   test('that runs too long says its timeout', async () => {
-    const session = new FakeSession(() => Promise.reject(new DeadlineError('x')))
+    // As the session says it.
+    const late = new ImagebuildError({
+      code: 'build_failed',
+      what: 'a command in the guest took longer than 60 s',
+      why: 'it was killed',
+      output: ['last'],
+      cause: new DeadlineError('a command in the guest took longer than 60 s'),
+    })
+    const session = new FakeSession(() => Promise.reject(late))
     expect((await apply(shellLayer(), session)).error).toMatchObject({
       code: 'build_failed',
       where: WHERE,
       why: 'it ran longer than its timeout of 60 s',
+      output: ['last'],
+      next: expect.stringContaining('raise its `timeout`'),
     })
   })
 

@@ -266,6 +266,16 @@ test('a conversion that is aborted is not stopped half-way, but waited for', asy
   expect(pve.guests.size).toBe(0)
 })
 
+test('a guest that does not power off is told by its VMID', async () => {
+  const pve = new MemoryProxmox()
+  await using guest = await createGuest(pve.client(), request())
+  await guest.start()
+  await expect(guest.stopped(0.05)).rejects.toMatchObject({
+    code: 'build_failed',
+    what: 'VM 9000 was asked to power off, and still runs after 0.05 s',
+  })
+})
+
 describe('growing a disk', () => {
   test.each([
     ['3G', 3 * 2 ** 30, undefined],
