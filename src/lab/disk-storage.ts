@@ -1,4 +1,4 @@
-import { mkdir, readdir, rename, rm, stat, statfs } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm, rmdir, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { readQcow2 } from './qcow2.ts'
 import { convert, convertCommand, failure, formatOf, measure, qemuImg, virtualSize } from './qemu-img.ts'
@@ -188,6 +188,8 @@ export abstract class DiskStorage implements Storage {
       await rename(partial, disk.path)
     } catch (error) {
       await rm(partial, { force: true })
+      // A folder of the guest's own goes with its last file; it fails while there are others, and shall.
+      if (dirname(partial) !== this.root) await rmdir(dirname(partial)).catch(() => undefined)
       throw error
     } finally {
       await this.#naming.take(async () => this.#reserved.delete(disk.name))

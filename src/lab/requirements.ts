@@ -15,5 +15,7 @@ export function labRequirements(): Requirement[] {
     { command: 'dnsmasq', package: 'dnsmasq-base' },
     { command: 'openssl', package: 'openssl' },
     { command: 'flock', package: 'util-linux' },
+    // cloud-init drives
+    { command: 'xorriso', package: 'xorriso' },
   ]
 }

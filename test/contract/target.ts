@@ -18,6 +18,8 @@ export interface Target {
   files: string
   /** storage with raw disks only; undefined where there is none */
   block: string | undefined
+  /** file storage with room for 4 MiB, where one can be filled up */
+  small: string | undefined
   bridge: string
   /** the lab, where no token can do what is tested: a root@pam ticket */
   root: Client | undefined
@@ -57,6 +59,7 @@ function realTarget(url: string): Target {
     node: process.env.IMAGEBUILD_TEST_PVE_NODE ?? 'pve',
     files: process.env.IMAGEBUILD_TEST_PVE_STORAGE ?? 'local',
     block: process.env.IMAGEBUILD_TEST_PVE_BLOCK_STORAGE,
+    small: undefined,
     bridge: process.env.IMAGEBUILD_TEST_PVE_BRIDGE ?? 'vmbr0',
     root: undefined,
     client,
@@ -89,7 +92,13 @@ async function startLab(): Promise<Target> {
     root: join(dir, 'thin'),
     content: ['images', 'rootdir'],
   })
-  await Promise.all([local.open(), thin.open()])
+  const small = new DirStorage({
+    id: 'small',
+    root: join(dir, 'small'),
+    content: ['images', 'iso', 'import'],
+    limit: 4 << 20,
+  })
+  await Promise.all([local.open(), thin.open(), small.open()])
   const machines = new QemuMachines({
     dir,
     names: labNames(dir),
@@ -100,7 +109,7 @@ async function startLab(): Promise<Target> {
   const { fingerprint, ...tls } = await certificate(dir)
   const server: ApiServer = await startApi({
     ...{ host: '127.0.0.1', port: 0, tls, stateDir: join(dir, 'state'), node: 'lab', machines },
-    storages: [local, thin],
+    storages: [local, thin, small],
     bridges: [{ name: 'vmbr0', address: '10.77.0.1', cidr: '10.77.0.0/24' }],
     onActivity: () => undefined,
     resourceLag: 1,
@@ -126,6 +135,7 @@ async function startLab(): Promise<Target> {
       node: 'lab',
       files: 'local',
       block: 'local-lvm',
+      small: 'small',
       bridge: 'vmbr0',
       root,
       client,

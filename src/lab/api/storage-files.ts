@@ -110,7 +110,7 @@ async function checkImage(file: string, format: string, log: (line: string) => v
 
 /** POST …/download-url: the node fetches the file, in a task. */
 export async function downloadUrl(call: Call): Promise<string> {
-  const { path, content, filename } = placeFor(call, 'download')
+  const { storage, path, content, filename } = placeFor(call, 'download')
   refuseInsecure(call)
   const url = call.need('url')
   const algorithm = call.text('checksum-algorithm')
@@ -126,7 +126,7 @@ export async function downloadUrl(call: Call): Promise<string> {
     if (await exists(path)) throw failure(`refusing to override existing file '${path}'`)
     const temporary = `${path}.tmp_dwnl.${process.pid}`
     try {
-      await fetchTo(url, temporary, log, signal)
+      await fetchTo(url, temporary, (await storage.status()).avail, log, signal)
       if (algorithm !== undefined && expected !== undefined) {
         log('calculating checksum...')
         const hash = createHash(algorithm)
@@ -167,10 +167,15 @@ async function decompress(file: string, program: string, log: (line: string) => 
 /** seconds between two lines about the progress of a download */
 const PROGRESS_SECONDS = 2
 
-/** Fails as wget does: `download failed: exit code 8` for a server's refusal, 4 when there is no connection. */
+/**
+ * Fails as wget does: `download failed: exit code 8` for a server's refusal, 4 when there is no connection, 3 when
+ * there is no room.
+ * @param room bytes that are left there
+ */
 async function fetchTo(
   url: string,
   file: string,
+  room: number,
   log: (line: string) => void,
   signal: AbortSignal,
 ): Promise<void> {
@@ -193,6 +198,7 @@ async function fetchTo(
   const measure = new Transform({
     transform(chunk: Buffer, _encoding, next) {
       done += chunk.length
+      if (done > room) return next(Object.assign(new Error('no room'), { code: 'ENOSPC' }))
       if (Date.now() - told > PROGRESS_SECONDS * 1000) {
         told = Date.now()
         log(

@@ -1,4 +1,4 @@
-import { failure } from '../errors.ts'
+import { failure, messageOf } from '../errors.ts'
 import { type Call, findStorage } from '../router.ts'
 import { copyFormat } from './allocate.ts'
 import {
@@ -88,7 +88,11 @@ export async function moveDisk(call: Call): Promise<string> {
   return call.task('qmmove', vmid, ({ log, signal }) =>
     lab.guests.locked(vmid, TASK_LOCK_SECONDS, async () => {
       log(`create full clone of drive ${slot} (${drive.file})`)
-      const copy = await to.fullClone({ storage: from, volid: drive.file }, vmid, format, log, signal)
+      const copy = await to
+        .fullClone({ storage: from, volid: drive.file }, vmid, format, log, signal)
+        .catch((error) => {
+          throw failure(`storage migration failed: ${messageOf(signal.aborted ? signal.reason : error)}`)
+        })
       guest.config[slot] = printDrive(slot, { ...drive, file: copy.volid, size: formatSize(copy.size) })
       if (!call.flag('delete')) guest.config[freeUnused(guest.config)] = drive.file
       await lab.guests.save(guest)
