@@ -48,16 +48,47 @@ const CREATE_SECONDS = 30
 export async function claimImage(pve: Pve, request: ClaimRequest): Promise<AsyncDisposable> {
   const { first, last } = request.place.vmids.claims
   const count = last - first + 1
-  for (let offset = 0; offset < count; offset += 1) {
-    const vmid = first + ((request.slot + offset) % count)
+  const range = Array.from({ length: count }, (_, offset) => first + ((request.slot + offset) % count))
+  // Where the image's own slot was taken by another image's claim, its claim lies further on, and counts.
+  for (const vmid of [...(await claimsOf(pve, request)), ...range]) {
     const slot = await tryClaim(pve, request, vmid)
-    if (slot !== undefined) return hold(pve, request, slot)
+    if (slot === undefined) continue
+    const claim = hold(pve, request, slot)
+    try {
+      await refuseSecond(pve, request, slot)
+      return claim
+    } catch (error) {
+      await claim[Symbol.asyncDispose]()
+      throw error
+    }
   }
   throw new ImagebuildError({
     code: 'busy',
     what: `all VMIDs for claims, ${first} to ${last}, are taken`,
     next: 'run `imagebuild prune`, or give the target a larger vmids.claims',
   })
+}
+
+/** VMIDs of all claims on this image; those of this node as they are at this moment. */
+async function claimsOf(pve: Pve, { place, image, namespace }: ClaimRequest): Promise<number[]> {
+  const [near, far] = (await Promise.all([
+    pve.api.nodes.$(place.node).qemu.$get(),
+    pve.api.cluster.resources.$get({ type: 'vm' }),
+  ])) as { vmid: number; tags?: string; node?: string }[][]
+  const rows = [...(near ?? []), ...(far ?? []).filter((row) => row.node !== place.node)]
+  return rows.flatMap(({ vmid, tags }) => {
+    const marks = fromTags(vmid, tags)
+    return marks?.state === 'claim' && marks.namespace === namespace && marks.image === image ? [vmid] : []
+  })
+}
+
+/** A slot may have become free between another builder's look and ours: of two claims on one image, none is good. */
+async function refuseSecond(pve: Pve, request: ClaimRequest, slot: Slot): Promise<void> {
+  for (const vmid of await claimsOf(pve, request)) {
+    const holder = vmid === slot.vmid ? undefined : await findHolder(pve, request.place, vmid)
+    const note = holder && parseNote(vmid, holder.config.description)
+    if (note !== undefined && !(await isStale(note))) throw heldBy(request.image, note)
+  }
 }
 
 /** Undefined where the VMID belongs to something else. */
@@ -142,6 +173,7 @@ async function takeOver(
   try {
     await write(pve, request, holder, holder.config.digest)
   } catch (cause) {
+    if (!/mismatch|file change by other user|does not exist/i.test((cause as Error).message)) throw cause
     throw new ImagebuildError({
       code: 'busy',
       what: `another builder took over the expired claim on ${request.image} at the same moment`,
@@ -201,19 +233,25 @@ function hold(pve: Pve, request: ClaimRequest, slot: Slot): AsyncDisposable {
       throw new ClaimLost(`the claim on ${image} (VM ${vmid}) now belongs to run ${note?.run}`)
     await write(pve, request, slot, config.digest)
   }
-  let failures = 0
-  let released = false
+  let renewed = Date.now()
+  let over = false
+  const lose = (why: Error) => {
+    if (!over) request.onLost(why)
+    over = true
+  }
+  // By the clock: a renewal may not only fail, but hang.
+  const unrenewedFor = (seconds: number) => Date.now() - renewed >= seconds * 1000
   const timer = setInterval(() => {
+    const started = Date.now()
+    if (unrenewedFor(CLAIM_SECONDS))
+      lose(new Error(`the claim on ${image} (VM ${vmid}) could not be renewed in time`))
     renew().then(
       () => {
-        failures = 0
+        renewed = started
       },
       (error: Error) => {
-        failures += 1
-        if (released) return
         // One refused renewal may be a hiccup; the claim is good for several.
-        if (error instanceof ClaimLost || failures * RENEW_SECONDS >= CLAIM_SECONDS - RENEW_SECONDS)
-          request.onLost(error)
+        if (error instanceof ClaimLost || unrenewedFor(CLAIM_SECONDS - RENEW_SECONDS)) lose(error)
       },
     )
   }, RENEW_SECONDS * 1000)
@@ -221,7 +259,7 @@ function hold(pve: Pve, request: ClaimRequest, slot: Slot): AsyncDisposable {
   const owned = ownership(pve, request, slot)
   return {
     async [Symbol.asyncDispose]() {
-      released = true
+      over = true
       clearInterval(timer)
       await owned[Symbol.asyncDispose]()
     },

@@ -173,6 +173,15 @@ describe('a claim is taken over', () => {
     expect(runAt(pve)).toBe('quicker')
   })
 
+  test('unless Proxmox refuses it: then that is the error', async () => {
+    const pve = new MemoryProxmox()
+    held(pve, { expires: past() })
+    pve.before = (call) => {
+      if (call.startsWith('PUT')) throw refused('PUT', 'x', 'Permission check failed', 403)
+    }
+    await expect(claimImage(pve.client(), request())).rejects.toMatchObject({ code: 'permission_denied' })
+  })
+
   test('also on another node', async () => {
     const pve = new MemoryProxmox()
     held(pve, { expires: past() }, SLOT, 'pve2')
@@ -204,6 +213,29 @@ describe('a slot that belongs to something else', () => {
       expect(runAt(pve, SLOT + 1)).toBe('mine')
     }
     expect([...pve.guests]).toEqual([[SLOT, before]])
+  })
+
+  test('does not let a second builder in when it becomes free', async () => {
+    const pve = new MemoryProxmox()
+    held(pve, { image: 'db' })
+    await using _first = await claimImage(pve.client(), request({ run: 'first' }))
+    expect(runAt(pve, SLOT + 1)).toBe('first')
+    pve.guests.delete(SLOT)
+    const error = await claimImage(pve.client(), request({ run: 'second' })).catch((error) => error)
+    expect(error).toMatchObject({ code: 'busy', why: expect.stringContaining('run first') })
+    expect([...pve.guests.keys()]).toEqual([SLOT + 1])
+  })
+
+  test('does not let a second builder in either, when it becomes free between his look and his claim', async () => {
+    const pve = new MemoryProxmox()
+    pve.before = (call) => {
+      if (!call.startsWith('POST')) return
+      pve.before = () => {}
+      held(pve, { run: 'first' }, SLOT + 1)
+    }
+    const error = await claimImage(pve.client(), request({ run: 'second' })).catch((error) => error)
+    expect(error).toMatchObject({ code: 'busy', why: expect.stringContaining('run first') })
+    expect([...pve.guests.keys()]).toEqual([SLOT + 1])
   })
 
   test('the range is searched round to its beginning, and has an end', async () => {
@@ -248,6 +280,18 @@ describe('claiming is cut short', () => {
 })
 
 describe('while it is held', () => {
+  test('a renewal that hangs does not outlive the claim unnoticed', async () => {
+    vi.useFakeTimers()
+    const pve = new MemoryProxmox()
+    const asked = request()
+    await using _claim = await claimImage(pve.client(), asked)
+    pve.before = (call) => (call.startsWith('PUT') ? new Promise(() => {}) : undefined)
+    await vi.advanceTimersByTimeAsync(CLAIM_SECONDS * 1000)
+    expect(asked.lost).toHaveLength(1)
+    pve.before = () => {}
+    vi.useRealTimers()
+  })
+
   test('it is renewed, long before it expires', async () => {
     vi.useFakeTimers()
     const pve = new MemoryProxmox()
