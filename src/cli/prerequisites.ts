@@ -5,7 +5,7 @@ import { execa } from 'execa'
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { labRequirements } from '../lab/lab.ts'
-import { bootstrapRequirements } from '../source/bootstrap.ts'
+import { sourceRequirements } from '../source/requirements.ts'
 
 /** A program that something needs, and the Debian package that has it. */
 export interface Requirement {
@@ -13,11 +13,11 @@ export interface Requirement {
   package: string
 }
 
-/** All that building on the lab, with sources bootstrapped here, needs from Debian. */
+/** All that building on the lab, with sources got here, needs from Debian. */
 export const LAB_HOST: readonly Requirement[] = [
   { command: 'ssh-keygen', package: 'openssh-client' },
   ...labRequirements(),
-  ...bootstrapRequirements(),
+  ...sourceRequirements(),
 ]
 
 /**

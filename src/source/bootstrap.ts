@@ -17,21 +17,6 @@ export interface BootstrapOptions {
   refresh?: boolean
 }
 
-/** A command that bootstrapping runs on this machine, and the Debian package that brings it. */
-export function bootstrapRequirements(): { command: string; package: string }[] {
-  return [
-    { command: 'mmdebstrap', package: 'mmdebstrap' },
-    { command: 'unshare', package: 'util-linux' },
-    { command: 'sfdisk', package: 'fdisk' },
-    { command: 'mke2fs', package: 'e2fsprogs' },
-    { command: 'mkfs.vfat', package: 'dosfstools' },
-    { command: 'mcopy', package: 'mtools' },
-    { command: 'qemu-img', package: 'qemu-utils' },
-    { command: 'tar', package: 'tar' },
-    { command: 'zstd', package: 'zstd' },
-  ]
-}
-
 /**
  * A bootable disk (qcow2) from a distribution's packages: BIOS and UEFI, cloud-init reading NoCloud seeds,
  * guest agent, serial console, a root file system that grows. What the cache has is given back at once.

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { ImagebuildError } from '../core/errors.ts'
+import { installLine } from './requirements.ts'
 
 /** Ubuntu's "UEC Image Automatic Signing Key": https://wiki.ubuntu.com/SecurityTeam/FAQ */
 export const UBUNTU_CLOUD_IMAGE_KEY = 'D2EB44626FDDC30B513D5BB71A5D6C4C7DB87C81'
@@ -32,7 +33,7 @@ export async function verifySignature(
       throw new ImagebuildError({
         code: 'prerequisite_missing',
         what: 'checking a signature needs the command gpgv, which is not installed',
-        next: 'apt-get install gpgv',
+        next: installLine('gpgv'),
       })
     }
     if (exitCode === 0 && /^\[GNUPG:\] VALIDSIG /m.test(stdout)) return

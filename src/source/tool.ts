@@ -1,6 +1,7 @@
 import { execa } from 'execa'
 import { ImagebuildError } from '../core/errors.ts'
 import type { SourceContext } from './context.ts'
+import { installLine } from './requirements.ts'
 
 /** How many of a tool's last lines go into an error. */
 const TAIL = 20
@@ -10,12 +11,15 @@ export interface ToolCall {
   purpose: string
   environment?: Record<string, string>
   input?: string
+  /** an open file that its stdout goes to, past this process; otherwise stdout is lines and the result */
+  output?: number
   /** how it is ended when the work is given up; SIGTERM, and SIGKILL 20 s later, unless given */
   killSignal?: 'SIGKILL'
 }
 
 /**
- * Runs one of the system's tools with its output going to `onLine`, and gives what it printed on stdout.
+ * Runs one of the system's tools with its output going to `onLine`, and gives what it printed on stdout: nothing,
+ * where that went to a file.
  * @throws ImagebuildError `prerequisite_missing` if the tool is not installed, `build_failed` with its last
  *   lines if it fails; the signal's own reason if the work was given up
  */
@@ -30,6 +34,8 @@ export async function runTool(
     cancelSignal: ctx.signal,
     env: { LC_ALL: 'C.UTF-8', ...call.environment },
     ...(call.input === undefined ? { stdin: 'ignore' } : { input: call.input }),
+    // Any descriptor will do; execa's types know the first three.
+    ...(call.output !== undefined && { stdout: call.output as 1 }),
     all: true,
     killSignal: call.killSignal ?? 'SIGTERM',
     forceKillAfterDelay: 20_000,
@@ -43,14 +49,14 @@ export async function runTool(
   })()
   try {
     const [{ stdout }] = await Promise.all([child, lines.catch(() => {})])
-    return stdout
+    return stdout ?? ''
   } catch (cause) {
     ctx.signal.throwIfAborted()
     if ((cause as { code?: string }).code === 'ENOENT') {
       throw new ImagebuildError({
         code: 'prerequisite_missing',
         what: `${call.purpose} needs the command ${command}, which is not installed`,
-        next: 'run `imagebuild doctor` for the packages that are missing',
+        next: installLine(command),
         cause,
       })
     }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { adoptFile, readPointer, writePointer } from './cache.ts'
 import type { CachedFile, SourceContext } from './context.ts'
@@ -9,15 +9,15 @@ import { runTool } from './tool.ts'
 export type Packing = 'xz' | 'zst' | 'gz'
 
 const COMMANDS = {
-  xz: ['sh', '-c', 'exec xz --decompress --stdout --threads=0 -- "$1" > "$2"'],
+  xz: ['xz', '--decompress', '--stdout', '--threads=0', '--'],
   // Images are packed with a long window sometimes; 31 is what zstd can do at most.
-  zst: ['sh', '-c', 'exec zstd --decompress --stdout --long=31 --quiet -- "$1" > "$2"'],
-  gz: ['sh', '-c', 'exec gzip --decompress --stdout -- "$1" > "$2"'],
+  zst: ['zstd', '--decompress', '--stdout', '--long=31', '--quiet', '--'],
+  gz: ['gzip', '--decompress', '--stdout', '--'],
 } as const
 
 /**
  * The unpacked form of a verified file, kept in the cache beside it.
- * @throws ImagebuildError `build_failed` if it is not packed that way
+ * @throws ImagebuildError `build_failed` if it is not packed that way; `prerequisite_missing` without the tool for it
  */
 export async function unpackFile(
   packed: CachedFile,
@@ -32,10 +32,11 @@ export async function unpackFile(
   const target = join(ctx.cacheDir, 'partial', `unpacking.${process.pid}.${randomUUID()}`)
   try {
     const [command, ...args] = COMMANDS[packing]
+    await using output = await open(target, 'w')
     await runTool(
       command,
-      [...args, 'sh', packed.path, target],
-      { purpose: `unpacking ${packed.path} (${packing})` },
+      [...args, packed.path],
+      { purpose: `unpacking ${packed.path} (${packing})`, output: output.fd },
       ctx,
     )
     const file = await adoptFile(ctx, target, format)

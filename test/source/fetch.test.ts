@@ -3,7 +3,8 @@ import { createHash, randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { gzipSync } from 'node:zlib'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Checksum } from '../../src/source/checksum.ts'
 import type { SourceContext } from '../../src/source/context.ts'
 import { fetchFile } from '../../src/source/fetch.ts'
@@ -153,7 +154,10 @@ describe('fetching', () => {
         response.write(content.subarray(0, 10))
       },
     })
-    const attempt = fetchFile({ url: `${server.url}/a`, checksum: sum(content) }, { ...ctx, stallSeconds: 1 })
+    const attempt = fetchFile(
+      { url: `${server.url}/a`, checksum: sum(content) },
+      { ...ctx, stallSeconds: 0.2 },
+    )
     await expect(attempt).rejects.toMatchObject({ why: 'the server sent nothing for too long' })
   }, 20_000)
 
@@ -263,8 +267,25 @@ describe('fetching', () => {
     ).rejects.toMatchObject({ code: 'build_failed', what: expect.stringContaining('(xz) failed') })
   })
 
+  test('without the tool that unpacks it, says what to install', async () => {
+    const packed = gzipSync(content)
+    await using server = await serveFiles({ '/a': packed })
+    vi.stubEnv('PATH', cacheDir)
+    try {
+      await expect(
+        fetchFile({ url: `${server.url}/a`, checksum: sum(packed), packing: 'xz' }, ctx),
+      ).rejects.toMatchObject({
+        code: 'prerequisite_missing',
+        what: expect.stringContaining('needs the command xz, which is not installed'),
+        next: 'apt-get update && apt-get install -y --no-install-recommends xz-utils',
+      })
+    } finally {
+      vi.unstubAllEnvs()
+    }
+  })
+
   test('needs no memory for the file', async () => {
-    // A process of its own, so that nothing else is measured: 400 MB come, 200 MB are allowed (Node itself takes half of them).
+    // A process of its own, with the wrapper's settings: 400 MB come, 200 MB are allowed (Node itself takes half of them).
     const script = `
       import { createServer } from 'node:http'
       import { createHash } from 'node:crypto'
@@ -281,9 +302,11 @@ describe('fetching', () => {
       await fetchFile(file, { cacheDir: ${JSON.stringify(cacheDir)}, signal: new AbortController().signal })
       console.log(Math.round(process.resourceUsage().maxRSS / 1024))
       process.exit()`
-    const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
-      encoding: 'utf8',
-    })
+    const { stdout, stderr } = spawnSync(
+      process.execPath,
+      ['--max-semi-space-size=2', '--input-type=module', '-e', script],
+      { encoding: 'utf8', env: { ...process.env, MALLOC_ARENA_MAX: '1' } },
+    )
     expect(stderr).toBe('')
     expect(Number(stdout)).toBeLessThan(200)
   }, 60_000)
