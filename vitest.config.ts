@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 /**
@@ -13,6 +14,8 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/e2e/**', 'test/contract/**'],
+          // Most of the time is waiting, so two at least, although vitest leaves one processor free.
+          maxWorkers: Math.max(2, availableParallelism() - 1),
         },
       },
       {

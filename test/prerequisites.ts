@@ -6,10 +6,12 @@ import { installMissing, LAB_HOST } from '../src/cli/prerequisites.ts'
  */
 const TESTS = [
   { command: 'sshd', package: 'openssh-server' },
+  { command: 'ssh', package: 'openssh-client' },
+  { command: 'sudo', package: 'sudo' },
+  { command: 'ps', package: 'procps' },
   { command: 'gpg', package: 'gpg' },
-  { command: 'gpgv', package: 'gpgv' },
-  { command: 'xorriso', package: 'xorriso' },
-  { command: 'openssl', package: 'openssl' },
+  { command: 'gpg-agent', package: 'gpg-agent' },
+  { command: 'mount', package: 'mount' },
   { command: '/usr/lib/python3/dist-packages/yaml/__init__.py', package: 'python3-yaml' },
   { command: 'python3', package: 'python3-minimal' },
 ]

@@ -49,7 +49,9 @@ afterEach(async () => {
   await rm(dir, { recursive: true, force: true })
 })
 
-describe.skipIf(process.getuid?.() !== 0)('the lab', { timeout: 30_000 }, () => {
+const notRoot = process.getuid?.() !== 0
+
+describe.skipIf(notRoot)(`the lab${notRoot ? ' (skipped: needs root)' : ''}`, { timeout: 30_000 }, () => {
   test('is one for all who ask at once; stopped, it leaves nothing but its folder', async () => {
     const [one, other] = await Promise.all([start(), start()])
     expect(one).toEqual(other)

@@ -60,7 +60,9 @@ afterEach(async () => {
   await rm(labNames(dir).runtime, { recursive: true, force: true })
 })
 
-describe.skipIf(process.getuid?.() !== 0)('machines', () => {
+const notRoot = process.getuid?.() !== 0
+
+describe.skipIf(notRoot)(`machines${notRoot ? ' (skipped: needs root)' : ''}`, () => {
   test('start, run, reset and stop, and leave nothing but their log', async () => {
     await machines.start(diskless(100), quiet)
     expect(await machines.status(100)).toMatchObject({ running: true, qmpstatus: 'running' })
