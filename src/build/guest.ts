@@ -8,7 +8,7 @@ import { renderSeed } from '../seed/nocloud.ts'
 import { type Access, makeAccess } from './access.ts'
 import { ConsoleRecorder } from './console.ts'
 import { type Build, during, noteOf, outputOf, tagsOf, taskLine } from './context.ts'
-import { busyAddresses } from './leftovers.ts'
+import { busyAddresses, keptGuest } from './leftovers.ts'
 import { buildParameters, DISK } from './machine.ts'
 import type { PlacedSource } from './placement.ts'
 
@@ -110,9 +110,18 @@ function seedOf(build: Build, access: Access, identity: Identity, source: Placed
   })
 }
 
-/** The first pair of MAC and address that no guest of ours occupies. */
-async function chooseIdentity({ pve, image, place, namespace }: Build): Promise<Identity> {
-  const busy = await busyAddresses(pve)
+/** The first pair of MAC and address that no guest of ours occupies. By DHCP there is only one. */
+export async function chooseIdentity({ pve, image, place, namespace }: Build): Promise<Identity> {
+  const kept = place.addresses === undefined && (await keptGuest(pve, place, namespace, image.name))
+  if (kept) {
+    throw new ImagebuildError({
+      code: 'busy',
+      what: `VM ${kept}, kept from a failed build of ${image.name}, has the MAC address that this build needs`,
+      why: `target ${place.target} uses DHCP, and two guests with one MAC address would get one lease`,
+      next: 'imagebuild prune --kept, or give the target a pool of `addresses`',
+    })
+  }
+  const busy = await busyAddresses(pve, place.node)
   const who = { namespace, image: image.name, role: 'build', macPrefix: place.macPrefix } as const
   for (const identity of identities(who, place.addresses)) {
     if (identity.address === undefined || !busy.has(identity.address)) return identity

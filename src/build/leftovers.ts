@@ -2,37 +2,51 @@ import type { Emit } from '../core/events.ts'
 import { isStale } from '../pve/claim.ts'
 import type { Pve } from '../pve/client.ts'
 import { destroyGuest } from '../pve/guests.ts'
-import { fromTags, type Marks, parseNote } from '../pve/marks.ts'
+import { fromTags, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import { nodeTemplates, readConfig, readNote, select, type Template } from '../pve/templates.ts'
 import { filenameOf, listFiles, parseSeedName, removeFile, type SeedName } from '../pve/volumes.ts'
 import type { Build } from './context.ts'
+import { awaitMaking, type GuestRow, type OurGuest, unmarkedClones } from './unmarked.ts'
 
 /** What interrupted runs leave behind, and how it goes. Only what bears our marks is ever looked at. */
 
-interface OurGuest {
-  node: string
-  vmid: number
-  marks: Marks
-}
-
-async function ourGuests(pve: Pve, node: string, namespace: string): Promise<OurGuest[]> {
-  const rows = (await pve.api.nodes.$(node).qemu.$get()) as { vmid: number; tags?: string }[]
-  return rows.flatMap(({ vmid, tags }) => {
+async function ourGuests(pve: Pve, place: Place, namespace: string): Promise<OurGuest[]> {
+  const { node } = place
+  const rows = (await pve.api.nodes.$(node).qemu.$get()) as GuestRow[]
+  const marked = rows.flatMap(({ vmid, tags }) => {
     const marks = fromTags(vmid, tags)
     return marks?.namespace === namespace ? [{ node, vmid, marks }] : []
   })
+  return [...marked, ...(await unmarkedClones(pve, place, namespace, rows))]
 }
 
-/** Addresses of all temporary guests in the cluster, whoever builds with them. */
-export async function busyAddresses(pve: Pve): Promise<Set<string>> {
-  const rows = (await pve.api.cluster.resources.$get({ type: 'vm' })) as { vmid: number; tags?: string }[]
+/**
+ * Addresses of all temporary guests in the cluster, whoever builds with them. Of this node's the node is asked:
+ * the cluster learns of a guest, and of its end, some seconds later.
+ */
+export async function busyAddresses(pve: Pve, node: string): Promise<Set<string>> {
+  const [near, far] = (await Promise.all([
+    pve.api.nodes.$(node).qemu.$get(),
+    pve.api.cluster.resources.$get({ type: 'vm' }),
+  ])) as [GuestRow[], (GuestRow & { node: string })[]]
   return new Set(
-    rows.flatMap(({ vmid, tags }) => {
+    [...near, ...far.filter((row) => row.node !== node)].flatMap(({ vmid, tags }) => {
       const address = fromTags(vmid, tags)?.address
       return address === undefined ? [] : [address]
     }),
   )
+}
+
+/** VMID of a kept guest of this image on this node. */
+export async function keptGuest(
+  pve: Pve,
+  place: Place,
+  namespace: string,
+  image: string,
+): Promise<number | undefined> {
+  const guests = await ourGuests(pve, place, namespace)
+  return guests.find(({ marks }) => marks.state === 'kept' && marks.image === image)?.vmid
 }
 
 /**
@@ -52,7 +66,7 @@ export async function removeLeftovers(
     !build.options.force && (await readNote(pve, template))?.digest === digest
   const found: { current?: Template; candidate?: Template } = {}
   if (current !== undefined && (await isWanted(current))) found.current = current
-  for (const guest of await ourGuests(pve, place.node, namespace)) {
+  for (const guest of await ourGuests(pve, place, namespace)) {
     if (guest.marks.image !== image.name) continue
     const candidate = templates.find(({ vmid, marks }) => vmid === guest.vmid && marks.state === 'candidate')
     if (candidate !== undefined && found.candidate === undefined && (await isWanted(candidate))) {
@@ -82,7 +96,7 @@ async function seeds(pve: Pve, place: Place, namespace: string): Promise<(SeedNa
 
 /** Runs whose failed guest somebody kept to look into. */
 async function keptRuns(pve: Pve, place: Place, namespace: string): Promise<Set<string>> {
-  const kept = (await ourGuests(pve, place.node, namespace)).filter(({ marks }) => marks.state === 'kept')
+  const kept = (await ourGuests(pve, place, namespace)).filter(({ marks }) => marks.state === 'kept')
   const runs = await Promise.all(kept.map((guest) => runOf(pve, guest)))
   return new Set(runs.filter((run) => run !== undefined))
 }
@@ -116,9 +130,10 @@ export interface Pruned {
  */
 export async function prune(request: PruneRequest): Promise<Pruned[]> {
   const { pve, place, namespace, dryRun, signal } = request
+  await awaitMaking(pve, place, request.emit, signal)
   // Before the claims: a run has its claim before it has a seed, so a seed seen now without one is nobody's.
   const stored = await seeds(pve, place, namespace)
-  const guests = await ourGuests(pve, place.node, namespace)
+  const guests = await ourGuests(pve, place, namespace)
   const living = await runsElsewhere(pve, place.node, namespace)
   const doomed: (Pruned & { remove: () => Promise<void> })[] = []
   // By its run: another one may take over a claim, or a VMID, at this moment.

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { chooseIdentity } from '../../src/build/guest.ts'
 import { busyAddresses, prune, removeLeftovers } from '../../src/build/leftovers.ts'
 import type { Event } from '../../src/core/events.ts'
 import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
@@ -82,6 +83,31 @@ describe('prune', () => {
     const iso = seed(pve, 'dead')
     const { ids } = await pruning(pve)
     expect(ids).toEqual(['claim VM 9904', 'guest VM 9004', `seed ${iso}`])
+    expect(world(pve)).toEqual(before)
+  })
+
+  test('waits for a guest that Proxmox is still making for it', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9904, 'claim', { run: 'dead', expires: past() })
+    pve.put(9004, { lock: 'create' })
+    pve.put(700, { lock: 'create' }) // somebody's, who may take as long as he likes
+    setTimeout(() => put(pve, 9004, 'building', { run: 'dead' }), 50)
+    const { ids, events } = await pruning(pve)
+    expect(ids).toEqual(['claim VM 9904', 'guest VM 9004'])
+    expect(events).toMatchObject([{ type: 'info', message: expect.stringMatching(/^waiting for VM 9004,/) }])
+    expect([...pve.guests.keys()]).toEqual([700])
+  })
+
+  test('removes a clone that was not marked yet: its note tells, not its parent’s tags', async () => {
+    const pve = new MemoryProxmox()
+    const before = innocents(pve)
+    const parent = pve.guests.get(9000)?.config
+    // A user's clone, at a VMID of our range.
+    pve.put(9008, { ...parent, name: 'theirs' })
+    const cut = put(pve, 9004, 'building', { run: 'dead' })
+    cut.config.tags = String(parent?.tags)
+    expect((await pruning(pve)).ids).toEqual(['guest VM 9004'])
+    expect(pve.guests.delete(9008)).toBe(true)
     expect(world(pve)).toEqual(before)
   })
 
@@ -244,5 +270,34 @@ test('addresses in use are those of all temporary guests in the cluster, of what
   pve.put(500, {
     tags: toTags({ vmid: 9, namespace: 'homelab', image: 'web', state: 'building', address: '192.0.2.102' }),
   })
-  expect(await busyAddresses(pve.client())).toEqual(new Set(['192.0.2.100', '192.0.2.101']))
+  const client = pve.client()
+  const busy = new Set(['192.0.2.100', '192.0.2.101'])
+  expect(await busyAddresses(client, 'pve')).toEqual(busy)
+  // The cluster's list of this node is some seconds old.
+  const cluster = [...pve.guests].map(([vmid, { node, config }]) => ({ vmid, node, tags: config.tags }))
+  const before = [
+    { vmid: 9009, node: 'pve', tags: String(pve.guests.get(9004)?.config.tags).replaceAll('9004', '9009') },
+    ...cluster.filter(({ node }) => node !== 'pve'),
+  ]
+  const lagging = {
+    ...client,
+    api: { ...client.api, nodes: client.api.nodes, cluster: { resources: { $get: async () => before } } },
+  }
+  expect(await busyAddresses(lagging as never, 'pve')).toEqual(busy)
+})
+
+test('by DHCP, a kept guest has the one MAC address that there is: the next build says so', async () => {
+  const pve = new MemoryProxmox()
+  const build = aBuild({}, pve)
+  expect(await chooseIdentity(build)).toMatchObject({ mac: expect.stringMatching(/^02:1B:/) })
+  put(pve, 9005, 'kept', { image: 'db' })
+  expect(await chooseIdentity(build)).not.toHaveProperty('address')
+  put(pve, 9004, 'kept')
+  await expect(chooseIdentity(build)).rejects.toMatchObject({
+    code: 'busy',
+    next: expect.stringContaining('prune --kept'),
+  })
+  const addresses = { first: '192.0.2.100', last: '192.0.2.109', prefix: 24, gateway: '192.0.2.1' }
+  const pooled = aBuild({ place: { ...PLACE, addresses } }, pve)
+  expect(await chooseIdentity(pooled)).toMatchObject({ address: expect.stringMatching(/^192/) })
 })

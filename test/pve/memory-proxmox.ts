@@ -279,12 +279,13 @@ function sorted(tags: string): string {
 }
 
 function row(vmid: number, { config, status }: MemoryGuest): Record<string, unknown> {
-  const { name, tags, template } = config
+  const { name, tags, template, lock } = config
   return {
     vmid,
     status,
     name: name ?? `VM ${vmid}`,
     ...(tags !== undefined && { tags }),
     ...(template !== undefined && { template }),
+    ...(lock !== undefined && { lock }),
   }
 }
