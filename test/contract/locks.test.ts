@@ -1,0 +1,124 @@
+import { randomBytes } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Fields, Reply } from './client.ts'
+import { ended, startTarget, type Target } from './target.ts'
+
+/** Clauses 8.5 and 8.6 of pve.md: what others may do while a guest is being made. */
+
+let target: Target
+let guests: string
+let drive: string
+
+beforeAll(async () => {
+  target = await startTarget()
+  guests = `/nodes/${target.node}/qemu`
+  drive = `${target.files}:0,import-from=${target.files}:import/source.raw`
+  const reply = await target.client.upload(`/nodes/${target.node}/storage/${target.files}/upload`, [
+    ['content', 'import'],
+    ['filename', { name: 'source.raw', data: randomBytes(64 << 20) }],
+  ])
+  expect((await ended(target, reply)).exitstatus).toBe('OK')
+})
+afterAll(() => target.stop())
+
+/** Stops the copying of one of the guest's disks, which has not begun yet, for as long as the test wants it. */
+async function holdCopy(vmid: number): Promise<() => void> {
+  const before = new Set(await readdir('/proc'))
+  for (;;) {
+    for (const pid of await readdir('/proc')) {
+      if (before.has(pid)) continue
+      const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+      if (!command.startsWith('qemu-img\0convert') || !command.includes(`vm-${vmid}-disk-`)) continue
+      process.kill(Number(pid), 'SIGSTOP')
+      return () => process.kill(Number(pid), 'SIGCONT')
+    }
+  }
+}
+
+/** A create that has begun to import and waits there. */
+async function slowCreate(): Promise<{ vmid: number; reply: Reply; goOn: () => void }> {
+  const vmid = await target.vmid()
+  const drives = Object.fromEntries([0, 1, 2, 3, 4, 5].map((n) => [`scsi${n}`, drive]))
+  const held = holdCopy(vmid)
+  const reply = await target.client.post(guests, { vmid, ...drives })
+  return { vmid, reply, goOn: await held }
+}
+
+const put = (vmid: number, fields: Fields) => target.client.put(`${guests}/${vmid}/config`, fields)
+
+async function isGone(vmid: number): Promise<void> {
+  expect((await target.client.get(`${guests}/${vmid}/config`)).status).toBe(500)
+  const path = `/nodes/${target.node}/storage/${target.files}/content`
+  expect((await target.client.get(path, { vmid, content: 'images' })).body.data).toEqual([])
+}
+
+describe('while a create runs', () => {
+  test('8.5 its guest is there, locked; nobody else may use its VMID; a change waits, in vain', async ({
+    skip,
+  }) => {
+    if (!target.lab) return skip('needs the lab’s processes')
+    const { vmid, reply, goOn } = await slowCreate()
+    expect((await target.client.get(`${guests}/${vmid}/config`)).body.data).toMatchObject({ lock: 'create' })
+    const [second, change] = await Promise.all([
+      target.client.post(guests, { vmid }),
+      put(vmid, { cores: 2 }),
+    ])
+    const timeout = `can't lock file '/var/lock/qemu-server/lock-${vmid}.conf' - got timeout`
+    expect(second).toMatchObject({ status: 500, reason: `unable to create VM ${vmid} - ${timeout}` })
+    expect(second.seconds).toBeGreaterThan(4.5)
+    expect(change).toMatchObject({ status: 500, reason: timeout })
+    expect(change.seconds).toBeGreaterThan(9.5)
+    goOn()
+    expect((await ended(target, reply)).exitstatus).toBe('OK')
+    const destroyed = await ended(target, await target.client.delete(`${guests}/${vmid}`))
+    expect(destroyed.exitstatus).toBe('OK')
+  })
+
+  test('8.5 a change that waited takes place; a queued DELETE destroys what was made', async ({ skip }) => {
+    if (!target.lab) return skip('needs the lab’s processes')
+    const { vmid, reply, goOn } = await slowCreate()
+    const change = put(vmid, { cores: 2, delete: 'scsi5' })
+    const destroying = await target.client.delete(`${guests}/${vmid}`)
+    expect(destroying.body.data).toMatch(/:qmdestroy:/)
+    goOn()
+    expect((await change).status).toBe(200)
+    expect((await ended(target, reply)).exitstatus).toBe('OK')
+    expect((await ended(target, destroying)).exitstatus).toBe('OK')
+    await isGone(vmid)
+  })
+
+  test('8.6 stopping its task leaves nothing', async ({ skip }) => {
+    if (!target.lab) return skip('needs the lab’s processes')
+    const { vmid, reply, goOn } = await slowCreate()
+    const task = `/nodes/${target.node}/tasks/${encodeURIComponent(reply.body.data as string)}`
+    const stopping = target.client.delete(task)
+    goOn()
+    expect((await stopping).body).toEqual({ data: null })
+    expect((await ended(target, reply)).exitstatus).toMatch(/received interrupt/)
+    await isGone(vmid)
+    // The VMID is free again.
+    expect((await target.client.get('/cluster/nextid', { vmid })).body.data).toBe(String(vmid))
+  })
+
+  test('8.6 nor does a clone that is stopped', async ({ skip }) => {
+    if (!target.lab) return skip('needs the lab’s processes')
+    const vmid = await target.vmid()
+    await ended(
+      target,
+      await target.client.post(guests, { vmid, scsi0: drive, scsi1: drive, scsi2: drive, scsi3: drive }),
+    )
+    const newid = await target.vmid()
+    const held = holdCopy(newid)
+    const reply = await target.client.post(`${guests}/${vmid}/clone`, { newid, full: 1 })
+    const goOn = await held
+    const stopping = target.client.delete(
+      `/nodes/${target.node}/tasks/${encodeURIComponent(reply.body.data as string)}`,
+    )
+    goOn()
+    await stopping
+    expect((await ended(target, reply)).exitstatus).toMatch(/^clone failed: .*received interrupt/)
+    await isGone(newid)
+    expect((await ended(target, await target.client.delete(`${guests}/${vmid}`))).exitstatus).toBe('OK')
+  })
+})
