@@ -9,6 +9,9 @@ export const VERSION: string = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
 ).version
 
+// The wrapper sets it for this process; QEMU and other programs that we start choose for themselves.
+delete process.env.MALLOC_ARENA_MAX
+
 const [, , first, ...rest] = process.argv
 if (rest.length === 0 && (first === '--version' || first === '-V')) {
   process.stdout.write(`imagebuild ${VERSION}\n`)

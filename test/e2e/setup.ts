@@ -1,6 +1,8 @@
+import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { execa } from 'execa'
 import { stopLab } from '../../src/lab/lab.ts'
+import { labNames } from '../../src/lab/names.ts'
 import { LAB_DIR } from './harness.ts'
 
 /** A fresh lab for all end-to-end tests; at the end it must go without a trace. */
@@ -16,20 +18,22 @@ export async function teardown(): Promise<void> {
   if (left.length > 0) throw new Error(`the lab left behind:\n${left.join('\n')}`)
 }
 
-/** Processes, links, rules and mounts that belong to the tests' lab. */
+/** What of the tests' own lab is still on this machine; another lab may be running beside it. */
 export async function traces(): Promise<string[]> {
-  const [processes, links, rules, mounts, namespaces] = await Promise.all([
-    execa('pgrep', ['-af', LAB_DIR], { reject: false }),
+  const { bridge, table, runtime } = labNames(LAB_DIR)
+  const [processes, links, rules, mounts] = await Promise.all([
+    execa('pgrep', ['-af', `${LAB_DIR}|${runtime}`], { reject: false }),
     execa('ip', ['-br', 'link', 'show'], { reject: false }),
     execa('nft', ['list', 'tables'], { reject: false }),
     execa('cat', ['/proc/mounts']),
-    execa('ip', ['netns', 'list'], { reject: false }),
   ])
   return [
     ...processes.stdout.split('\n').filter((line) => /qemu-system|dnsmasq|daemon\.ts/.test(line)),
-    ...links.stdout.split('\n').filter((line) => /^(iblab|ibtap)/.test(line)),
-    ...rules.stdout.split('\n').filter((line) => line.includes('imagebuild') || line.includes('iblab')),
+    ...links.stdout
+      .split('\n')
+      .filter((line) => line.startsWith(bridge) || line.startsWith(`ibt${bridge.slice(6, 10)}`)),
+    ...rules.stdout.split('\n').filter((line) => line.includes(table)),
     ...mounts.stdout.split('\n').filter((line) => line.includes(LAB_DIR)),
-    ...namespaces.stdout.split('\n').filter((line) => line.includes('imagebuild')),
+    ...(existsSync(runtime) ? [runtime] : []),
   ]
 }
