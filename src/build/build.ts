@@ -17,6 +17,7 @@ import { privilegesNeeded } from './privileges.ts'
 import { provision } from './provision.ts'
 import { seal } from './seal.ts'
 import { decideSource, describeSource, type SourceDecision } from './source.ts'
+import { requireStorages } from './storages.ts'
 
 /**
  * Builds one image, if that is needed. The current template is not touched until the new one is finished.
@@ -48,6 +49,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
 
     emit({ type: 'image.start', image: image.name, target: place.target, digest: plan.digest })
     await build.pve.requirePrivileges(privilegesNeeded(image, place, build.pve.version))
+    await requireStorages(build.pve, place)
     await using _claim = await claimImage(build.pve, {
       ...build,
       image: image.name,

@@ -44,6 +44,10 @@ export const past = () => Math.ceil(Date.now() / 1000) - 1
 export class MemoryProxmox {
   readonly guests = new Map<number, MemoryGuest>()
   readonly files: { volid: string; size: number; ctime: number; content: string }[] = []
+  readonly storages = new Map([
+    ['local', { type: 'dir', content: 'iso,import,vztmpl', active: 1, enabled: 1 }],
+    ['local-lvm', { type: 'lvmthin', content: 'images,rootdir', active: 1, enabled: 1 }],
+  ])
   /** `METHOD /path` of all calls that change something */
   readonly writes: string[] = []
   /** called before a call is carried out: may throw, or wait, or change the world meanwhile */
@@ -145,6 +149,16 @@ export class MemoryProxmox {
     if (found) return this.#create(String(found[1]), params)
     found = route('POST /nodes/([^/]+)/qemu/(\\d+)/clone')
     if (found) return this.#clone(Number(found[2]), params)
+    found = route('GET /nodes/([^/]+)/storage/([^/]+)/status')
+    if (found) {
+      const status = this.storages.get(String(found[2]))
+      if (!status) {
+        const fields = { storage: 'No such storage.' }
+        const message = 'Parameter verification failed.'
+        throw new PveError({ method, path, delivery: 'answered', status: 400, message, fields })
+      }
+      return status
+    }
     found = route('GET /nodes/([^/]+)/storage/local/content')
     if (found) return this.files.filter(({ content }) => content === params.content)
     found = route('DELETE /nodes/[^/]+/storage/local/content/(.+)')
