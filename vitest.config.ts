@@ -16,6 +16,9 @@ export default defineConfig({
           exclude: ['test/e2e/**', 'test/contract/**'],
           // Most of the time is waiting, so two at least, although vitest leaves one processor free.
           maxWorkers: Math.max(2, availableParallelism() - 1),
+          // Nothing takes this long but on a machine that is busy with other things.
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
         },
       },
       {

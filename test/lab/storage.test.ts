@@ -115,7 +115,7 @@ describe('a directory', () => {
     await expect(storage.importDisk(100, bad, 'qcow2', quiet)).rejects.toThrow('qemu-img')
     const source = join(root, 'big.raw')
     await writeFile(source, '')
-    execFileSync('qemu-io', ['-f', 'raw', '-c', 'truncate 512M', '-c', 'write -P 1 0 512M', source], {
+    execFileSync('qemu-io', ['-f', 'raw', '-c', 'truncate 256M', '-c', 'write -P 1 0 256M', source], {
       stdio: 'pipe',
     })
     const aborted = new AbortController()
@@ -124,7 +124,7 @@ describe('a directory', () => {
       /^copy failed: command '\/usr\/bin\/qemu-img convert .*received interrupt/,
     )
     expect(await storage.list()).toEqual([])
-    expect(await readdir(join(root, 'local/images/100'))).toEqual([])
+    expect(await readdir(join(root, 'local/images'))).toEqual([])
   })
 
   test('sweeps away what a killed daemon has left', async () => {

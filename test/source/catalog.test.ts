@@ -77,7 +77,7 @@ test('the names', () => {
 })
 
 test('the keyring holds the pinned key alone', () => {
-  const listed = execFileSync('gpg', ['--show-keys', '--with-colons', UBUNTU_KEYRING], { encoding: 'utf8' })
+  const listed = gpg(folder, ['--show-keys', '--with-colons', UBUNTU_KEYRING]).toString()
   expect([...listed.matchAll(/^fpr:+(\w+):/gm)].map((match) => match[1])).toEqual([UBUNTU_CLOUD_IMAGE_KEY])
   expect(UBUNTU_CLOUD_IMAGE_KEY).toBe('D2EB44626FDDC30B513D5BB71A5D6C4C7DB87C81')
 })
