@@ -1,5 +1,6 @@
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
+import { ImagebuildError } from '../core/errors.ts'
 
 /** Folders outside the project, by the XDG base directory specification. */
 
@@ -22,4 +23,25 @@ export function cacheFolder(): string {
 /** What builds leave for people to read, in the project. */
 export function buildFolder(root: string): string {
   return join(root, '.imagebuild')
+}
+
+const REFUSALS = ['EACCES', 'EPERM', 'EROFS', 'EEXIST', 'ENOTDIR', 'ENOSPC']
+
+/** A file error in the lab's or the cache's folder, in words that name the variable; anything else as it is. */
+export function explainFolder(thrown: unknown): unknown {
+  const { code = '', path, message } = (thrown ?? {}) as NodeJS.ErrnoException
+  if (typeof path !== 'string' || !REFUSALS.includes(code)) return thrown
+  const folders = { IMAGEBUILD_LAB_DIR: labFolder(), IMAGEBUILD_CACHE_DIR: cacheFolder() }
+  for (const [variable, folder] of Object.entries(folders)) {
+    const whole = resolve(folder)
+    if (!`${path}/`.startsWith(`${whole}/`) && !whole.startsWith(`${path}/`)) continue
+    return new ImagebuildError({
+      code: 'prerequisite_missing',
+      what: `the folder ${whole} cannot be used`,
+      why: message,
+      next: code === 'ENOSPC' ? `make room, or set ${variable}` : `set ${variable} to a folder of yours`,
+      cause: thrown,
+    })
+  }
+  return thrown
 }

@@ -2,6 +2,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import { SecretRegistry } from '../core/secrets.ts'
 import { renderFailure } from './failure.ts'
+import { explainFolder } from './folders.ts'
 
 /**
  * All commands and options, and nothing that they do: each loads its module when it is called, so that quick
@@ -15,7 +16,7 @@ export interface Invocation {
   /** aborted by SIGINT and SIGTERM with an ImagebuildError as reason */
   signal: AbortSignal
   /** tells a person something between the results; `run` has it said by what paints its screen */
-  say(message: string): void
+  say?: (message: string) => void
   /** path of imagebuild.yaml, where one was named */
   config?: string
   debug: boolean
@@ -156,7 +157,7 @@ export async function runProgram(argv: readonly string[], version: string): Prom
   const interrupt = (code: 'interrupted' | 'terminated') => () => {
     // The second one ends at once: whoever presses it means it.
     if (controller.signal.aborted) process.exit(code === 'interrupted' ? 130 : 143)
-    invocation.say(
+    invocation.say?.(
       'stopping: temporary guests and files are being removed; once more leaves at once, and them to `imagebuild prune`',
     )
     controller.abort(new ImagebuildError({ code, what: code }))
@@ -177,7 +178,9 @@ export async function runProgram(argv: readonly string[], version: string): Prom
     return Number(process.exitCode ?? 0)
   } catch (thrown) {
     if (thrown instanceof CommanderError) return exitCodeOf(thrown)
-    const error = asImagebuildError(controller.signal.aborted ? controller.signal.reason : thrown)
+    const error = asImagebuildError(
+      controller.signal.aborted ? controller.signal.reason : explainFolder(thrown),
+    )
     process.stderr.write(invocation.secrets.redact(renderFailure(error, invocation)))
     return error.exitCode
   } finally {

@@ -71,14 +71,21 @@ export function logFile(path: string): Sink & { close(): Promise<void> } {
   const sink: Sink = (event) => {
     const line = event.type === 'image.end' ? resultLine(event.result) : eventLine(event, { output: true })
     if (line === undefined) return
-    if (file === undefined) {
-      mkdirSync(dirname(path), { recursive: true })
-      file = createWriteStream(path, { flags: 'a', mode: 0o600 })
-    }
+    file ??= openLog(path)
     file.write(`${new Date().toISOString()} ${line}\n`)
   }
   const close = () => new Promise<void>((resolve) => (file ? file.end(() => resolve()) : resolve()))
   return Object.assign(sink, { close })
+}
+
+/** A log that cannot be written is no reason to lose a build. */
+function openLog(path: string): WriteStream {
+  try {
+    mkdirSync(dirname(path), { recursive: true })
+  } catch {
+    // The stream fails for the same reason.
+  }
+  return createWriteStream(path, { flags: 'a', mode: 0o600 }).on('error', () => undefined)
 }
 
 /** How an image ended; of one that was unchanged there is nothing to read. */

@@ -161,9 +161,19 @@ function hintForValue(issue: Issue, path: Path, file: YamlFile): string | undefi
   if (/\btrue\b/.test(wanted) && /^(yes|no|on|off)$/i.test(typed)) return 'YAML 1.2 knows true and false'
   if (wanted.includes('a list') && typed !== '') return `write it as a list: [${typed}]`
   if (issue.code !== 'invalid_type') return undefined
+  const example = EXAMPLES[String(path.findLast((segment) => typeof segment === 'string'))]
+  if (example !== undefined) return example
   if (issue.expected === 'string' && typed !== '') return `put it in quotes: '${typed}'`
   if (['number', 'int'].includes(issue.expected) && /^\d+$/.test(typed)) return 'take off the quotes'
   return undefined
+}
+
+/** How to write what people often write in another way. */
+const EXAMPLES: Readonly<Record<string, string>> = {
+  source: 'such as: source: { release: debian/12 }',
+  memory: 'in MiB: memory: 2048',
+  disk: 'with a unit: disk: 8G',
+  provision: 'a list of layers: - packages: [curl], - shell: ldconfig, - reboot: true, …',
 }
 
 function didYouMean(typed: string, known: readonly string[]): string | undefined {

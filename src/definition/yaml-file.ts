@@ -205,7 +205,9 @@ export function asPyYaml(tags: Tags): Tags {
 const SYNTAX_HINTS: Partial<Record<YAMLError['code'], string>> = {
   TAB_AS_INDENT: 'YAML is indented with spaces',
   MULTIPLE_DOCS: 'take out the line ---',
-  BLOCK_AS_IMPLICIT_KEY: 'a value with a colon and a space in it needs quotes, and a nested key its own line',
+  BLOCK_AS_IMPLICIT_KEY:
+    'is the next line indented as this one? A value with a colon and a space in it needs quotes, a nested key its own line',
+  BAD_INDENT: 'is a { or [ not closed, or a line indented in another way than its neighbours?',
   BAD_SCALAR_START: 'put the value in quotes',
   NON_STRING_KEY: 'put the key in quotes',
 }

@@ -127,7 +127,6 @@ describe('options from the environment', () => {
       version: '1',
       secrets: new SecretRegistry(),
       signal: new AbortController().signal,
-      say: () => {},
       debug: false,
     }
     const program = createProgram(invocation)

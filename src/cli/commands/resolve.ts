@@ -1,4 +1,5 @@
 import { ImagebuildError } from '../../core/errors.ts'
+import { suggest } from '../../definition/did-you-mean.ts'
 import { clusterTemplates, nodeTemplates, select, type Template } from '../../pve/templates.ts'
 import type { Invocation } from '../program.ts'
 import { openProject } from '../project.ts'
@@ -18,10 +19,16 @@ export async function resolve(
     throw new ImagebuildError({
       code: 'not_found',
       what: `there is no ${selector} template of ${image} on ${connected.place.target}`,
-      next: `imagebuild run ${image}, or imagebuild list`,
+      next: nextFor(image, selector, project.imageNames),
     })
   }
   process.stdout.write(`${template.vmid}\n`)
+}
+
+function nextFor(image: string, selector: string, known: readonly string[]): string {
+  if (selector !== 'current') return 'imagebuild list shows the versions that there are'
+  if (known.includes(image)) return `build it: imagebuild run ${image}`
+  return suggest(image, known, 'images here') ?? 'imagebuild list shows what there is'
 }
 
 /**

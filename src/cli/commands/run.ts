@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildImage } from '../../build/build.ts'
 import { asImagebuildError, ImagebuildError } from '../../core/errors.ts'
@@ -5,7 +6,7 @@ import { createBus, type Emit, type RunResult, type Sink } from '../../core/even
 import type { Project } from '../../definition/load.ts'
 import { thisOwner } from '../../pve/owner.ts'
 import { renderFailure } from '../failure.ts'
-import { buildFolder, cacheFolder } from '../folders.ts'
+import { buildFolder, cacheFolder, explainFolder } from '../folders.ts'
 import type { Invocation } from '../program.ts'
 import { openProject } from '../project.ts'
 import { formatResult, jsonRenderer, logFile, plainRenderer, TerminalRenderer } from '../render.ts'
@@ -118,7 +119,9 @@ async function runOne(
       tool: invocation.version,
     })
   } catch (thrown) {
-    const error = asImagebuildError(invocation.signal.aborted ? invocation.signal.reason : thrown)
+    const error = asImagebuildError(
+      invocation.signal.aborted ? invocation.signal.reason : explainFolder(thrown),
+    )
     failures.set(name, error)
     const seconds = (performance.now() - started) / 1000
     result = { image: name, status: 'failed', held: false, templates: [], seconds, error: error.toJSON() }
@@ -147,7 +150,7 @@ function report(
       const text = renderFailure(failure, invocation)
       if (!told.has(text)) process.stderr.write(invocation.secrets.redact(text))
       told.add(text)
-      process.stderr.write(`  the whole log: ${logPath}\n`)
+      if (existsSync(logPath)) process.stderr.write(`  the whole log: ${logPath}\n`)
     }
     if (!options.json) process.stdout.write(`${formatResult(result)}\n`)
   }
