@@ -32,7 +32,13 @@ async function compare(signal: AbortSignal): Promise<boolean> {
   await installMissing([{ command: 'packer', package: 'packer' }], (event) => {
     if ('message' in event) console.error(event.message)
   })
-  const invocation: Invocation = { version: 'bench', secrets: new SecretRegistry(), signal, debug: false }
+  const invocation: Invocation = {
+    version: 'bench',
+    secrets: new SecretRegistry(),
+    signal,
+    debug: false,
+    say: (message) => console.error(message),
+  }
   const project = await loadProject(`${workspace.project}/imagebuild.yaml`, {
     releases: catalogIds(),
     images: [IMAGE],

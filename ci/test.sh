@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The project's own tests, as any CI runs them: the README's test command, then builds with real guests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s ==\n' "$*"; }
+
+say "npm cit: locked dependencies, lint, types, unit, architecture and contract tests"
+npm cit
+
+say "npm run test:e2e: real builds on the lab (QEMU)"
+npm run test:e2e
+
+say "all passed"
