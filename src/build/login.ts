@@ -16,14 +16,15 @@ export async function logIn(
   const { image, signal, pve } = build
   const deadline = performance.now() + image.build.bootTimeout * 1000
   let address = identity.address
+  using running = whileRunning(guest, signal)
   try {
-    address ??= await addressByAgent(build, guest)
+    address ??= await addressByAgent({ image, signal: running }, guest)
     return await openSession({
       host: address,
       username: access.user,
       privateKey: access.userKey.privateKey,
       hostKey: access.hostKey.publicKey,
-      signal,
+      signal: running,
       connectSeconds: Math.max(1, (deadline - performance.now()) / 1000),
     })
   } catch (error) {
@@ -38,7 +39,9 @@ export async function logIn(
     })
     throw new ImagebuildError({
       code: 'build_failed',
-      what: `nobody could log in to the guest of ${image.name} within ${image.build.bootTimeout} s`,
+      what: running.aborted
+        ? `the guest of ${image.name} stopped before anybody could log in`
+        : `nobody could log in to the guest of ${image.name} within ${image.build.bootTimeout} s`,
       where: image.where,
       why: `${failure.message}\n${seen.why}`,
       output: seen.output,
@@ -48,7 +51,32 @@ export async function logIn(
   }
 }
 
-async function addressByAgent({ image, signal }: Build, guest: BuildGuest['guest']): Promise<string> {
+/** Milliseconds between two looks whether the guest still runs. */
+const LOOK_EVERY = 3000
+
+/** Aborts with `signal`, or when the guest has stopped: nobody needs to knock at its door then. */
+function whileRunning(guest: BuildGuest['guest'], signal: AbortSignal): AbortSignal & Disposable {
+  const stopped = new AbortController()
+  const enough = new AbortController()
+  poll(async () => ((await guest.status()).status === 'stopped' ? true : undefined), {
+    signal: AbortSignal.any([signal, enough.signal]),
+    first: LOOK_EVERY,
+    max: LOOK_EVERY,
+  }).then(
+    () =>
+      stopped.abort(new ImagebuildError({ code: 'build_failed', what: 'the guest stopped while it booted' })),
+    // What Proxmox does not tell, the deadline of the boot does.
+    () => {},
+  )
+  return Object.assign(AbortSignal.any([signal, stopped.signal]), {
+    [Symbol.dispose]: () => enough.abort(),
+  })
+}
+
+async function addressByAgent(
+  { image, signal }: Pick<Build, 'image' | 'signal'>,
+  guest: BuildGuest['guest'],
+): Promise<string> {
   using deadline = withDeadline(signal, image.build.bootTimeout, 'the guest agent telling an address')
   return await poll(async () => (await guest.agentAddresses())?.[0], {
     signal: deadline,
