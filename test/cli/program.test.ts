@@ -28,6 +28,7 @@ describe('a command line that is wrong ends with 64', () => {
     [['run', '--target'], /argument missing/],
     [['schema', 'nothing'], /there is no schema for nothing/],
     [['run'], /no image is named/],
+    [['fmt', 'nowhere.yaml'], /nowhere.yaml cannot be read/],
     [[], /Usage: imagebuild/],
   ])('imagebuild %j', async (argv, message) => {
     const { code, stdout, stderr } = await cli(...argv)

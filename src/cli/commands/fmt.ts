@@ -1,5 +1,6 @@
 import { glob, readFile, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
+import { ImagebuildError } from '../../core/errors.ts'
 import { CONFIG_FILE, findConfig } from '../../definition/find.ts'
 import { formatDocument } from '../../definition/format.ts'
 import type { Invocation } from '../program.ts'
@@ -13,7 +14,15 @@ export async function fmt(
   const chosen = files.length > 0 ? files : await projectFiles(invocation)
   let changed = 0
   for (const file of chosen) {
-    const text = await readFile(file, 'utf8')
+    const text = await readFile(file, 'utf8').catch((cause: Error) => {
+      throw new ImagebuildError({
+        code: 'usage',
+        what: `${file} cannot be read`,
+        why: cause.message,
+        next: 'imagebuild fmt without a name takes all files of the project',
+        cause,
+      })
+    })
     const formatted = formatDocument(text, kindOf(file), file)
     if (formatted === text) continue
     changed += 1
