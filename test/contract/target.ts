@@ -23,6 +23,8 @@ export interface Target {
   bridge: string
   /** the lab, where no token can do what is tested: a root@pam ticket */
   root: Client | undefined
+  /** the lab's certificate, PEM */
+  ca: string | undefined
   /** a privileged token */
   client: Client
   /** true against the lab: clauses that need its inside, or that would disturb a real server */
@@ -62,6 +64,7 @@ function realTarget(url: string): Target {
     small: undefined,
     bridge: process.env.IMAGEBUILD_TEST_PVE_BRIDGE ?? 'vmbr0',
     root: undefined,
+    ca: undefined,
     client,
     lab: false,
     vmid: counter(),
@@ -74,7 +77,7 @@ export async function certificate(dir: string): Promise<{ key: string; cert: str
   const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
   await execa('openssl', [
     ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
-    ...['-subj', '/CN=lab', '-keyout', key, '-out', cert],
+    ...['-subj', '/CN=lab', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', cert],
   ])
   const pem = await readFile(cert, 'utf8')
   return { key: await readFile(key, 'utf8'), cert: pem, fingerprint: new X509Certificate(pem).fingerprint256 }
@@ -138,6 +141,7 @@ async function startLab(): Promise<Target> {
       small: 'small',
       bridge: 'vmbr0',
       root,
+      ca: tls.cert,
       client,
       lab: true,
       vmid: counter(),
@@ -157,10 +161,10 @@ export interface Ended {
   log: string[]
 }
 
-/** Waits for the task that a reply names. */
-export async function ended({ client, node }: Target, reply: Reply): Promise<Ended> {
-  const upid = reply.body.data as string
-  if (typeof upid !== 'string') throw new Error(`no UPID: ${reply.status} ${reply.reason} ${reply.text}`)
+/** Waits for a task, or for the one that a reply names. */
+export async function ended({ client, node }: Target, task: Reply | string): Promise<Ended> {
+  const upid = typeof task === 'string' ? task : (task.body.data as string)
+  if (typeof upid !== 'string') throw new Error(`no UPID: ${JSON.stringify(task)}`)
   const path = `/nodes/${node}/tasks/${encodeURIComponent(upid)}`
   for (;;) {
     const status = (await client.get(`${path}/status`)).body.data as { status: string; exitstatus: string }
