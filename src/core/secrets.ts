@@ -79,12 +79,19 @@ async function read(kind: string, name: string, reference: string, signal?: Abor
   }
   try {
     // stderr goes to the user: a password manager may have to ask for something.
-    const { stdout } = await execa(name, {
+    const running = execa(name, {
       shell: true,
       stderr: 'inherit',
       ...(signal && { cancelSignal: signal }),
     })
-    return stdout
+    // The signal ends the shell; what the shell has started would still hold the pipe open.
+    const letGo = () => running.stdout.destroy()
+    signal?.addEventListener('abort', letGo, { once: true })
+    try {
+      return (await running).stdout
+    } finally {
+      signal?.removeEventListener('abort', letGo)
+    }
   } catch (error) {
     signal?.throwIfAborted()
     // No cause: execa's error holds what the command printed, and that may be the secret.
