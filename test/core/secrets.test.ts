@@ -67,7 +67,7 @@ describe('resolving', () => {
   test('a command is ended by the signal, with the signal’s reason', async () => {
     const controller = new AbortController()
     const reason = new Error('Ctrl-C')
-    const resolving = secrets.resolve('cmd:sleep 30', controller.signal)
+    const resolving = secrets.resolve('cmd:sleep 30 2>/dev/null', controller.signal)
     controller.abort(reason)
     await expect(resolving).rejects.toBe(reason)
   })
