@@ -166,6 +166,8 @@ export async function runProgram(argv: readonly string[], version: string): Prom
   const onTerm = interrupt('terminated')
   process.on('SIGINT', onInt)
   process.on('SIGTERM', onTerm)
+  // A terminal that is closed ends a build like Ctrl-C does: cleaned up.
+  process.on('SIGHUP', onTerm)
   const invocation: Invocation = {
     version,
     secrets: new SecretRegistry(),
@@ -186,6 +188,7 @@ export async function runProgram(argv: readonly string[], version: string): Prom
   } finally {
     process.off('SIGINT', onInt)
     process.off('SIGTERM', onTerm)
+    process.off('SIGHUP', onTerm)
   }
 }
 
