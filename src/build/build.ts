@@ -14,7 +14,7 @@ import { removeLeftovers } from './leftovers.ts'
 import { logIn } from './login.ts'
 import { placeSource } from './placement.ts'
 import { privilegesNeeded } from './privileges.ts'
-import { provision } from './provision.ts'
+import { demandSecrets, provision } from './provision.ts'
 import { seal } from './seal.ts'
 import { decideSource, describeSource, type SourceDecision } from './source.ts'
 import { requireStorages } from './storages.ts'
@@ -47,6 +47,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     const { decision, plan, ready } = await decide(build)
     if (ready !== undefined) return done('unchanged', ready.template, ready.digest)
 
+    await demandSecrets(image.layers, build)
     emit({ type: 'image.start', image: image.name, target: place.target, digest: plan.digest })
     await build.pve.requirePrivileges(privilegesNeeded(image, place, build.pve.version))
     await requireStorages(build.pve, place)

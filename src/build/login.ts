@@ -43,7 +43,7 @@ export async function logIn(
         ? `the guest of ${image.name} stopped before anybody could log in`
         : `nobody could log in to the guest of ${image.name} within ${image.build.bootTimeout} s`,
       where: image.where,
-      why: `${failure.message}\n${seen.why}`,
+      why: `${failure.code === 'internal' ? (error as Error).message : failure.message}\n${seen.why}`,
       output: seen.output,
       next: seen.next,
       cause: failure,

@@ -7,11 +7,12 @@ export const DISK = 'scsi0'
 /** The seed while building. Not an IDE drive: some cloud kernels have no driver for one. */
 export const SEED = 'scsi1'
 /**
- * The consumer's cloud-init drive: where Proxmox's documentation and most tools expect it. On q35 that is a SATA
- * port, for which Debian's cloud kernel has no driver; there it goes where the seed was.
+ * The consumer's cloud-init drive: where Proxmox's documentation and most tools expect it. Not on q35, where that is
+ * a SATA port, for which Debian's cloud kernel has no driver; and not with OVMF, which leaves IDE ports asleep that
+ * are not in the boot order, so that Linux passes them over. There it goes where the seed was.
  */
-function cloudInitDrive(image: ImageSpec): string {
-  return image.hardware.machine?.includes('q35') ? 'scsi1' : 'ide2'
+function cloudInitDrive({ hardware }: ImageSpec): string {
+  return hardware.machine?.includes('q35') || hardware.bios === 'ovmf' ? 'scsi1' : 'ide2'
 }
 
 function network(place: Place, mac?: string): string {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { ImagebuildError } from '../core/errors.ts'
+import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { DeadlineError } from '../core/scope.ts'
 import type { SecretRegistry } from '../core/secrets.ts'
@@ -120,6 +120,36 @@ function missingPackages(output: string): string[] {
     String(unknown ?? virtual ?? version),
   )
   return [...new Set(names)]
+}
+
+/**
+ * Reads the secrets that the layers will need, before anything is built: a variable that is not set shows now, and
+ * not after minutes. Commands are left for when they are needed: they may ask a person something.
+ */
+export async function demandSecrets(
+  layers: readonly Layer[],
+  { secrets, signal }: Pick<Provisioning, 'secrets' | 'signal'>,
+): Promise<void> {
+  for (const layer of layers) {
+    if (layer.kind !== 'shell') continue
+    for (const reference of Object.values(layer.secrets)) {
+      if (reference.startsWith('cmd:')) continue
+      try {
+        await secrets.resolve(reference, signal)
+      } catch (cause) {
+        signal.throwIfAborted()
+        const { code, what, why, next } = asImagebuildError(cause)
+        throw new ImagebuildError({
+          code,
+          what: `layer “${layer.name}”: ${what}`,
+          where: layer.where,
+          ...(why !== undefined && { why }),
+          ...(next !== undefined && { next }),
+          cause,
+        })
+      }
+    }
+  }
 }
 
 async function runScript(layer: ShellLayer, to: Provisioning): Promise<void> {

@@ -62,12 +62,12 @@ describe('the template', () => {
     expect(JSON.stringify(parameters)).not.toContain(MAC)
   })
 
-  test('has that drive where its kernel finds it on q35, too', () => {
-    const parameters = templateParameters(
-      imageSpec({ hardware: { ...spec.hardware, machine: 'pc-q35-9.0' } }),
-      PLACE,
-    )
-    expect(parameters.scsi1).toBe('local-lvm:cloudinit')
-    expect(parameters).not.toHaveProperty('ide2')
-  })
+  test.each([{ machine: 'pc-q35-9.0' }, { bios: 'ovmf' as const }])(
+    'has that drive where its kernel finds it, with %o',
+    (hardware) => {
+      const parameters = templateParameters(imageSpec({ hardware: { ...spec.hardware, ...hardware } }), PLACE)
+      expect(parameters.scsi1).toBe('local-lvm:cloudinit')
+      expect(parameters).not.toHaveProperty('ide2')
+    },
+  )
 })

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { execa } from 'execa'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { packagesScript, provision, scriptCommand } from '../../src/build/provision.ts'
+import { demandSecrets, packagesScript, provision, scriptCommand } from '../../src/build/provision.ts'
 import { ImagebuildError } from '../../src/core/errors.ts'
 import { createBus, type Event } from '../../src/core/events.ts'
 import { DeadlineError } from '../../src/core/scope.ts'
@@ -300,5 +300,29 @@ describe('a layer', () => {
       return Promise.reject(reason)
     })
     expect((await apply(shellLayer(), session, stop.signal)).error).toBe(reason)
+  })
+})
+
+describe('secrets are demanded before anything is built', () => {
+  const layer = (reference: string) =>
+    ({ ...shellLayer(), name: 'register', secrets: { TOKEN: reference } }) as Layer
+
+  test('a variable that is not set names the layer and its place', async () => {
+    delete process.env.IMAGEBUILD_TEST_UNSET
+    const secrets = new SecretRegistry()
+    const { signal } = new AbortController()
+    await expect(
+      demandSecrets([layer('env:IMAGEBUILD_TEST_UNSET')], { secrets, signal }),
+    ).rejects.toMatchObject({
+      code: 'definition_invalid',
+      what: expect.stringContaining('register'),
+      where: { file: expect.any(String) },
+      why: expect.stringContaining('IMAGEBUILD_TEST_UNSET'),
+    })
+  })
+
+  test('a command is left for its time', async () => {
+    const { signal } = new AbortController()
+    await demandSecrets([layer('cmd:exit 1')], { secrets: new SecretRegistry(), signal })
   })
 })
