@@ -3,14 +3,6 @@ import { interruptSignal } from './interrupt.ts'
 import { measureStartup } from './startup.ts'
 import { measureStreaming } from './streaming.ts'
 
-/** One figure. Those without a limit are there to explain others. */
-export interface Measured {
-  what: string
-  figure: string
-  limit?: string
-  kept?: boolean
-}
-
 /** `npm run bench [startup|memory]`: what the tool itself costs. Ends with 1 when a limit is broken. */
 const BENCHMARKS = { startup: measureStartup, memory: measureStreaming }
 
@@ -20,6 +12,9 @@ if (unknown !== undefined)
   throw new Error(`there is no benchmark ${unknown}: ${Object.keys(BENCHMARKS).join(', ')}`)
 
 const signal = interruptSignal()
+
+import type { Measured } from './statistics.ts'
+
 const figures: Measured[] = []
 for (const [name, measure] of Object.entries(BENCHMARKS)) {
   if (asked.length === 0 || asked.includes(name)) figures.push(...(await measure(signal)))

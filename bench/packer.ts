@@ -1,5 +1,5 @@
+import type { Invocation } from '../src/cli/invocation.ts'
 import { installMissing } from '../src/cli/prerequisites.ts'
-import type { Invocation } from '../src/cli/program.ts'
 import { formatTable } from '../src/cli/table.ts'
 import { SecretRegistry } from '../src/core/secrets.ts'
 import { loadProject } from '../src/definition/load.ts'

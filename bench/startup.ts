@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import type { Measured } from './bench.ts'
+import type { Measured } from './statistics.ts'
 import { median } from './statistics.ts'
 import { ROOT } from './workspace.ts'
 

@@ -6,3 +6,11 @@ export function median(values: readonly number[]): number {
   if (upper === undefined || lower === undefined) throw new TypeError('the median of nothing')
   return (lower + upper) / 2
 }
+
+/** One figure. Those without a limit are there to explain others. */
+export interface Measured {
+  what: string
+  figure: string
+  limit?: string
+  kept?: boolean
+}

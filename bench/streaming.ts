@@ -8,8 +8,8 @@ import { join } from 'node:path'
 import { execa } from 'execa'
 import type { Event } from '../src/core/events.ts'
 import { hashFile } from '../src/source/cache.ts'
-import type { Measured } from './bench.ts'
 import { PeakMemory } from './peak-memory.ts'
+import type { Measured } from './statistics.ts'
 import { makeWorkspace, ROOT } from './workspace.ts'
 
 const MIB = 2 ** 20

@@ -3,24 +3,12 @@ import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import { SecretRegistry } from '../core/secrets.ts'
 import { renderFailure } from './failure.ts'
 import { explainFolder } from './folders.ts'
+import type { Invocation } from './invocation.ts'
 
 /**
  * All commands and options, and nothing that they do: each loads its module when it is called, so that quick
  * commands stay quick. Every option can be given as IMAGEBUILD_<NAME> too.
  */
-
-/** What every command gets. */
-export interface Invocation {
-  version: string
-  secrets: SecretRegistry
-  /** aborted by SIGINT and SIGTERM with an ImagebuildError as reason */
-  signal: AbortSignal
-  /** tells a person something between the results; `run` has it said by what paints its screen */
-  say?: (message: string) => void
-  /** path of imagebuild.yaml, where one was named */
-  config?: string
-  debug: boolean
-}
 
 const target = () => option('-t, --target <name>', 'target in imagebuild.yaml')
 

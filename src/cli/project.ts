@@ -1,7 +1,7 @@
 import { findConfig } from '../definition/find.ts'
 import { loadProject, type Project } from '../definition/load.ts'
 import { catalogIds } from '../source/catalog.ts'
-import type { Invocation } from './program.ts'
+import type { Invocation } from './invocation.ts'
 
 /** The project around the working directory, or that of --config; only these images and their parents, if named. */
 export async function openProject(invocation: Invocation, images?: readonly string[]): Promise<Project> {

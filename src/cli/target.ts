@@ -8,7 +8,7 @@ import type { PveTarget, Target } from '../definition/schema.ts'
 import { connect, type Pve } from '../pve/client.ts'
 import type { Place, VmidRange } from '../pve/place.ts'
 import { labFolder } from './folders.ts'
-import type { Invocation } from './program.ts'
+import type { Invocation } from './invocation.ts'
 
 /**
  * From a target in imagebuild.yaml to a connection. The only place that knows of the lab: from here on it is a

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { createProgram, type Invocation } from '../../src/cli/program.ts'
+import type { Invocation } from '../../src/cli/invocation.ts'
+import { createProgram } from '../../src/cli/program.ts'
 import { SecretRegistry } from '../../src/core/secrets.ts'
 import { projectOnDisk } from '../definition/project-on-disk.ts'
 import { cli } from './captured.ts'

@@ -3,7 +3,7 @@ import { basename, dirname, join, relative } from 'node:path'
 import { ImagebuildError } from '../../core/errors.ts'
 import { CONFIG_FILE, findConfig } from '../../definition/find.ts'
 import { formatDocument } from '../../definition/format.ts'
-import type { Invocation } from '../program.ts'
+import type { Invocation } from '../invocation.ts'
 
 /** Rewrites definitions in their canonical form, comments kept. */
 export async function fmt(

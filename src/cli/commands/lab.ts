@@ -1,8 +1,8 @@
 import { createBus } from '../../core/events.ts'
 import { ensureLab, labStatus as readStatus, stopLab } from '../../lab/lab.ts'
 import { labFolder } from '../folders.ts'
+import type { Invocation } from '../invocation.ts'
 import { installMissing, LAB_HOST } from '../prerequisites.ts'
-import type { Invocation } from '../program.ts'
 import { plainRenderer } from '../render.ts'
 
 /** Starts the lab, or finds it running, and says how to reach it. */

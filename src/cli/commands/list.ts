@@ -1,5 +1,5 @@
 import { byVersion, nodeTemplates } from '../../pve/templates.ts'
-import type { Invocation } from '../program.ts'
+import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { formatTable } from '../table.ts'
 import { connectTarget } from '../target.ts'

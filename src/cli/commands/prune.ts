@@ -1,6 +1,6 @@
 import { prune } from '../../build/leftovers.ts'
 import { createBus } from '../../core/events.ts'
-import type { Invocation } from '../program.ts'
+import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { plainRenderer } from '../render.ts'
 import { connectTarget } from '../target.ts'

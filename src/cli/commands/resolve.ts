@@ -1,7 +1,7 @@
 import { ImagebuildError } from '../../core/errors.ts'
 import { suggest } from '../../definition/did-you-mean.ts'
 import { clusterTemplates, nodeTemplates, select, type Template } from '../../pve/templates.ts'
-import type { Invocation } from '../program.ts'
+import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { type Connected, connectTarget } from '../target.ts'
 

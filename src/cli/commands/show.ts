@@ -1,6 +1,6 @@
 import { identities, type Role } from '../../plan/network.ts'
 import { byVersion, nodeTemplates, readNote } from '../../pve/templates.ts'
-import type { Invocation } from '../program.ts'
+import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { formatTable } from '../table.ts'
 import { connectTarget } from '../target.ts'

@@ -1,5 +1,5 @@
 import { type Diagnostic, InvalidDefinition, renderDiagnostic } from '../../definition/diagnostics.ts'
-import type { Invocation } from '../program.ts'
+import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 
 /** Checks all files, or those of the named images, without any network. */

@@ -1,0 +1,14 @@
+import type { SecretRegistry } from '../core/secrets.ts'
+
+/** What every command gets. */
+export interface Invocation {
+  version: string
+  secrets: SecretRegistry
+  /** aborted by SIGINT and SIGTERM with an ImagebuildError as reason */
+  signal: AbortSignal
+  /** tells a person something between the results; `run` has it said by what paints its screen */
+  say?: (message: string) => void
+  /** path of imagebuild.yaml, where one was named */
+  config?: string
+  debug: boolean
+}
