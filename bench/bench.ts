@@ -1,6 +1,7 @@
 import { formatTable } from '../src/cli/table.ts'
 import { interruptSignal } from './interrupt.ts'
 import { measureStartup } from './startup.ts'
+import type { Measured } from './statistics.ts'
 import { measureStreaming } from './streaming.ts'
 
 /** `npm run bench [startup|memory]`: what the tool itself costs. Ends with 1 when a limit is broken. */
@@ -12,8 +13,6 @@ if (unknown !== undefined)
   throw new Error(`there is no benchmark ${unknown}: ${Object.keys(BENCHMARKS).join(', ')}`)
 
 const signal = interruptSignal()
-
-import type { Measured } from './statistics.ts'
 
 const figures: Measured[] = []
 for (const [name, measure] of Object.entries(BENCHMARKS)) {
