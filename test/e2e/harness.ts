@@ -83,13 +83,21 @@ export function parseEvents(text: string): Event[] {
     .map((line) => JSON.parse(line) as Event)
 }
 
-/** Waits until a running command has said something. */
+/** Waits until a running command has said something; it runs on. */
 export async function untilEvent(running: Running, matches: (event: Event) => boolean): Promise<Event> {
-  for await (const line of running.iterable({ from: 'stdout' })) {
-    const event = JSON.parse(String(line)) as Event
-    if (matches(event)) return event
+  const { promise, resolve, reject } = Promise.withResolvers<Event>()
+  let rest = ''
+  const read = (chunk: Buffer | string) => {
+    const lines = (rest + chunk).split('\n')
+    rest = lines.pop() ?? ''
+    const found = parseEvents(lines.join('\n')).find(matches)
+    if (found !== undefined) resolve(found)
   }
-  throw new Error('it ended before that happened')
+  running.stdout.on('data', read)
+  running.then(({ stdout, stderr }) =>
+    reject(new Error(`it ended before that happened:\n${stdout.slice(-2000)}\n${stderr}`)),
+  )
+  return await promise.finally(() => running.stdout.off('data', read))
 }
 
 /** A client of the lab that runs now. */
