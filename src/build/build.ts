@@ -12,7 +12,6 @@ import { bootGuest } from './guest.ts'
 import { keepForInspection } from './keep.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { logIn } from './login.ts'
-import { fetchListsEarly } from './package-lists.ts'
 import { placeSource } from './placement.ts'
 import { privilegesNeeded } from './privileges.ts'
 import { demandSecrets, provision } from './provision.ts'
@@ -72,9 +71,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     await using guest = await bootGuest(build, source)
     try {
       await using session = await during(build, 'boot', 'booting', () => logIn(build, guest))
-      await during(build, 'cloud-init', 'waiting for cloud-init', () =>
-        Promise.all([awaitCloudInit(build, session), fetchListsEarly(build, session)]),
-      )
+      await during(build, 'cloud-init', 'waiting for cloud-init', () => awaitCloudInit(build, session))
       for (const [index, { layer }] of plan.layers.entries()) {
         await during(build, 'layer', `layer ${index + 1}/${plan.layers.length}: ${layer.name}`, () =>
           provision(layer, { ...build, image: image.name, session }),

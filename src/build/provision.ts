@@ -6,7 +6,6 @@ import type { SecretRegistry } from '../core/secrets.ts'
 import type { Layer } from '../definition/spec.ts'
 import { lastLines } from '../ssh/output.ts'
 import type { RunResult, Session } from '../ssh/session.ts'
-import { APT_ENVIRONMENT, UPDATE_LISTS } from './package-lists.ts'
 
 /** What a layer needs to run: a way into the guest, and somebody to tell. */
 export interface Provisioning {
@@ -69,15 +68,25 @@ type PackagesLayer = Extract<Layer, { kind: 'packages' }>
 type ShellLayer = Extract<Layer, { kind: 'shell' }>
 
 /**
- * Package lists, where they are not fresh; then all packages in one transaction. Waits for another apt (unattended
- * upgrades of the first boot) instead of failing.
+ * Once per build and change of the sources, `apt-get update`; then all packages in one transaction. Waits for
+ * another apt (unattended upgrades of the first boot) instead of failing.
  */
 export function packagesScript(layer: PackagesLayer): string {
   const apt = 'apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold'
   return [
     'set -eu',
-    APT_ENVIRONMENT,
-    ...UPDATE_LISTS,
+    // English, so that its complaints can be understood below.
+    'export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a LC_ALL=C.UTF-8',
+    'stamp=/run/imagebuild-apt-updated',
+    'if [ ! -e "$stamp" ] || [ -n "$(find /etc/apt -newer "$stamp" -print -quit)" ]; then',
+    '  tries=0',
+    `  until ${apt} -o Acquire::Retries=3 -o Acquire::Languages=none -o APT::Update::Error-Mode=any update; do`,
+    '    tries=$((tries + 1))',
+    '    if [ "$tries" -ge 5 ]; then exit 100; fi',
+    '    sleep 3',
+    '  done',
+    '  touch "$stamp"',
+    'fi',
     ...(layer.upgrade ? [`${apt} full-upgrade`] : []),
     ...(layer.remove.length > 0 ? [`${apt} purge --autoremove ${layer.remove.join(' ')}`] : []),
     ...(layer.install.length > 0
