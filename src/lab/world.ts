@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 
 /**
- * What the lab's API needs from the world below it: storages with volumes, and virtual machines. The API
+ * What the lab's API needs from the world below it: storages with volumes, virtual machines and containers. The API
  * (src/lab/api/) knows Proxmox's words and rules, these know files and processes; neither knows the other's.
  * Sizes are bytes, times are Unix seconds.
  */
@@ -49,6 +49,8 @@ export interface Storage {
   // disks; names are the storage's business: read them back from the volume
   /** `name`: instead of the next free `vm-<vmid>-disk-<n>`, without suffix: `vm-100-cloudinit` */
   createDisk(vmid: number, size: number, format: string | undefined, log: Log, name?: string): Promise<Volume>
+  /** an empty volume for a container's root file system: a raw file underneath on every storage, so that it mounts */
+  createRoot(vmid: number, size: number, log: Log): Promise<Volume>
   /** overwrites a disk's first bytes with the raw file at `source` (a cloud-init ISO, say); the disk keeps its size */
   fill(volid: string, source: string): Promise<void>
   /** copies (converting as needed) the image file at `source` into a new disk */
@@ -160,6 +162,101 @@ export interface Machines {
   /** the serial console's output from the start of the last boot, running or not; at most its last `bytes` */
   consoleLog(vmid: number, bytes?: number): Promise<string>
   /** the serial console, live from now on */
+  console(vmid: number): Promise<Duplex>
+  /** ids of all that run, those started by an earlier daemon on this folder too */
+  running(): Promise<number[]>
+  stopAll(): Promise<void>
+}
+
+export interface ContainerNic {
+  /** net0 … */
+  slot: string
+  /** in the container: eth0 */
+  name: string
+  mac: string
+  bridge: string
+  /** `dhcp`, `manual`, or an address with prefix length; missing: not configured */
+  ip?: string
+  gw?: string
+  /** `auto`, `dhcp`, `manual`, or an address with prefix length */
+  ip6?: string
+  gw6?: string
+  /** tag, firewall, mtu, rate, … */
+  options: Record<string, string>
+}
+
+/** A container: Proxmox's configuration, resolved to paths. */
+export interface ContainerSpec {
+  vmid: number
+  hostname: string
+  /** Proxmox's word: debian, ubuntu, … or unmanaged, where nothing inside is touched; missing: to be detected */
+  ostype?: string
+  arch: string
+  /** missing: all of the node's */
+  cores?: number
+  /** MiB */
+  memory: number
+  /** MiB */
+  swap: number
+  unprivileged: boolean
+  features: { nesting?: boolean; keyctl?: boolean; fuse?: boolean; mknod?: boolean }
+  /** the raw file behind the root volume */
+  root: string
+  nics: ContainerNic[]
+  nameserver?: string
+  searchdomain?: string
+}
+
+export interface ContainerStatus {
+  running: boolean
+  /** of its init, seen from the node */
+  pid?: number
+  /** seconds */
+  uptime: number
+  /** resident bytes of all its processes */
+  mem: number
+  /** bytes used in its root file system, while it runs */
+  disk: number
+  netin: number
+  netout: number
+}
+
+export interface ContainerInterface {
+  name: string
+  mac: string
+  addresses: { family: 'inet' | 'inet6'; address: string; prefix: number }[]
+}
+
+export interface Containers {
+  /**
+   * Fills an empty root volume: makes the file system, unpacks the archive (not its /dev), then what Proxmox does
+   * to a new container: hostname, hosts, DNS, network, root's password and keys, new SSH host keys, whose
+   * fingerprints it logs in Proxmox's words. Gives the detected ostype.
+   */
+  create(
+    spec: ContainerSpec,
+    from: { archive: string; password?: string; sshPublicKeys?: string },
+    log: Log,
+    signal?: AbortSignal,
+  ): Promise<{ ostype: string }>
+  /** writes hostname, network and DNS as the configuration now has them, then starts it */
+  start(spec: ContainerSpec, log: Log): Promise<void>
+  stop(vmid: number): Promise<void>
+  /** rejects with Proxmox's words when `seconds` are over */
+  shutdown(vmid: number, seconds: number): Promise<void>
+  status(vmid: number): Promise<ContainerStatus>
+  interfaces(vmid: number): Promise<ContainerInterface[]>
+  /** what Proxmox does to a clone's files: a new hostname, an emptied machine-id where it had one; no host keys */
+  afterClone(spec: ContainerSpec): Promise<void>
+  /** grows the file system to its volume's size, whether it runs or not */
+  growRoot(spec: ContainerSpec, log: Log): Promise<void>
+  /** the tree of a stopped container as an archive (tar.zst), with the ids that its inside sees */
+  dump(spec: ContainerSpec, target: string, log: Log, signal?: AbortSignal): Promise<void>
+  /** fills an empty root volume from such an archive, and changes nothing in it */
+  restore(spec: ContainerSpec, archive: string, log: Log, signal?: AbortSignal): Promise<void>
+  /** what its console printed since its last start; at most its last `bytes` */
+  consoleLog(vmid: number, bytes?: number): Promise<string>
+  /** the console, live from now on */
   console(vmid: number): Promise<Duplex>
   /** ids of all that run, those started by an earlier daemon on this folder too */
   running(): Promise<number[]>
