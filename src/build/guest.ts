@@ -1,5 +1,4 @@
-import { ImagebuildError } from '../core/errors.ts'
-import { type Identity, identities } from '../plan/network.ts'
+import type { Identity } from '../plan/network.ts'
 import { createGuest, type Guest } from '../pve/guests.ts'
 import { renderNote } from '../pve/marks.ts'
 import { uploadSeed } from '../pve/volumes.ts'
@@ -8,7 +7,7 @@ import { renderSeed } from '../seed/nocloud.ts'
 import { type Access, makeAccess } from './access.ts'
 import { ConsoleRecorder } from './console.ts'
 import { type Build, during, noteOf, outputOf, tagsOf, taskLine } from './context.ts'
-import { busyAddresses, keptGuest } from './leftovers.ts'
+import { chooseIdentity } from './identity.ts'
 import { buildParameters, DISK } from './machine.ts'
 import type { PlacedSource } from './placement.ts'
 
@@ -107,28 +106,5 @@ function seedOf(build: Build, access: Access, identity: Identity, source: Placed
     // A bootstrapped system has it; whether a cloud image does is not known, and only DHCP needs it.
     guestAgent:
       identity.address === undefined && source.kind === 'volume' && image.source.kind !== 'bootstrap',
-  })
-}
-
-/** The first pair of MAC and address that no guest of ours occupies. By DHCP there is only one. */
-export async function chooseIdentity({ pve, image, place, namespace }: Build): Promise<Identity> {
-  const kept = place.addresses === undefined && (await keptGuest(pve, place, namespace, image.name))
-  if (kept) {
-    throw new ImagebuildError({
-      code: 'busy',
-      what: `VM ${kept}, kept from a failed build of ${image.name}, has the MAC address that this build needs`,
-      why: `target ${place.target} uses DHCP, and two guests with one MAC address would get one lease`,
-      next: 'imagebuild prune --kept, or give the target a pool of `addresses`',
-    })
-  }
-  const busy = await busyAddresses(pve, place.node)
-  const who = { namespace, image: image.name, role: 'build', macPrefix: place.macPrefix } as const
-  for (const identity of identities(who, place.addresses)) {
-    if (identity.address === undefined || !busy.has(identity.address)) return identity
-  }
-  throw new ImagebuildError({
-    code: 'busy',
-    what: `all addresses of target ${place.target} are in use by other builds`,
-    next: 'wait for them, run `imagebuild prune`, or widen `addresses` in imagebuild.yaml',
   })
 }

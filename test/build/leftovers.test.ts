@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { chooseIdentity } from '../../src/build/guest.ts'
+import { chooseIdentity } from '../../src/build/identity.ts'
 import { busyAddresses, prune, removeLeftovers } from '../../src/build/leftovers.ts'
 import type { Event } from '../../src/core/events.ts'
 import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
