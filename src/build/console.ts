@@ -5,7 +5,7 @@ import type { Guest } from '../pve/guests.ts'
 const KEPT_LINES = 200
 
 /**
- * Listens to a guest's serial console from the start of its boot, so that a boot that goes wrong can be
+ * Listens to a guest's console from the start of its boot, so that a boot that goes wrong can be
  * explained. Proxmox lets only tickets do that; with a token, the reason is all there is.
  */
 export class ConsoleRecorder implements Disposable {
@@ -26,7 +26,7 @@ export class ConsoleRecorder implements Disposable {
   }
 
   async #listen(pve: Pve, guest: Guest, onLine: (line: string) => void): Promise<void> {
-    const console = await pve.openConsole(guest.node, guest.vmid)
+    const console = await pve.openConsole(guest)
     if ('unavailable' in console) {
       this.#unavailable = console.unavailable
       return

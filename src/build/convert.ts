@@ -35,7 +35,7 @@ export async function convert(
       version,
       digest: plan.digest,
     } as const
-    const template: Template = { node: guest.node, vmid: guest.vmid, name, marks }
+    const template: Template = { kind: guest.kind, node: guest.node, vmid: guest.vmid, name, marks }
     const note = noteOf(build, guest.vmid, {
       version,
       digest: plan.digest,

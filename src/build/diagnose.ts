@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { consoleCommand, guestLabel } from '../pve/guest-ref.ts'
 import type { Guest } from '../pve/guests.ts'
 import { type Reach, reachSsh } from '../ssh/knock.ts'
 
@@ -53,7 +54,7 @@ export async function diagnose({ guest, endpoint, address, mac, console }: Sympt
   return {
     why: facts.join('\n'),
     output: 'lines' in console ? console.lines.slice(-CONSOLE_LINES) : [],
-    next: `run again with --on-error keep, then look at the console: Proxmox (${endpoint}) → VM ${guest.vmid} → Console, or \`qm terminal ${guest.vmid}\` on ${guest.node}`,
+    next: `run again with --on-error keep, then look at the console: Proxmox (${endpoint}) → ${guestLabel(guest)} → Console, or \`${consoleCommand(guest)}\` on ${guest.node}`,
   }
 }
 

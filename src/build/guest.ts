@@ -43,6 +43,7 @@ export async function bootGuest(build: Build, source: PlacedSource): Promise<Bui
     )
     const guest = stack.use(
       await createGuest(pve, {
+        kind: 'vm',
         place,
         image: image.name,
         run,

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
+import { consoleCommand, guestApi, guestLabel } from '../pve/guest-ref.ts'
 import { saveAccess } from './access.ts'
 import { type Build, tagsOf } from './context.ts'
 import type { BuildGuest } from './guest.ts'
@@ -21,19 +22,16 @@ export async function keepForInspection(
   const expires = Math.ceil(Date.now() / 1000) + KEPT_SECONDS
   // Under a signal of its own: what failed may be that the time for the build is over.
   try {
-    await build.pve
-      .withSignal(AbortSignal.timeout(KEEPING_SECONDS * 1000))
-      .api.nodes.$(guest.node)
-      .qemu.$(guest.vmid)
-      .config.$put({
-        tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
-      })
+    const pve = build.pve.withSignal(AbortSignal.timeout(KEEPING_SECONDS * 1000))
+    await guestApi(pve, guest).config.$put({
+      tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
+    })
   } catch (error) {
     // Without its marks the next run would take it for a leftover. What made the build fail must not be lost by it.
     build.emit({
       type: 'warning',
       image: build.image.name,
-      message: `VM ${guest.vmid} cannot be kept: ${asImagebuildError(error).message}`,
+      message: `${guestLabel(guest)} cannot be kept: ${asImagebuildError(error).message}`,
     })
     return failure
   }
@@ -41,7 +39,7 @@ export async function keepForInspection(
   const address = identity.address ?? (await guest.agentAddresses())?.[0]
   const login =
     address === undefined
-      ? `its address is unknown; see its console: qm terminal ${guest.vmid}`
+      ? `its address is unknown; see its console: ${consoleCommand(guest)}`
       : await saveAccess(access, join(build.keptDir, String(guest.vmid)), address)
   return new ImagebuildError({
     code: failure.code,
@@ -49,7 +47,7 @@ export async function keepForInspection(
     ...(failure.where && { where: failure.where }),
     ...(failure.why !== undefined && { why: failure.why }),
     output: failure.output,
-    next: `VM ${guest.vmid} on ${guest.node} is kept for a day. Get in:\n    ${login}\n  and when you are done: imagebuild prune --kept`,
+    next: `${guestLabel(guest)} on ${guest.node} is kept for a day. Get in:\n    ${login}\n  and when you are done: imagebuild prune --kept`,
     cause: failure,
   })
 }

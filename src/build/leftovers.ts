@@ -1,22 +1,23 @@
 import type { Emit } from '../core/events.ts'
 import { isStale } from '../pve/claim.ts'
 import type { Pve } from '../pve/client.ts'
-import { destroyGuest } from '../pve/guests.ts'
+import { destroyGuest } from '../pve/destroy.ts'
+import { clusterGuests, guestLabel, nodeGuests, readConfig } from '../pve/guest-ref.ts'
 import { fromTags, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
-import { nodeTemplates, readConfig, readNote, select, type Template } from '../pve/templates.ts'
+import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { filenameOf, listFiles, parseSeedName, removeFile, type SeedName } from '../pve/volumes.ts'
 import type { Build } from './context.ts'
-import { awaitMaking, type GuestRow, type OurGuest, unmarkedClones } from './unmarked.ts'
+import { awaitMaking, type OurGuest, unmarkedClones } from './unmarked.ts'
 
 /** What interrupted runs leave behind, and how it goes. Only what bears our marks is ever looked at. */
 
 async function ourGuests(pve: Pve, place: Place, namespace: string): Promise<OurGuest[]> {
   const { node } = place
-  const rows = (await pve.api.nodes.$(node).qemu.$get()) as GuestRow[]
-  const marked = rows.flatMap(({ vmid, tags }) => {
+  const rows = await nodeGuests(pve, node)
+  const marked = rows.flatMap(({ kind, vmid, tags }) => {
     const marks = fromTags(vmid, tags)
-    return marks?.namespace === namespace ? [{ node, vmid, marks }] : []
+    return marks?.namespace === namespace ? [{ kind, node, vmid, marks }] : []
   })
   return [...marked, ...(await unmarkedClones(pve, place, namespace, rows))]
 }
@@ -26,10 +27,7 @@ async function ourGuests(pve: Pve, place: Place, namespace: string): Promise<Our
  * the cluster learns of a guest, and of its end, some seconds later.
  */
 export async function busyAddresses(pve: Pve, node: string): Promise<Set<string>> {
-  const [near, far] = (await Promise.all([
-    pve.api.nodes.$(node).qemu.$get(),
-    pve.api.cluster.resources.$get({ type: 'vm' }),
-  ])) as [GuestRow[], (GuestRow & { node: string })[]]
+  const [near, far] = await Promise.all([nodeGuests(pve, node), clusterGuests(pve)])
   return new Set(
     [...near, ...far.filter((row) => row.node !== node)].flatMap(({ vmid, tags }) => {
       const address = fromTags(vmid, tags)?.address
@@ -75,7 +73,7 @@ export async function removeLeftovers(
       emit({
         type: 'info',
         image: image.name,
-        message: `removing VM ${guest.vmid}, left by an interrupted run`,
+        message: `removing ${guestLabel(guest)}, left by an interrupted run`,
       })
       await destroyGuest(pve, { ...guest, signal })
     }
@@ -102,7 +100,7 @@ async function keptRuns(pve: Pve, place: Place, namespace: string): Promise<Set<
 }
 
 async function runOf(pve: Pve, guest: OurGuest): Promise<string | undefined> {
-  return parseNote(guest.vmid, (await readConfig(pve, guest.node, guest.vmid)).description)?.run
+  return parseNote(guest.vmid, (await readConfig(pve, guest)).description)?.run
 }
 
 export interface PruneRequest {
@@ -141,12 +139,12 @@ export async function prune(request: PruneRequest): Promise<Pruned[]> {
     destroyGuest(pve, { ...guest, ...(run !== undefined && { run }), signal })
 
   for (const claim of guests.filter(({ marks }) => marks.state === 'claim')) {
-    const note = parseNote(claim.vmid, (await readConfig(pve, claim.node, claim.vmid)).description)
+    const note = parseNote(claim.vmid, (await readConfig(pve, claim)).description)
     if (note !== undefined && !(await isStale(note))) living.add(note.run)
     else
       doomed.push({
         kind: 'claim',
-        id: `VM ${claim.vmid}`,
+        id: guestLabel(claim),
         image: claim.marks.image,
         why: 'its builder is gone',
         remove: destroy(claim, note?.run),
@@ -160,7 +158,7 @@ export async function prune(request: PruneRequest): Promise<Pruned[]> {
     else
       doomed.push({
         kind: 'guest',
-        id: `VM ${guest.vmid}`,
+        id: guestLabel(guest),
         image: guest.marks.image,
         why: isKept ? 'kept after a failure' : 'no run builds it',
         remove: destroy(guest, run),
@@ -198,16 +196,11 @@ export async function prune(request: PruneRequest): Promise<Pruned[]> {
 
 /** Runs that build on other nodes: their seeds may lie on a storage that this node shares. */
 async function runsElsewhere(pve: Pve, node: string, namespace: string): Promise<Set<string>> {
-  const rows = (await pve.api.cluster.resources.$get({ type: 'vm' })) as {
-    vmid: number
-    node: string
-    tags?: string
-  }[]
   const runs = new Set<string>()
-  for (const row of rows) {
+  for (const row of await clusterGuests(pve)) {
     const marks = row.node === node ? undefined : fromTags(row.vmid, row.tags)
     if (marks?.namespace !== namespace || (marks.state !== 'claim' && marks.state !== 'kept')) continue
-    const run = await runOf(pve, { node: row.node, vmid: row.vmid, marks })
+    const run = await runOf(pve, { ...row, marks })
     if (run !== undefined) runs.add(run)
   }
   return runs

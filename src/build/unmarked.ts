@@ -1,7 +1,8 @@
 import type { Emit } from '../core/events.ts'
 import { DeadlineError, poll, withDeadline } from '../core/scope.ts'
 import type { Pve } from '../pve/client.ts'
-import { configIfThere, isBeingMade } from '../pve/guests.ts'
+import { configIfThere, isBeingMade } from '../pve/destroy.ts'
+import { type GuestRef, type GuestRow, guestLabel, nodeGuests } from '../pve/guest-ref.ts'
 import { fromTags, type Marks, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 
@@ -10,16 +11,8 @@ import type { Place } from '../pve/place.ts'
  * its parent's tags until it is configured, but a note of its own. Who is killed then leaves such a guest.
  */
 
-export interface OurGuest {
-  node: string
-  vmid: number
+export interface OurGuest extends GuestRef {
   marks: Marks
-}
-
-export interface GuestRow {
-  vmid: number
-  tags?: string
-  lock?: string
 }
 
 /** Seconds that Proxmox is given to finish what a killed run has ordered. */
@@ -34,15 +27,15 @@ export async function unmarkedClones(
 ): Promise<OurGuest[]> {
   const { node, vmids } = place
   const found: OurGuest[] = []
-  for (const { vmid, tags } of rows) {
+  for (const { kind, vmid, tags } of rows) {
     const inherits = fromTags(vmid, tags) === undefined && tags?.split(/[;, ]/).includes(`ib-ns-${namespace}`)
     if (!inherits || vmid < vmids.templates.first || vmid > vmids.templates.last) continue
-    const config = await configIfThere(pve, node, vmid)
+    const config = await configIfThere(pve, { kind, node, vmid })
     if (config === undefined || isBeingMade(config)) continue
     const note = parseNote(vmid, config.description)
     if (note?.namespace !== namespace || note.expires === undefined || note.version !== undefined) continue
     const { image, expires } = note
-    found.push({ node, vmid, marks: { vmid, namespace, image, state: 'building', expires } })
+    found.push({ kind, node, vmid, marks: { vmid, namespace, image, state: 'building', expires } })
   }
   return found
 }
@@ -55,14 +48,13 @@ export async function awaitMaking(pve: Pve, place: Place, emit: Emit, signal: Ab
   try {
     await poll(
       async () => {
-        const rows = (await pve.api.nodes.$(place.node).qemu.$get()) as GuestRow[]
-        const making = rows.filter(
+        const making = (await nodeGuests(pve, place.node)).filter(
           ({ vmid, lock }) =>
             (lock === 'create' || lock === 'clone') &&
             ranges.some(({ first, last }) => vmid >= first && vmid <= last),
         )
         if (making.length === 0) return true
-        const names = making.map(({ vmid }) => `VM ${vmid}`).join(', ')
+        const names = making.map(guestLabel).join(', ')
         if (!told)
           emit({ type: 'info', message: `waiting for ${names}, which ${place.node} is still making` })
         told = true

@@ -2,11 +2,12 @@ import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { CLEANUP_SECONDS, Ownership, sleep, withDeadline } from '../core/scope.ts'
 import type { Pve } from './client.ts'
-import { configIfThere, destroyGuest, isBeingMade, isTaken } from './guests.ts'
+import { configIfThere, destroyGuest, isBeingMade } from './destroy.ts'
+import type { GuestConfig } from './guest-ref.ts'
+import { isTaken } from './guests.ts'
 import { fromTags, type Note, type Owner, parseNote, renderNote, toTags } from './marks.ts'
 import { hasEnded } from './owner.ts'
 import type { Place } from './place.ts'
-import type { GuestConfig } from './templates.ts'
 
 /**
  * One builder per image in the whole cluster. Creating a VMID is atomic in Proxmox, so a diskless VM at a VMID
@@ -37,6 +38,9 @@ interface Slot {
   node: string
   vmid: number
 }
+
+/** A claim is a VM, whatever kind of guest is built under it. */
+const KIND = 'vm'
 
 /** Times that a VMID is tried which is taken when we create, and free when we look. */
 const TRIES = 5
@@ -139,13 +143,13 @@ async function findHolder(
   using patience = withDeadline(undefined, CREATE_SECONDS, 'somebody else creating a guest')
   const look = async () => {
     let node = place.node
-    let config = await configIfThere(pve, node, vmid)
+    let config = await configIfThere(pve, { kind: KIND, node, vmid })
     if (config === undefined) {
       const rows = (await pve.api.cluster.resources.$get({ type: 'vm' })) as { vmid: number; node: string }[]
       const elsewhere = rows.find((row) => row.vmid === vmid && row.node !== place.node)
       if (elsewhere === undefined) return { holder: undefined }
       node = elsewhere.node
-      config = await configIfThere(pve, node, vmid)
+      config = await configIfThere(pve, { kind: KIND, node, vmid })
     }
     if (config === undefined) return { holder: undefined }
     // Another builder may be claiming the same image at this moment: wait until the claim shows who.
@@ -216,7 +220,7 @@ function ownership(pve: Pve, { image, emit, run }: ClaimRequest, { node, vmid }:
     image,
     next: 'run `imagebuild prune`',
     emit,
-    remove: (signal) => destroyGuest(pve.withSignal(signal), { node, vmid, run, signal }),
+    remove: (signal) => destroyGuest(pve.withSignal(signal), { kind: KIND, node, vmid, run, signal }),
   })
 }
 
@@ -226,7 +230,7 @@ function hold(pve: Pve, request: ClaimRequest, slot: Slot): AsyncDisposable {
   const { image, run } = request
   const { node, vmid } = slot
   const renew = async () => {
-    const config = await configIfThere(pve, node, vmid)
+    const config = await configIfThere(pve, { kind: KIND, node, vmid })
     if (config === undefined) throw new ClaimLost(`the claim on ${image} (VM ${vmid}) was removed`)
     const note = parseNote(vmid, config.description)
     if (note?.run !== run)

@@ -1,6 +1,7 @@
 import { createApi, type PveApi } from './api.ts'
 import { type GuestConsole, type NoConsole, openConsole } from './console.ts'
 import { Engine } from './engine.ts'
+import type { GuestRef } from './guest-ref.ts'
 import { type MissingPrivilege, missingPrivileges, type Need, requirePrivileges } from './permissions.ts'
 import type { Credentials } from './session.ts'
 import { type TaskResult, type WaitOptions, waitTask } from './tasks.ts'
@@ -46,8 +47,8 @@ export interface Pve extends AsyncDisposable {
   missingPrivileges(needs: readonly Need[]): Promise<MissingPrivilege[]>
   /** @throws ImagebuildError `permission_denied` that lists all that is missing */
   requirePrivileges(needs: readonly Need[]): Promise<void>
-  /** the serial console of a running VM, or why there is none */
-  openConsole(node: string, vmid: number): Promise<GuestConsole | NoConsole>
+  /** the console of a running guest, of a VM the serial one; or why there is none */
+  openConsole(guest: GuestRef): Promise<GuestConsole | NoConsole>
 }
 
 export interface PveVersion {
@@ -97,7 +98,7 @@ function view(engine: Engine, version: PveVersion, signal: AbortSignal, close: (
     waitTask: (upid, options) => waitTask(engine, upid, { signal, ...options }),
     missingPrivileges: (needs) => missingPrivileges(engine, needs, signal),
     requirePrivileges: (needs) => requirePrivileges(engine, needs, signal),
-    openConsole: (node, vmid) => openConsole(engine, node, vmid, { signal }),
+    openConsole: (guest) => openConsole(engine, guest, { signal }),
     [Symbol.asyncDispose]: close,
   }
 }

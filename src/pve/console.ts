@@ -1,6 +1,7 @@
 import { WebSocket } from 'undici'
 import { type Engine, encodePath } from './engine.ts'
 import { PveError } from './errors.ts'
+import { consoleCommand, type GuestRef, guestLabel } from './guest-ref.ts'
 
 /** A guest's serial console while it is open: pieces of text in the order they came. Ends with the guest. */
 export interface GuestConsole extends AsyncIterable<string>, Disposable {
@@ -20,26 +21,22 @@ const KEEP_ALIVE_SECONDS = 30
 const OPEN_SECONDS = 15
 
 /**
- * Opens the serial console of a running VM. Needs a ticket: Proxmox does not let API tokens in.
+ * Opens the console of a running guest; of a VM, the serial one. Needs a ticket: Proxmox does not let API tokens in.
  * @throws PveError where it cannot be opened; the signal's reason. When the signal aborts later, the text ends.
  */
 export async function openConsole(
   engine: Engine,
-  node: string,
-  vmid: number,
+  target: GuestRef,
   options: { signal: AbortSignal; serial?: 'serial0' | 'serial1' | 'serial2' | 'serial3' },
 ): Promise<GuestConsole | NoConsole> {
   if (engine.session.kind === 'token') {
     return { unavailable: 'Proxmox opens consoles for ticket logins only, not for API tokens' }
   }
   const { signal } = options
-  const guest = `/nodes/${node}/qemu/${vmid}`
-  const { data } = await engine.request(
-    'POST',
-    `${guest}/termproxy`,
-    { serial: options.serial ?? 'serial0' },
-    { signal },
-  )
+  const { kind, node, vmid } = target
+  const guest = `/nodes/${node}/${kind === 'vm' ? 'qemu' : 'lxc'}/${vmid}`
+  const which = kind === 'vm' ? { serial: options.serial ?? 'serial0' } : {}
+  const { data } = await engine.request('POST', `${guest}/termproxy`, which, { signal })
   const proxy = data as { port: number | string; ticket: string; user: string }
   const query = new URLSearchParams({ port: String(proxy.port), vncticket: proxy.ticket })
   const path = `${encodePath(guest)}/vncwebsocket`
@@ -60,9 +57,9 @@ export async function openConsole(
       path,
       delivery: 'unknown',
       code: 'unreachable',
-      what: `the console of VM ${vmid} on ${node} does not open`,
+      what: `the console of ${guestLabel(target)} on ${node} does not open`,
       message: (cause as Error).message,
-      next: `see it by hand, on the node: qm terminal ${vmid}`,
+      next: `see it by hand, on the node: ${consoleCommand(target)}`,
       cause,
     })
   }

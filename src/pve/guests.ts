@@ -1,19 +1,28 @@
-import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
+import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { DeadlineError, Ownership, poll, withDeadline } from '../core/scope.ts'
 import type { Pve } from './client.ts'
+import { configIfThere, destroyGuest, isBeingMade } from './destroy.ts'
 import { PveError } from './errors.ts'
+import {
+  consoleCommand,
+  type GuestKind,
+  type GuestRef,
+  guestApi,
+  guestLabel,
+  readConfig,
+} from './guest-ref.ts'
 import { parseNote } from './marks.ts'
 import type { Place, VmidRange } from './place.ts'
 import { parseUpid } from './tasks.ts'
-import { type GuestConfig, readConfig } from './templates.ts'
 
-/** Temporary machines: created at a free VMID, owned until somebody keeps them. */
+/** Temporary guests: created at a free VMID, owned until somebody keeps them. */
 
-/** Proxmox's parameters for `POST /nodes/{node}/qemu`, without the VMID. */
+/** Proxmox's parameters for `POST /nodes/{node}/qemu` or `…/lxc`, without the VMID. */
 export type CreateParameters = Record<string, string | number | boolean | undefined>
 
 export interface GuestRequest {
+  kind: GuestKind
   place: Place
   image: string
   run: string
@@ -22,12 +31,12 @@ export interface GuestRequest {
   /** told about the guest as soon as it has a VMID */
   onLine?: (line: string) => void
   signal: AbortSignal
-  /** seconds for the create task: it copies the source image */
+  /** seconds for the create task: it copies the source image, or unpacks the source archive */
   seconds: number
   /** everything but the VMID; tags and note name it, hence a function */
   parameters(vmid: number): CreateParameters
-  /** instead of an empty machine: a full clone of this template */
-  cloneOf?: { node: string; vmid: number; name: string }
+  /** instead of an empty VM: a full clone of this template */
+  cloneOf?: { node: string; vmid: number }
 }
 
 /** Creates a guest at the first VMID of the range that nobody has, which is what makes the choice safe. */
@@ -68,7 +77,8 @@ export function isTaken(error: unknown): boolean {
   )
 }
 
-export class Guest implements AsyncDisposable {
+export class Guest implements AsyncDisposable, GuestRef {
+  readonly kind: GuestKind
   readonly vmid: number
   readonly node: string
   readonly #pve: Pve
@@ -80,10 +90,11 @@ export class Guest implements AsyncDisposable {
   constructor(pve: Pve, request: GuestRequest, vmid: number) {
     this.#pve = pve
     this.#request = request
+    this.kind = request.kind
     this.vmid = vmid
     this.node = request.place.node
     this.#owned = new Ownership({
-      resource: `VM ${vmid} on ${this.node}`,
+      resource: `${guestLabel(this)} on ${this.node}`,
       image: request.image,
       next: 'run `imagebuild prune`',
       emit: request.emit,
@@ -92,16 +103,15 @@ export class Guest implements AsyncDisposable {
   }
 
   get #api() {
-    return this.#pve.api.nodes.$(this.node).qemu.$(this.vmid)
+    return guestApi(this.#pve, this)
   }
 
   async create(): Promise<void> {
     const { cloneOf, parameters, seconds, place } = this.#request
     if (cloneOf === undefined) {
-      await this.#begin(
-        this.#pve.api.nodes.$(this.node).qemu.$post({ vmid: this.vmid, ...parameters(this.vmid) }),
-        seconds,
-      )
+      const { qemu, lxc } = this.#pve.api.nodes.$(this.node)
+      const guests = this.kind === 'vm' ? qemu : lxc
+      await this.#begin(guests.$post({ vmid: this.vmid, ...parameters(this.vmid) } as never), seconds)
       return
     }
     const { tags, description, name, ...hardware } = parameters(this.vmid)
@@ -119,7 +129,7 @@ export class Guest implements AsyncDisposable {
         }),
       seconds,
     )
-    const config = await readConfig(this.#pve, this.node, this.vmid)
+    const config = await readConfig(this.#pve, this)
     // Whoever protects a template means that one: of a clone, nothing could be removed.
     if (config.protection) await this.configure({ protection: false })
     // Its parent's cloud-init drive came along, and must not compete with the seed.
@@ -156,7 +166,7 @@ export class Guest implements AsyncDisposable {
 
   /** Makes the disk at least `bytes` large. */
   async growDisk(slot: string, bytes: number): Promise<void> {
-    const config = await readConfig(this.#pve, this.node, this.vmid)
+    const config = await readConfig(this.#pve, this)
     const size = /(?:^|,)size=(\d+)([KMGT]?)/.exec(String(config[slot] ?? ''))
     const unit = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }[(size?.[2] ?? '') as 'K']
     if (size?.[1] !== undefined && Number(size[1]) * unit >= bytes) return
@@ -191,9 +201,9 @@ export class Guest implements AsyncDisposable {
       if (!(signal.reason instanceof DeadlineError) || this.#request.signal.aborted) throw cause
       throw new ImagebuildError({
         code: 'build_failed',
-        what: `VM ${this.vmid} was asked to power off, and still runs after ${seconds} s`,
+        what: `${guestLabel(this)} was asked to power off, and still runs after ${seconds} s`,
         why: 'something in it keeps it from going down',
-        next: `watch its console while it does: qm terminal ${this.vmid} on ${this.node}`,
+        next: `watch its console while it does: ${consoleCommand(this)} on ${this.node}`,
         cause,
       })
     }
@@ -215,6 +225,16 @@ export class Guest implements AsyncDisposable {
     }
   }
 
+  /** The IPv4 addresses of a running container, as its node sees them; loopback and link-local ones left out. */
+  async interfaceAddresses(): Promise<string[]> {
+    const answer = (await this.#pve.api.nodes.$(this.node).lxc.$(this.vmid).interfaces.$get()) as
+      | { name: string; inet?: string }[]
+      | null
+    return (answer ?? [])
+      .filter(({ name, inet }) => name !== 'lo' && inet !== undefined && !inet.startsWith('169.254.'))
+      .map(({ inet }) => String(inet).split('/')[0] as string)
+  }
+
   async agentAnswers(): Promise<boolean> {
     return await this.#api.agent.ping.$post().then(
       () => true,
@@ -223,8 +243,15 @@ export class Guest implements AsyncDisposable {
   }
 
   async toTemplate(): Promise<void> {
-    const upid = (await this.#api.template.$post()) as unknown as string
-    await this.#wait(upid, 600)
+    const upid = (await this.#api.template.$post()) as unknown as string | null
+    if (upid !== null) return await this.#wait(upid, TEMPLATE_SECONDS)
+    // Of a container Proxmox tells no task: it answers, and goes on converting.
+    using signal = withDeadline(this.#request.signal, TEMPLATE_SECONDS, `converting ${guestLabel(this)}`)
+    await poll(async () => ((await readConfig(this.#pve, this)).template ? true : undefined), {
+      signal,
+      first: 50,
+      max: 500,
+    })
   }
 
   /** From here on it survives. */
@@ -248,7 +275,8 @@ export class Guest implements AsyncDisposable {
         await pve.waitTask(this.#task, { seconds: 60, signal }).catch(() => signal.throwIfAborted())
       else await task.$delete().catch(() => undefined)
     }
-    await destroyGuest(pve, { node: this.node, vmid: this.vmid, run: this.#request.run, signal })
+    const { kind, node, vmid } = this
+    await destroyGuest(pve, { kind, node, vmid, run: this.#request.run, signal })
   }
 
   /**
@@ -259,7 +287,7 @@ export class Guest implements AsyncDisposable {
     const until = performance.now() + APPEARS_MILLISECONDS
     return await poll(
       async () => {
-        const config = await configIfThere(pve, this.node, this.vmid)
+        const config = await configIfThere(pve, this)
         if (config === undefined) return performance.now() < until ? undefined : false
         if (isBeingMade(config)) return undefined
         return parseNote(this.vmid, config.description)?.run === this.#request.run
@@ -283,55 +311,8 @@ interface AgentInterface {
   'ip-addresses'?: { 'ip-address': string; 'ip-address-type': string }[]
 }
 
+/** Seconds for a conversion: renaming of volumes, on some storages a snapshot. */
+const TEMPLATE_SECONDS = 600
+
 /** Milliseconds after which a guest whose create call was cut off will not appear any more. */
 const APPEARS_MILLISECONDS = 2000
-
-/** Undefined where there is no such guest on this node. */
-export async function configIfThere(pve: Pve, node: string, vmid: number): Promise<GuestConfig | undefined> {
-  return await readConfig(pve, node, vmid).catch((error) => {
-    if (isMissing(error)) return undefined
-    throw error
-  })
-}
-
-/** Until a create or clone is done, Proxmox shows a placeholder: without tags, and without the note. */
-export function isBeingMade(config: GuestConfig): boolean {
-  return config.lock === 'create' || config.lock === 'clone'
-}
-
-/**
- * Removes a guest and the disks that its configuration names, running or not. Not `destroy-unreferenced-disks`: that
- * takes whatever bears this VMID on any storage, also the disks of another cluster that shares it. A guest that is gone is no error. With `run`, only a guest whose
- * note names that run is touched: another may have the VMID by now.
- */
-export async function destroyGuest(
-  pve: Pve,
-  target: { node: string; vmid: number; run?: string; signal: AbortSignal },
-): Promise<void> {
-  const { node, vmid, run, signal } = target
-  const guest = pve.api.nodes.$(node).qemu.$(vmid)
-  await poll(
-    async () => {
-      const config = await configIfThere(pve, node, vmid)
-      if (config === undefined) return true
-      if (isBeingMade(config)) return undefined // its own failure removes it, or its end lets us
-      if (run !== undefined && parseNote(vmid, config.description)?.run !== run) return true
-      const { status } = (await guest.status.current.$get()) as unknown as GuestStatus
-      if (status === 'running') {
-        // Where stopping fails, it may have stopped by itself: what counts is whether it can be deleted.
-        const stop = async () =>
-          pve.waitTask((await guest.status.stop.$post()) as string, { seconds: 60, signal })
-        await stop().catch(() => signal.throwIfAborted())
-      }
-      const upid = (await guest.$delete({ purge: true })) as string
-      await pve.waitTask(upid, { seconds: 300, signal })
-      return true
-    },
-    { signal, first: 200, max: 1000 },
-  )
-}
-
-/** Proxmox answers 500 for a guest that does not exist. */
-export function isMissing(error: unknown): boolean {
-  return /does not exist|no such VM|unable to find configuration file/i.test(asImagebuildError(error).message)
-}

@@ -1,21 +1,19 @@
 import type { Pve } from './client.ts'
+import {
+  clusterGuests,
+  type GuestRef,
+  type GuestRow,
+  guestApi,
+  guestLabel,
+  nodeGuests,
+  readConfig,
+} from './guest-ref.ts'
 import { foreignTags, fromTags, type Marks, type Note, parseNote, renderNote, toTags } from './marks.ts'
 
 /** Proxmox is the store: what templates there are, which one counts, and how that changes. */
-export interface Template {
-  node: string
-  vmid: number
+export interface Template extends GuestRef {
   name: string
   marks: Marks
-}
-
-interface Row {
-  vmid: number
-  node?: string
-  name?: string
-  tags?: string
-  template?: number | boolean
-  type?: string
 }
 
 /**
@@ -23,20 +21,18 @@ interface Row {
  * Proxmox refreshes `template` here only every ten seconds, so a template of a moment ago may be missing.
  */
 export async function clusterTemplates(pve: Pve, namespace: string): Promise<Template[]> {
-  const rows = (await pve.api.cluster.resources.$get({ type: 'vm' })) as Row[]
-  return rows.flatMap((row) => asTemplate(row, row.node ?? '', namespace))
+  return (await clusterGuests(pve)).flatMap((row) => asTemplate(row, row.node, namespace))
 }
 
 /** All templates of ours on one node, as they are at this moment. */
 export async function nodeTemplates(pve: Pve, node: string, namespace: string): Promise<Template[]> {
-  const rows = (await pve.api.nodes.$(node).qemu.$get()) as Row[]
-  return rows.flatMap((row) => asTemplate(row, node, namespace))
+  return (await nodeGuests(pve, node)).flatMap((row) => asTemplate(row, node, namespace))
 }
 
-function asTemplate(row: Row, node: string, namespace: string): Template[] {
+function asTemplate(row: GuestRow, node: string, namespace: string): Template[] {
   const marks = fromTags(row.vmid, row.tags)
   if (!row.template || marks === undefined || marks.namespace !== namespace) return []
-  return [{ node, vmid: row.vmid, name: row.name ?? `VM ${row.vmid}`, marks }]
+  return [{ kind: row.kind, node, vmid: row.vmid, name: row.name ?? guestLabel(row), marks }]
 }
 
 /**
@@ -75,25 +71,8 @@ export function nextVersion(templates: readonly Template[], image: string, now: 
   return `${date}.${Math.max(0, ...serials) + 1}`
 }
 
-export interface GuestConfig {
-  digest: string
-  tags?: string
-  description?: string
-  name?: string
-  template?: number | boolean
-  lock?: string
-  [key: string]: unknown
-}
-
-export async function readConfig(pve: Pve, node: string, vmid: number): Promise<GuestConfig> {
-  return (await pve.api.nodes.$(node).qemu.$(vmid).config.$get()) as unknown as GuestConfig
-}
-
-export async function readNote(
-  pve: Pve,
-  template: { node: string; vmid: number },
-): Promise<Note | undefined> {
-  return parseNote(template.vmid, (await readConfig(pve, template.node, template.vmid)).description)
+export async function readNote(pve: Pve, guest: GuestRef): Promise<Note | undefined> {
+  return parseNote(guest.vmid, (await readConfig(pve, guest)).description)
 }
 
 /** Gives a guest other marks (and a note, if given), unless somebody changed it in between. */
@@ -103,17 +82,14 @@ async function mark(
   change: Partial<Marks>,
   note?: (old: Note) => Note,
 ): Promise<void> {
-  const config = await readConfig(pve, template.node, template.vmid)
+  const config = await readConfig(pve, template)
   const { held: _, ...marks } = fromTags(template.vmid, config.tags) ?? template.marks
   const old = parseNote(template.vmid, config.description)
-  await pve.api.nodes
-    .$(template.node)
-    .qemu.$(template.vmid)
-    .config.$put({
-      tags: toTags({ ...marks, ...change }, foreignTags(config.tags)),
-      ...(note && old && { description: replaceNote(config.description ?? '', note(old)) }),
-      digest: config.digest,
-    })
+  await guestApi(pve, template).config.$put({
+    tags: toTags({ ...marks, ...change }, foreignTags(config.tags)),
+    ...(note && old && { description: replaceNote(config.description ?? '', note(old)) }),
+    digest: config.digest,
+  })
 }
 
 /**
@@ -126,10 +102,7 @@ export async function setMarks(
   tags: readonly string[],
   description: string,
 ): Promise<void> {
-  await pve.api.nodes
-    .$(template.node)
-    .qemu.$(template.vmid)
-    .config.$put({ tags: toTags(template.marks, tags), description })
+  await guestApi(pve, template).config.$put({ tags: toTags(template.marks, tags), description })
 }
 
 function replaceNote(description: string, note: Note): string {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { poll } from '../../src/core/scope.ts'
-import { destroyGuest } from '../../src/pve/guests.ts'
+import { destroyGuest } from '../../src/pve/destroy.ts'
 import { generateKeyPair, knownHostsLine } from '../../src/ssh/openssh.ts'
 import { labClient } from './harness.ts'
 
@@ -47,7 +47,7 @@ export async function bootClone({ template, vmid }: { template: number; vmid: nu
       return stdout
     },
     [Symbol.asyncDispose]: async () => {
-      await destroyGuest(pve, { node: 'lab', vmid, signal: AbortSignal.timeout(120_000) })
+      await destroyGuest(pve, { kind: 'vm', node: 'lab', vmid, signal: AbortSignal.timeout(120_000) })
       await pve[Symbol.asyncDispose]()
       await rm(folder, { recursive: true, force: true })
     },

@@ -64,7 +64,7 @@ test('text as it comes, whatever the pieces, until the guest ends', async () => 
     setTimeout(() => socket.close(), 50)
   }
   await using pve = await open()
-  using console = (await pve.openConsole('pve', 110)) as GuestConsole
+  using console = (await pve.openConsole({ kind: 'vm', node: 'pve', vmid: 110 })) as GuestConsole
   console.send('ü\n')
   let text = ''
   for await (const chunk of console) text += chunk
@@ -82,14 +82,16 @@ test('text as it comes, whatever the pieces, until the guest ends', async () => 
 
 test('tokens get a reason instead, and nothing is asked of the server', async () => {
   await using pve = await open({ kind: 'token', token: TOKEN })
-  expect(await pve.openConsole('pve', 110)).toEqual({ unavailable: expect.stringContaining('API tokens') })
+  expect(await pve.openConsole({ kind: 'vm', node: 'pve', vmid: 110 })).toEqual({
+    unavailable: expect.stringContaining('API tokens'),
+  })
   expect(pve.writes).toBe(0)
 })
 
 test('an abort ends the text', async () => {
   talk = (socket) => socket.send('OK')
   await using pve = await open()
-  using console = (await pve.openConsole('pve', 110)) as GuestConsole
+  using console = (await pve.openConsole({ kind: 'vm', node: 'pve', vmid: 110 })) as GuestConsole
   setTimeout(() => abort.abort(new Error('enough')), 50)
   for await (const _ of console) throw new Error('nothing was said')
 })
@@ -100,7 +102,7 @@ test.each([
 ])('a login that fails: %s', async (_, answer) => {
   talk = answer
   await using pve = await open()
-  const error = await rejection<PveError>(pve.openConsole('pve', 110))
+  const error = await rejection<PveError>(pve.openConsole({ kind: 'vm', node: 'pve', vmid: 110 }))
   expect(error).toMatchObject({ code: 'unreachable', what: 'the console of VM 110 on pve does not open' })
   expect(JSON.stringify(error)).not.toContain('PVEVNC')
   expect(error.next).toContain('qm terminal 110')

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import type { Event } from '../../src/core/events.ts'
+import { destroyGuest, isMissing } from '../../src/pve/destroy.ts'
 import { PveTaskError } from '../../src/pve/errors.ts'
-import { createGuest, destroyGuest, type GuestRequest, isMissing, isTaken } from '../../src/pve/guests.ts'
+import { createGuest, type GuestRequest, isTaken } from '../../src/pve/guests.ts'
 import { renderNote } from '../../src/pve/marks.ts'
 import { type Config, MemoryProxmox, PLACE, refused } from './memory-proxmox.ts'
 
@@ -11,6 +12,7 @@ const note = (vmid: number, run: string) =>
 function request(change: Partial<GuestRequest> = {}): GuestRequest & { events: Event[] } {
   const events: Event[] = []
   return {
+    kind: 'vm',
     place: PLACE,
     image: 'web',
     run: 'mine',
@@ -101,7 +103,7 @@ describe('creating a guest', () => {
     const asked = request()
     const error = await createGuest(pve.client(), asked).catch((error) => error)
     expect(error).toMatchObject({ code: 'busy', why: 'no space left on device' })
-    expect([...pve.guests.values()]).toEqual([{ node: 'pve', config: { name: 'theirs' }, status: 'running' }])
+    expect([...pve.guests.values()]).toEqual([{ kind: 'vm', node: 'pve', config: { name: 'theirs' }, status: 'running' }])
     expect(asked.events).toEqual([])
   })
 
@@ -217,10 +219,7 @@ describe('a guest from a template', () => {
       return new Promise(() => {})
     }
     const { signal } = controller
-    const cloning = createGuest(
-      pve.client(signal),
-      request({ signal, cloneOf: { node: 'pve', vmid: 9000, name: 'base' } }),
-    )
+    const cloning = createGuest(pve.client(signal), request({ signal, cloneOf: { node: 'pve', vmid: 9000 } }))
     await expect(cloning).rejects.toThrow('Ctrl-C')
     expect([...pve.guests.keys()]).toEqual([9000])
   })
@@ -235,7 +234,7 @@ describe('a guest from a protected template', () => {
       protection: 1,
       ide2: 'local-lvm:vm-9000-cloudinit,media=cdrom',
     })
-    const asked = request({ cloneOf: { node: 'pve', vmid: 9000, name: 'base' } })
+    const asked = request({ cloneOf: { node: 'pve', vmid: 9000 } })
     {
       await using _guest = await createGuest(pve.client(), asked)
     }
@@ -303,7 +302,7 @@ describe('growing a disk', () => {
 })
 
 describe('destroying a guest', () => {
-  const target = { node: 'pve', vmid: 9000, signal: forever }
+  const target = { kind: 'vm' as const, node: 'pve', vmid: 9000, signal: forever }
 
   test('stops it first', async () => {
     const pve = new MemoryProxmox()

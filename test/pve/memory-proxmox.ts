@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { createApi } from '../../src/pve/api.ts'
 import type { Pve } from '../../src/pve/client.ts'
 import { PveError, PveTaskError } from '../../src/pve/errors.ts'
+import type { GuestKind, GuestRef } from '../../src/pve/guest-ref.ts'
 import type { Owner } from '../../src/pve/marks.ts'
 import type { Place } from '../../src/pve/place.ts'
 
@@ -15,6 +16,7 @@ import type { Place } from '../../src/pve/place.ts'
 export type Config = Record<string, string | number | boolean>
 
 export interface MemoryGuest {
+  kind: GuestKind
   node: string
   config: Config
   status: 'running' | 'stopped'
@@ -60,7 +62,7 @@ export class MemoryProxmox {
 
   /** Puts a guest there, as if it had always been. */
   put(vmid: number, config: Config, rest: Partial<MemoryGuest> = {}): MemoryGuest {
-    const guest: MemoryGuest = { node: 'pve', status: 'stopped', ...rest, config: { ...config } }
+    const guest: MemoryGuest = { kind: 'vm', node: 'pve', status: 'stopped', ...rest, config: { ...config } }
     this.guests.set(vmid, guest)
     return guest
   }
@@ -135,18 +137,18 @@ export class MemoryProxmox {
       return [...this.guests].map(([vmid, guest]) => ({
         ...row(vmid, guest),
         node: guest.node,
-        type: 'qemu',
+        type: guest.kind === 'vm' ? 'qemu' : 'lxc',
       }))
     }
-    found = route('GET /nodes/([^/]+)/qemu')
+    found = route('GET /nodes/([^/]+)/(qemu|lxc)')
     if (found) {
-      const node = found[1]
+      const [, node, kind] = found
       return [...this.guests]
-        .filter(([, guest]) => guest.node === node)
+        .filter(([, guest]) => guest.node === node && guest.kind === (kind === 'qemu' ? 'vm' : 'lxc'))
         .map(([vmid, guest]) => row(vmid, guest))
     }
-    found = route('POST /nodes/([^/]+)/qemu')
-    if (found) return this.#create(String(found[1]), params)
+    found = route('POST /nodes/([^/]+)/(qemu|lxc)')
+    if (found) return this.#create(String(found[1]), found[2] === 'qemu' ? 'vm' : 'lxc', params)
     found = route('POST /nodes/([^/]+)/qemu/(\\d+)/clone')
     if (found) return this.#clone(Number(found[2]), params)
     found = route('GET /nodes/([^/]+)/storage/([^/]+)/status')
@@ -174,25 +176,32 @@ export class MemoryProxmox {
       this.#tasks.get(String(found[1]))?.stop('unexpected status')
       return null
     }
-    found = route('\\w+ /nodes/([^/]+)/qemu/(\\d+)/?(.*)') ?? route('(\\w+) /nodes/([^/]+)/qemu/(\\d+)')
-    if (found)
-      return this.#guestCall(method, path, [String(found[1]), Number(found[2]), found[3] ?? ''], params)
+    found = route('\\w+ /nodes/([^/]+)/(qemu|lxc)/(\\d+)/?(.*)')
+    if (found) {
+      const kind = found[2] === 'qemu' ? 'vm' : 'lxc'
+      return this.#guestCall(
+        method,
+        path,
+        { kind, node: String(found[1]), vmid: Number(found[3]) },
+        found[4] ?? '',
+        params,
+      )
+    }
     throw refused(method, path, `Method '${method} ${path}' not implemented`, 501)
   }
 
   #guestCall(
     method: string,
     path: string,
-    [node, vmid, action]: [string, number, string],
+    { kind, node, vmid }: GuestRef,
+    action: string,
     params: Record<string, unknown>,
   ): unknown {
     const guest = this.guests.get(vmid)
-    if (guest?.node !== node)
-      throw refused(
-        method,
-        path,
-        `Configuration file 'nodes/${node}/qemu-server/${vmid}.conf' does not exist`,
-      )
+    if (guest?.node !== node || guest.kind !== kind) {
+      const folder = kind === 'vm' ? 'qemu-server' : 'lxc'
+      throw refused(method, path, `Configuration file 'nodes/${node}/${folder}/${vmid}.conf' does not exist`)
+    }
     switch (`${method} ${action}`) {
       case 'GET config':
         return { ...guest.config, digest: digest(guest.config) }
@@ -218,6 +227,13 @@ export class MemoryProxmox {
           guest.status = 'stopped'
         })
       case 'POST template':
+        // Of a container Proxmox answers null and goes on converting.
+        if (kind === 'lxc') {
+          void this.work('template', vmid).then(() => {
+            guest.config.template = 1
+          })
+          return null
+        }
         return this.#task('qmtemplate', vmid, () => {
           guest.config.template = 1
         })
@@ -235,8 +251,9 @@ export class MemoryProxmox {
     }
   }
 
-  #create(node: string, { vmid: id, ...config }: Record<string, unknown>): string {
-    return this.#make(node, Number(id), 'qmcreate', 'create', config as Config)
+  #create(node: string, kind: GuestKind, { vmid: id, ...config }: Record<string, unknown>): string {
+    const type = kind === 'vm' ? 'qmcreate' : 'vzcreate'
+    return this.#make({ kind, node, vmid: Number(id) }, type, 'create', config as Config)
   }
 
   #clone(
@@ -245,16 +262,19 @@ export class MemoryProxmox {
   ): string {
     const { template: _t, ...inherited } = this.guests.get(from)?.config ?? {}
     const node = this.guests.get(from)?.node ?? 'pve'
-    return this.#make(node, Number(newid), 'qmclone', 'clone', { ...inherited, ...(change as Config) })
+    return this.#make({ kind: 'vm', node, vmid: Number(newid) }, 'qmclone', 'clone', {
+      ...inherited,
+      ...(change as Config),
+    })
   }
 
-  #make(node: string, vmid: number, type: string, lock: string, config: Config): string {
+  #make({ kind, node, vmid }: GuestRef, type: string, lock: string, config: Config): string {
     const there = this.guests.get(vmid)
     if (there) {
       const why = `unable to create VM ${vmid} - VM ${vmid} already exists on node '${there.node}'`
       throw refused('POST', `/nodes/${node}/qemu`, why)
     }
-    const guest = this.put(vmid, { lock }, { node })
+    const guest = this.put(vmid, { lock }, { kind, node })
     return this.#task(
       type,
       vmid,

@@ -21,10 +21,11 @@ function put(pve: MemoryProxmox, vmid: number, state: State, version: string, mo
   )
   const config = { name: `web-${version}`, tags: toTags(marks, ['prod']), description: note, template: 1 }
   pve.put(vmid, config)
-  return { node: 'pve', vmid, name: config.name, marks } satisfies Template
+  return { kind: 'vm', node: 'pve', vmid, name: config.name, marks } satisfies Template
 }
 
 const template = (version: string, state: State = 'retired', image = 'web'): Template => ({
+  kind: 'vm',
   node: 'pve',
   vmid: 9000,
   name: 'x',
@@ -234,7 +235,12 @@ test('a finished template loses the marks of a temporary guest', async () => {
     state: 'candidate',
     version: '20260101.1',
   } as const
-  await setMarks(pve.client(), { node: 'pve', vmid: 9000, name: 'x', marks }, ['web-server'], 'note')
+  await setMarks(
+    pve.client(),
+    { kind: 'vm', node: 'pve', vmid: 9000, name: 'x', marks },
+    ['web-server'],
+    'note',
+  )
   expect(pve.tagsOf(9000)).toEqual([
     'ib-candidate',
     'ib-id-9000',
