@@ -53,6 +53,7 @@ try {
       node: NODE,
       storages: host.storages,
       machines: host.machines,
+      containers: host.containers,
       bridges: [{ name: BRIDGE, address: host.subnet.gateway, cidr: host.subnet.cidr }],
       onActivity: touch,
     })
@@ -89,7 +90,8 @@ setImmediate(() => process.exit())
 
 async function endWhenIdle(api: ApiServer): Promise<void> {
   const kept = await stat(join(dir, 'stay')).catch(() => undefined)
-  const busy = api.activeTasks() + api.openRequests() + (await host.machines.running()).length
+  const guests = (await host.machines.running()).length + (await host.containers.running()).length
+  const busy = api.activeTasks() + api.openRequests() + guests
   if (kept !== undefined || busy > 0) return touch()
   if (performance.now() - last > config.idleSeconds * 1000) ending.resolve('nobody has needed it for a while')
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { execa } from 'execa'
 import { chooseAccelerator } from '../../src/lab/accelerator.ts'
 import { type ApiServer, startApi } from '../../src/lab/api/server.ts'
+import { LxcContainers } from '../../src/lab/containers/containers.ts'
 import { DirStorage } from '../../src/lab/dir-storage.ts'
 import { QemuMachines } from '../../src/lab/machines.ts'
 import { labNames } from '../../src/lab/names.ts'
@@ -109,9 +110,16 @@ async function startLab(): Promise<Target> {
     attach: async () => undefined,
   })
   await machines.open()
+  const containers = new LxcContainers({
+    dir,
+    names: labNames(dir),
+    bridge: (name) => name,
+    nameserver: '10.77.0.1',
+  })
+  await containers.open()
   const { fingerprint, ...tls } = await certificate(dir)
   const server: ApiServer = await startApi({
-    ...{ host: '127.0.0.1', port: 0, tls, stateDir: join(dir, 'state'), node: 'lab', machines },
+    ...{ host: '127.0.0.1', port: 0, tls, stateDir: join(dir, 'state'), node: 'lab', machines, containers },
     storages: [local, thin, small],
     bridges: [{ name: 'vmbr0', address: '10.77.0.1', cidr: '10.77.0.0/24' }],
     onActivity: () => undefined,
@@ -149,7 +157,7 @@ async function startLab(): Promise<Target> {
     async stop() {
       await Promise.all([bare.close(), client.close(), root.close()])
       await server.close()
-      await machines.stopAll()
+      await Promise.all([machines.stopAll(), containers.stopAll()])
       await rm(dir, { recursive: true, force: true })
       await rm(labNames(dir).runtime, { recursive: true, force: true })
     },

@@ -1,4 +1,4 @@
-import type { Machines, Storage } from '../world.ts'
+import type { Containers, Machines, Storage } from '../world.ts'
 import { type Access, type Caller, isRootTicket } from './access.ts'
 import type { Consoles } from './console.ts'
 import { ApiError, failure, parameterError, permissionError } from './errors.ts'
@@ -21,6 +21,7 @@ export interface Lab {
   node: string
   storages: ReadonlyMap<string, Storage>
   machines: Machines
+  containers: Containers
   bridges: readonly { name: string; address: string; cidr: string }[]
   guests: GuestStore
   tasks: Tasks

@@ -5,7 +5,7 @@ import { createServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Machines, Storage } from '../world.ts'
+import type { Containers, Machines, Storage } from '../world.ts'
 import { Access, type Caller } from './access.ts'
 import { fromSearch, readBody } from './body.ts'
 import { Consoles } from './console.ts'
@@ -28,6 +28,7 @@ export interface ApiOptions {
   node: string
   storages: readonly Storage[]
   machines: Machines
+  containers: Containers
   bridges: readonly { name: string; address: string; cidr: string }[]
   /** called at each request */
   onActivity(): void
@@ -105,6 +106,7 @@ async function openLab(options: ApiOptions): Promise<Lab> {
     node: options.node,
     storages: new Map(options.storages.map((storage) => [storage.id, storage])),
     machines: options.machines,
+    containers: options.containers,
     bridges: options.bridges,
     guests,
     tasks,
