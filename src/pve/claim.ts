@@ -1,11 +1,20 @@
 import { ImagebuildError } from '../core/errors.ts'
-import type { Emit } from '../core/events.ts'
-import { CLEANUP_SECONDS, Ownership, sleep, withDeadline } from '../core/scope.ts'
+import { CLEANUP_SECONDS, sleep, withDeadline } from '../core/scope.ts'
+import {
+  type Claim,
+  type ClaimRequest,
+  hold,
+  KIND,
+  marksOf,
+  ownership,
+  type Slot,
+  write,
+} from './claim-held.ts'
 import type { Pve } from './client.ts'
-import { configIfThere, destroyGuest, isBeingMade } from './destroy.ts'
+import { configIfThere, isBeingMade } from './destroy.ts'
 import type { GuestConfig } from './guest-ref.ts'
 import { isTaken } from './guests.ts'
-import { fromTags, type Note, type Owner, parseNote, renderNote, toTags } from './marks.ts'
+import { fromTags, type Note, parseNote } from './marks.ts'
 import { hasEnded } from './owner.ts'
 import type { Place } from './place.ts'
 
@@ -15,33 +24,6 @@ import type { Place } from './place.ts'
  * renews it; whoever finds it expired, or its owner dead, takes it over by compare-and-swap on the config.
  */
 
-/** A claim that was not renewed for this long is free to take. */
-export const CLAIM_SECONDS = 300
-const RENEW_SECONDS = 60
-
-export interface ClaimRequest {
-  place: Place
-  namespace: string
-  image: string
-  run: string
-  owner: Owner
-  tool: string
-  /** where to begin looking in the range of claims: a hash of (namespace, image) */
-  slot: number
-  emit: Emit
-  /** called when the claim was lost: the build must stop */
-  onLost: (why: Error) => void
-}
-
-/** Where a claim lies. */
-interface Slot {
-  node: string
-  vmid: number
-}
-
-/** A claim is a VM, whatever kind of guest is built under it. */
-const KIND = 'vm'
-
 /** Times that a VMID is tried which is taken when we create, and free when we look. */
 const TRIES = 5
 
@@ -49,7 +31,7 @@ const TRIES = 5
 const CREATE_SECONDS = 30
 
 /** @throws ImagebuildError `busy` when another builder holds the image */
-export async function claimImage(pve: Pve, request: ClaimRequest): Promise<AsyncDisposable> {
+export async function claimImage(pve: Pve, request: ClaimRequest): Promise<Claim> {
   const { first, last } = request.place.vmids.claims
   const count = last - first + 1
   const range = Array.from({ length: count }, (_, offset) => first + ((request.slot + offset) % count))
@@ -196,76 +178,4 @@ function heldBy(image: string, note: Note): ImagebuildError {
     why: `${who} holds it (run ${note.run}; its claim is good until ${until} if it is not renewed)`,
     next: 'wait for it to finish, and run again',
   })
-}
-
-function marksOf(request: ClaimRequest, vmid: number): { tags: string; description: string } {
-  const { namespace, image, run, owner, tool } = request
-  const expires = Math.ceil(Date.now() / 1000) + CLAIM_SECONDS
-  return {
-    tags: toTags({ vmid, namespace, image, state: 'claim', expires }),
-    description: renderNote({ schema: 1, vmid, namespace, image, kind: 'vm', tool, run, owner, expires }),
-  }
-}
-
-async function write(pve: Pve, request: ClaimRequest, { node, vmid }: Slot, digest: string): Promise<void> {
-  await pve.api.nodes
-    .$(node)
-    .qemu.$(vmid)
-    .config.$put({ ...marksOf(request, vmid), digest })
-}
-
-function ownership(pve: Pve, { image, emit, run }: ClaimRequest, { node, vmid }: Slot): Ownership {
-  return new Ownership({
-    resource: `the claim on ${image} (VM ${vmid} on ${node})`,
-    image,
-    next: 'run `imagebuild prune`',
-    emit,
-    remove: (signal) => destroyGuest(pve.withSignal(signal), { kind: KIND, node, vmid, run, signal }),
-  })
-}
-
-class ClaimLost extends Error {}
-
-function hold(pve: Pve, request: ClaimRequest, slot: Slot): AsyncDisposable {
-  const { image, run } = request
-  const { node, vmid } = slot
-  const renew = async () => {
-    const config = await configIfThere(pve, { kind: KIND, node, vmid })
-    if (config === undefined) throw new ClaimLost(`the claim on ${image} (VM ${vmid}) was removed`)
-    const note = parseNote(vmid, config.description)
-    if (note?.run !== run)
-      throw new ClaimLost(`the claim on ${image} (VM ${vmid}) now belongs to run ${note?.run}`)
-    await write(pve, request, slot, config.digest)
-  }
-  let renewed = Date.now()
-  let over = false
-  const lose = (why: Error) => {
-    if (!over) request.onLost(why)
-    over = true
-  }
-  // By the clock: a renewal may not only fail, but hang.
-  const unrenewedFor = (seconds: number) => Date.now() - renewed >= seconds * 1000
-  const timer = setInterval(() => {
-    const started = Date.now()
-    if (unrenewedFor(CLAIM_SECONDS))
-      lose(new Error(`the claim on ${image} (VM ${vmid}) could not be renewed in time`))
-    renew().then(
-      () => {
-        renewed = started
-      },
-      (error: Error) => {
-        // One refused renewal may be a hiccup; the claim is good for several.
-        if (error instanceof ClaimLost || unrenewedFor(CLAIM_SECONDS - RENEW_SECONDS)) lose(error)
-      },
-    )
-  }, RENEW_SECONDS * 1000)
-  timer.unref()
-  const owned = ownership(pve, request, slot)
-  return {
-    async [Symbol.asyncDispose]() {
-      over = true
-      clearInterval(timer)
-      await owned[Symbol.asyncDispose]()
-    },
-  }
 }

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { Event } from '../../src/core/events.ts'
-import { CLAIM_SECONDS, type ClaimRequest, claimImage } from '../../src/pve/claim.ts'
+import { claimImage } from '../../src/pve/claim.ts'
+import { CLAIM_SECONDS, type ClaimRequest } from '../../src/pve/claim-held.ts'
 import { fromTags, type Note, parseNote, renderNote, toTags } from '../../src/pve/marks.ts'
 import { thisOwner } from '../../src/pve/owner.ts'
 import { MemoryProxmox, PLACE, past, refused, SOMEBODY, soon } from './memory-proxmox.ts'
