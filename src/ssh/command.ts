@@ -33,7 +33,8 @@ export interface CommandOptions {
 }
 
 export interface CommandOutput {
-  onStdout(chunk: Buffer): void
+  /** may give a promise: until it is resolved, the guest's output waits */
+  onStdout(chunk: Buffer): void | Promise<void>
   onStderr(chunk: Buffer): void
   /** the last lines so far, for an error */
   tail(): string[]
@@ -162,20 +163,35 @@ async function finish(
   channel: CommandChannel,
   preamble: Buffer,
   stdin: string | Readable | undefined,
-  onStdout: (chunk: Buffer) => void,
+  onStdout: CommandOutput['onStdout'],
   onStderr: (chunk: Buffer) => void,
 ): Promise<number | undefined> {
   const done = Promise.withResolvers<number | undefined>()
   let code: number | undefined
   let linger: NodeJS.Timeout | undefined
+  let waiting = 0
+  let closed = false
   const whenQuiet = () => {
-    if (code === undefined) return
     clearTimeout(linger)
+    if (waiting > 0) return
+    // The channel may close while what it brought is still being taken.
+    if (closed && channel.readableLength === 0 && channel.stderr.readableLength === 0)
+      return done.resolve(code)
+    if (code === undefined) return
     linger = setTimeout(() => done.resolve(code), LINGER_MILLISECONDS)
   }
-  const read = (stream: Readable, onChunk: (chunk: Buffer) => void) =>
+  const read = (stream: Readable, onChunk: CommandOutput['onStdout']) =>
     stream.on('data', (chunk: Buffer) => {
-      onChunk(chunk)
+      const taken = onChunk(chunk)
+      if (taken !== undefined) {
+        waiting += 1
+        stream.pause()
+        taken.then(() => {
+          waiting -= 1
+          stream.resume()
+          whenQuiet()
+        }, done.reject)
+      }
       whenQuiet()
     })
   read(channel, onStdout)
@@ -184,7 +200,10 @@ async function finish(
     code = status ?? 128 + (SIGNALS[(signal ?? '').replace(/^SIG/, '')] ?? 0)
     whenQuiet()
   })
-  channel.on('close', () => done.resolve(code))
+  channel.on('close', () => {
+    closed = true
+    whenQuiet()
+  })
   channel.on('error', ignore)
   feed(channel, preamble, stdin).catch((error: NodeJS.ErrnoException) => {
     // A command that ends without reading its input is no failure of the input.

@@ -43,6 +43,16 @@ export interface Session extends AsyncDisposable {
    */
   run(command: string, options: RunOptions): Promise<RunResult>
   /**
+   * Runs a command whose standard output is data of any size; what takes it may make the guest wait. A non-zero exit
+   * is a result, not an error.
+   * @throws as `run`, and what `onData` rejects with
+   */
+  stream(
+    command: string,
+    onData: (chunk: Buffer) => void | Promise<void>,
+    options: CommandOptions,
+  ): Promise<Omit<RunResult, 'stdout'>>
+  /**
    * Writes a file: complete or not at all, its missing parent directories made (0755).
    * @param source the bytes, or the path of a local file
    * @throws ImagebuildError `build_failed`
@@ -95,29 +105,38 @@ export class GuestSession implements Session {
     return runText(this.#connection, command, options)
   }
 
+  async stream(
+    command: string,
+    onData: (chunk: Buffer) => void | Promise<void>,
+    options: CommandOptions,
+  ): Promise<Omit<RunResult, 'stdout'>> {
+    const stderr = new OutputStream()
+    const code = await runCommand(this.#connection, command, options, {
+      onStdout: onData,
+      onStderr: (chunk) => stderr.write(chunk),
+      tail: () => lastLines(stderr.text()),
+    })
+    return { code, stderr: stderr.text() }
+  }
+
   async upload(source: Uint8Array | string, remotePath: string, options: UploadOptions = {}): Promise<void> {
     await uploadFile((script, how) => this.run(script, how), source, remotePath, options)
   }
 
   async download(remotePath: string, options: DownloadOptions = {}): Promise<Buffer> {
     const chunks: Buffer[] = []
-    const stderr = new OutputStream()
-    const command = `exec cat -- ${quote(remotePath)}`
-    const code = await runCommand(
-      this.#connection,
-      command,
-      { seconds: TRANSFER_SECONDS, ...options },
-      {
-        onStdout: (chunk) => chunks.push(chunk),
-        onStderr: (chunk) => stderr.write(chunk),
-        tail: () => lastLines(stderr.text()),
+    const { code, stderr } = await this.stream(
+      `exec cat -- ${quote(remotePath)}`,
+      (chunk) => {
+        chunks.push(chunk)
       },
+      { seconds: TRANSFER_SECONDS, ...options },
     )
     if (code === 0) return Buffer.concat(chunks)
     throw new ImagebuildError({
       code: 'build_failed',
       what: `${remotePath} cannot be read from the guest`,
-      why: stderr.text().trim(),
+      why: stderr.trim(),
     })
   }
 

@@ -435,4 +435,35 @@ describe.skipIf(noSshd)(`a session with a real sshd${noSshd ? ` (skipped: ${noSs
       expect((await session.download(target, { sudo: true })).toString()).toBe('x')
     })
   })
+
+  describe('streaming', () => {
+    test('waits for whoever takes the data, and loses none of it', async () => {
+      const bytes = randomBytes(300_000)
+      const path = join(directory, 'streamed')
+      await writeFile(path, bytes)
+      const taken: Buffer[] = []
+      let busy = false
+      const { code } = await session.stream(
+        `cat ${path}`,
+        async (chunk) => {
+          expect(busy).toBe(false)
+          busy = true
+          // Longer than the command's end is waited for: it is over while this is still at its first bytes.
+          await new Promise((resolve) => setTimeout(resolve, taken.length === 0 ? 1300 : 1))
+          taken.push(chunk)
+          busy = false
+        },
+        { seconds: 30 },
+      )
+      expect(code).toBe(0)
+      expect(Buffer.concat(taken).equals(bytes)).toBe(true)
+    })
+
+    test('ends with what its taker rejects with', async () => {
+      const full = new Error('no space left on device')
+      const streaming = session.stream('yes', () => Promise.reject(full), { seconds: 30 })
+      await expect(streaming).rejects.toBe(full)
+      expect((await session.run('true', { seconds: 10 })).code).toBe(0)
+    })
+  })
 })
