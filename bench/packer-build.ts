@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Access, makeAccess } from '../src/build/access.ts'
-import type { ImageSpec } from '../src/definition/spec.ts'
+import type { VmSpec } from '../src/definition/spec.ts'
 import { chooseAccelerator } from '../src/lab/accelerator.ts'
 import { type CloudConfig, cloudConfig, toYaml } from '../src/seed/cloud-config.ts'
 import { iso9660 } from '../src/seed/iso9660.ts'
@@ -20,7 +20,7 @@ export interface PackerJob {
 /** Writes template, seed and keys. */
 export async function preparePacker(
   workspace: Workspace,
-  image: ImageSpec,
+  image: VmSpec,
   disk: string,
   signal: AbortSignal,
 ): Promise<PackerJob> {
@@ -52,7 +52,7 @@ export async function preparePacker(
  * Nothing in it concerns host keys, since Packer does not check them: the guest makes its own, of the one type that is
  * needed. The network is cloud-init's default, DHCP.
  */
-function seed(image: ImageSpec, { user, userKey }: Access): Buffer {
+function seed(image: VmSpec, { user, userKey }: Access): Buffer {
   const config = cloudConfig().user(
     { name: user, authorizedKeys: [userKey.publicKey], sudo: true, shell: '/bin/sh' },
     'packer',

@@ -1,11 +1,11 @@
 import { packagesScript } from '../src/build/provision.ts'
-import type { ImageSpec, Layer } from '../src/definition/spec.ts'
+import type { Layer, VmSpec } from '../src/definition/spec.ts'
 import type { Accelerator } from '../src/lab/accelerator.ts'
 import { cpuModel } from '../src/lab/qemu-command.ts'
 
 /** What Packer is given to work with; all paths are absolute. */
 export interface PackerInput {
-  image: ImageSpec
+  image: VmSpec
   accelerator: Accelerator
   /** the qcow2 that both start from */
   disk: string

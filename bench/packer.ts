@@ -44,7 +44,7 @@ async function compare(signal: AbortSignal): Promise<boolean> {
     images: [IMAGE],
   })
   const image = project.images.get(IMAGE)
-  if (image === undefined) throw new Error(`there is no ${IMAGE}`)
+  if (image?.kind !== 'vm') throw new Error(`there is no virtual machine ${IMAGE}`)
   const disk = await prepareOurs(invocation, project, image)
   const job = await preparePacker(workspace, image, disk.path, signal)
 

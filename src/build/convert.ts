@@ -25,7 +25,7 @@ export async function convert(
     const version = nextVersion(await nodeTemplates(pve, place.node, namespace), image.name, new Date())
     const name = `${image.name}-${version}`
     await guest.configure({ delete: SEED })
-    await guest.configure({ name, ...templateParameters(image, place) })
+    if (image.kind === 'vm') await guest.configure({ name, ...templateParameters(image, place) })
     await guest.toTemplate()
     const marks = {
       vmid: guest.vmid,

@@ -1,14 +1,12 @@
+import { ImagebuildError } from '../core/errors.ts'
 import type { Identity } from '../plan/network.ts'
-import { createGuest, type Guest } from '../pve/guests.ts'
+import { type CreateParameters, createGuest, type Guest, type GuestRequest } from '../pve/guests.ts'
 import { renderNote } from '../pve/marks.ts'
-import { uploadSeed } from '../pve/volumes.ts'
-import type { CloudConfig } from '../seed/cloud-config.ts'
-import { renderSeed } from '../seed/nocloud.ts'
-import { type Access, makeAccess } from './access.ts'
-import { ConsoleRecorder } from './console.ts'
-import { type Build, during, noteOf, outputOf, tagsOf, taskLine } from './context.ts'
-import { chooseIdentity } from './identity.ts'
-import { buildParameters, DISK } from './machine.ts'
+import type { Access } from './access.ts'
+import { bootContainer } from './boot-container.ts'
+import { bootMachine } from './boot-machine.ts'
+import type { ConsoleRecorder } from './console.ts'
+import { type Build, noteOf, tagsOf } from './context.ts'
 import type { PlacedSource } from './placement.ts'
 
 /** A guest that boots, with all that belongs to it. Its end removes everything, unless it is kept. */
@@ -23,89 +21,44 @@ export interface BuildGuest extends AsyncDisposable {
   keepAll(): void
 }
 
-/** Creates a guest from the source, with our seed in its drive, and starts it. */
+/** Creates a guest from the source, with a way in for us, and starts it. */
 export async function bootGuest(build: Build, source: PlacedSource): Promise<BuildGuest> {
-  const { image, place, pve, run, expires, emit, signal, owner } = build
-  await using stack = new AsyncDisposableStack()
-  const access = await makeAccess(run, signal)
-  const identity = await chooseIdentity(build)
-  return await during(build, 'create', 'creating the guest', async () => {
-    const seed = stack.use(
-      await uploadSeed(pve, place, {
-        namespace: build.namespace,
-        image: image.name,
-        run,
-        expires,
-        emit,
-        signal,
-        bytes: seedOf(build, access, identity, source),
-      }),
-    )
-    const guest = stack.use(
-      await createGuest(pve, {
-        kind: 'vm',
-        place,
-        image: image.name,
-        run,
-        range: place.vmids.templates,
-        emit,
-        onLine: taskLine(build, 'create'),
-        signal,
-        seconds: 3600,
-        parameters: (vmid) => ({
-          name: `ib-build-${image.name}`,
-          tags: tagsOf(build, vmid, { state: 'building', expires, address: identity.address }),
-          description: renderNote(noteOf(build, vmid, { owner, expires })),
-          ...buildParameters({
-            image,
-            place,
-            mac: identity.mac,
-            seedVolid: seed.volid,
-            ...(source.kind === 'volume' && { sourceVolid: source.volid }),
-          }),
-        }),
-        ...(source.kind === 'template' && { cloneOf: source.template }),
-      }),
-    )
-    if (image.hardware.disk !== undefined) await guest.growDisk(DISK, image.hardware.disk)
-    await guest.start()
-    const console = stack.use(new ConsoleRecorder(pve, guest, outputOf(build, 'boot', 'console')))
-    const owned = stack.move()
-    return {
-      guest,
-      access,
-      identity,
-      console,
-      keep: () => guest.keep(),
-      keepAll: () => {
-        guest.keep()
-        seed.keep()
-      },
-      [Symbol.asyncDispose]: () => owned.disposeAsync(),
-    }
+  const { image } = build
+  if (image.kind === 'vm' && source.kind !== 'archive') return await bootMachine(build, image, source)
+  if (image.kind === 'lxc' && source.kind === 'archive') return await bootContainer(build, image, source)
+  throw new ImagebuildError({
+    code: 'definition_invalid',
+    what: `${image.name} (${image.kind}) cannot be made from a ${source.kind}`,
+    where: image.source.where,
   })
 }
 
-function seedOf(build: Build, access: Access, identity: Identity, source: PlacedSource): Uint8Array {
-  const { image, place, run } = build
-  return renderSeed({
-    instanceId: `imagebuild-${run}`,
-    hostname: image.name,
-    user: { name: access.user, authorizedKey: access.userKey.publicKey },
-    hostKey: access.hostKey,
-    network:
-      identity.address === undefined || place.addresses === undefined
-        ? { kind: 'dhcp', macAddress: identity.mac }
-        : {
-            kind: 'static',
-            macAddress: identity.mac,
-            address: `${identity.address}/${place.addresses.prefix}`,
-            gateway: place.addresses.gateway,
-            dns: place.dns,
-          },
-    fragments: image.cloudInit as { name: string; config: CloudConfig }[],
-    // A bootstrapped system has it; whether a cloud image does is not known, and only DHCP needs it.
-    guestAgent:
-      identity.address === undefined && source.kind === 'volume' && image.source.kind !== 'bootstrap',
+/** A guest with the marks of this build, at a free VMID of the target's. */
+export async function createBuildGuest(
+  build: Build,
+  identity: Identity,
+  how: {
+    parameters: CreateParameters
+    onLine: (line: string) => void
+    cloneOf?: GuestRequest['cloneOf']
+  },
+): Promise<Guest> {
+  const { image, place, pve, run, expires, emit, signal, owner } = build
+  return await createGuest(pve, {
+    kind: image.kind,
+    place,
+    image: image.name,
+    run,
+    range: place.vmids.templates,
+    emit,
+    onLine: how.onLine,
+    signal,
+    seconds: 3600,
+    parameters: (vmid) => ({
+      ...how.parameters,
+      tags: tagsOf(build, vmid, { state: 'building', expires, address: identity.address }),
+      description: renderNote(noteOf(build, vmid, { owner, expires })),
+    }),
+    ...(how.cloneOf && { cloneOf: how.cloneOf }),
   })
 }

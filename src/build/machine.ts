@@ -1,4 +1,4 @@
-import type { ImageSpec } from '../definition/spec.ts'
+import type { VmSpec } from '../definition/spec.ts'
 import type { CreateParameters } from '../pve/guests.ts'
 import type { Place } from '../pve/place.ts'
 
@@ -11,7 +11,7 @@ export const SEED = 'scsi1'
  * a SATA port, for which Debian's cloud kernel has no driver; and not with OVMF, which leaves IDE ports asleep that
  * are not in the boot order, so that Linux passes them over. There it goes where the seed was.
  */
-function cloudInitDrive({ hardware }: ImageSpec): string {
+function cloudInitDrive({ hardware }: VmSpec): string {
   return hardware.machine?.includes('q35') || hardware.bios === 'ovmf' ? 'scsi1' : 'ide2'
 }
 
@@ -21,7 +21,7 @@ function network(place: Place, mac?: string): string {
 }
 
 /** Proxmox's parameters for the hardware that a template has; what only a build needs comes on top. */
-function hardwareParameters(image: ImageSpec): CreateParameters {
+function hardwareParameters(image: VmSpec): CreateParameters {
   const { hardware } = image
   return {
     cores: hardware.cores,
@@ -40,7 +40,7 @@ function hardwareParameters(image: ImageSpec): CreateParameters {
 }
 
 export interface BuildMachine {
-  image: ImageSpec
+  image: VmSpec
   place: Place
   mac: string
   seedVolid: string
@@ -76,7 +76,7 @@ export function buildParameters({
  * What consumers get: the definition's hardware, a cloud-init drive of their own, and a network card without our
  * MAC (Proxmox gives every clone a new one anyway; ours belongs to builds).
  */
-export function templateParameters(image: ImageSpec, place: Place): CreateParameters {
+export function templateParameters(image: VmSpec, place: Place): CreateParameters {
   return {
     ...hardwareParameters(image),
     net0: network(place),

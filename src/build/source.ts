@@ -55,6 +55,8 @@ export async function decideSource(
       const recipe = recipeOf(source)
       return { record: record(bootstrapIdentity(recipe), recipe.suite), from: { kind: 'bootstrap', recipe } }
     }
+    case 'appliance':
+      throw new TypeError(`${source.appliance} is no disk`)
     case 'image':
       return await fromParent(build, source.image, record)
     case 'release': {

@@ -2,9 +2,9 @@ import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
+import type { PveTarget, Target } from '../definition/config-schema.ts'
 import { suggest } from '../definition/did-you-mean.ts'
 import type { Project } from '../definition/load.ts'
-import type { PveTarget, Target } from '../definition/schema.ts'
 import { connect, type Pve } from '../pve/client.ts'
 import type { Place, VmidRange } from '../pve/place.ts'
 import { labFolder } from './folders.ts'
@@ -73,7 +73,7 @@ export async function connectTarget(
     return connected(pve, {
       ...common,
       node: lab.node,
-      storages: target.storages,
+      storages: withArchives(target.storages),
       bridge: lab.bridge,
       addresses: { ...network.pool, prefix: Number(network.cidr.split('/')[1]), gateway: network.gateway },
       dns: [network.dns].flat(),
@@ -88,7 +88,7 @@ export async function connectTarget(
   return connected(pve, {
     ...common,
     node: target.node,
-    storages: target.storages,
+    storages: withArchives(target.storages),
     bridge: target.bridge,
     ...(target.vlan !== undefined && { vlan: target.vlan }),
     ...(target.addresses !== 'dhcp' && {
@@ -104,6 +104,11 @@ export async function connectTarget(
 
 function connected(pve: Pve, place: Place): Connected {
   return { pve, place, [Symbol.asyncDispose]: () => pve[Symbol.asyncDispose]() }
+}
+
+/** Where nothing else is said, containers' archives lie with the other images. */
+export function withArchives(storages: Target['storages']): Place['storages'] {
+  return { ...storages, archives: storages.archives ?? storages.images }
 }
 
 function range(text: string): VmidRange {

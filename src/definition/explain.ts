@@ -8,11 +8,13 @@ type Issue = z.core.$ZodIssue
 
 /**
  * Checks a file's value against a schema.
+ * @param whereElse why an unknown key is known elsewhere: `only means something with …`
  * @returns the parsed value, or undefined and what is wrong, each mistake at its place and in plain words
  */
 export function check<Schema extends z.ZodType>(
   schema: Schema,
   file: YamlFile,
+  whereElse: WhereElse = () => undefined,
 ): { value?: z.output<Schema>; diagnostics: Diagnostic[] } {
   // Which keys a map may have is known to the schema that refuses one, and to nobody else.
   const knownKeys = new WeakMap<object, readonly string[]>()
@@ -27,25 +29,35 @@ export function check<Schema extends z.ZodType>(
     },
   })
   if (result.success) return { value: result.data, diagnostics: [] }
-  return { diagnostics: result.error.issues.flatMap((issue) => explain(issue, [], file, knownKeys)) }
+  return {
+    diagnostics: result.error.issues.flatMap((issue) => explain(issue, [], { file, knownKeys, whereElse })),
+  }
 }
 
-function explain(
-  issue: Issue,
-  prefix: Path,
-  file: YamlFile,
-  knownKeys: WeakMap<object, readonly string[]>,
-): Diagnostic[] {
+type WhereElse = (path: Path, key: string) => string | undefined
+
+interface Context {
+  file: YamlFile
+  knownKeys: WeakMap<object, readonly string[]>
+  whereElse: WhereElse
+}
+
+function explain(issue: Issue, prefix: Path, context: Context): Diagnostic[] {
+  const { file, knownKeys, whereElse } = context
   const path = [...prefix, ...(issue.path as Path)]
   if (issue.code === 'unrecognized_keys') {
     const known = knownKeys.get(issue.input as object) ?? []
-    return issue.keys.map((key) =>
-      file.diagnostic(file.keyAt([...path, key]), `unknown key \`${key}\``, hintForKey(key, known)),
-    )
+    return issue.keys.map((key) => {
+      const place = file.keyAt([...path, key])
+      const why = whereElse(path, key)
+      return why === undefined
+        ? file.diagnostic(place, `unknown key \`${key}\``, hintForKey(key, known))
+        : file.diagnostic(place, `\`${key}\` ${why}`)
+    })
   }
   if (issue.code === 'invalid_union') {
     const branch = bestBranch(issue.errors)
-    if (branch) return branch.flatMap((inner) => explain(inner, path, file, knownKeys))
+    if (branch) return branch.flatMap((inner) => explain(inner, path, context))
   }
   if (issue.code === 'invalid_key') {
     const message = issue.issues[0]?.message ?? 'is not allowed here'

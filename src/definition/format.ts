@@ -13,8 +13,10 @@ import {
   type YAMLMap,
 } from 'yaml'
 import type { z } from 'zod'
+import { configFile } from './config-schema.ts'
 import { InvalidDefinition } from './diagnostics.ts'
-import { configFile, imageFile } from './schema.ts'
+import { kindOf, schemaOfKind } from './kind.ts'
+import { elementOf, keysOf, schemaOfKey } from './schema-shape.ts'
 import { asPyYaml, YamlFile } from './yaml-file.ts'
 
 /** `fragment` is cloud-config, whose keys stay in their order. */
@@ -36,7 +38,8 @@ export function formatDocument(text: string, kind: DocumentKind = 'image', file 
     version,
     customTags: version === '1.1' ? (tags) => asTyped(asPyYaml(tags)) : asTyped,
   })
-  if (kind !== 'fragment') sortKeys(document.contents, kind === 'image' ? imageFile : configFile)
+  if (kind === 'config') sortKeys(document.contents, configFile)
+  if (kind === 'image') sortKeys(document.contents, schemaOfKind(kindOf(document.toJS()).kind))
   singleQuotes(document)
   const body = document.toString({ indent: 2, lineWidth: 0, singleQuote: true, flowCollectionPadding: false })
   return header === '' ? body : `${header.trim()}\n\n${body}`
@@ -106,41 +109,4 @@ function singleQuotes(document: Document): void {
 
 function keyText(pair: Pair): string {
   return isScalar(pair.key) ? String(pair.key.value) : ''
-}
-
-/** The maps that a schema allows at its place, without what is wrapped around them; the one with most keys first. */
-function unwrap(schema: z.core.$ZodType): z.core.$ZodType[] {
-  const def = (schema as z.core.$ZodTypes)._zod.def
-  if (def.type === 'union') {
-    const options = def.options.flatMap(unwrap)
-    return options.sort((a, b) => ownKeys(b).length - ownKeys(a).length)
-  }
-  if (def.type === 'pipe') return unwrap(def.in)
-  return 'innerType' in def ? unwrap(def.innerType) : [schema]
-}
-
-function ownKeys(schema: z.core.$ZodType): string[] {
-  const def = (schema as z.core.$ZodTypes)._zod.def
-  return def.type === 'object' ? Object.keys(def.shape) : []
-}
-
-function keysOf(schema: z.core.$ZodType): string[] {
-  return [...new Set(unwrap(schema).flatMap(ownKeys))]
-}
-
-function schemaOfKey(schema: z.core.$ZodType, key: string): z.core.$ZodType | undefined {
-  for (const one of unwrap(schema)) {
-    const def = (one as z.core.$ZodTypes)._zod.def
-    if (def.type === 'record') return def.valueType
-    if (def.type === 'object' && Object.hasOwn(def.shape, key)) return def.shape[key]
-  }
-  return undefined
-}
-
-function elementOf(schema: z.core.$ZodType): z.core.$ZodType | undefined {
-  for (const one of unwrap(schema)) {
-    const def = (one as z.core.$ZodTypes)._zod.def
-    if (def.type === 'array') return def.element
-  }
-  return undefined
 }

@@ -1,5 +1,6 @@
 import type { Diagnostic } from './diagnostics.ts'
-import type { Architecture, Hardware } from './schema.ts'
+import type { Hardware } from './hardware-schema.ts'
+import type { Architecture } from './source-schema.ts'
 import type { YamlFile } from './yaml-file.ts'
 
 /** Combinations that no machine has. On arm64, what was left out becomes what arm64 has. */

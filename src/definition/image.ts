@@ -5,11 +5,12 @@ import { suggest } from './did-you-mean.ts'
 import { check } from './explain.ts'
 import { type LoadedFragment, loadFragment } from './fragments.ts'
 import { checkHardware } from './hardware.ts'
+import { type ImageKind, imageFile, vmFile } from './image-schema.ts'
+import { kindOf, kindWithKey, schemaOfAnyKind, schemaOfKind } from './kind.ts'
 import { loadLayers } from './layers.ts'
-import { imageFile } from './schema.ts'
 import { loadSource } from './source.ts'
 import type { Fragment, ImageSpec } from './spec.ts'
-import { YamlFile } from './yaml-file.ts'
+import { type Path, YamlFile } from './yaml-file.ts'
 
 export const IMAGE_FILE = 'image.yaml'
 
@@ -18,8 +19,8 @@ export interface ImageContext {
   root: string
   /** names of all folders in images/ that hold an image.yaml */
   names: readonly string[]
-  /** ids of the catalog of releases */
-  releases: readonly string[]
+  /** ids of the catalog of releases, for each kind of image */
+  releases: Readonly<Record<ImageKind, readonly string[]>>
   /** names of all fragments in cloud-init/ */
   fragmentNames: readonly string[]
   /** fragments that were read already: their mistakes are told once */
@@ -45,45 +46,56 @@ export async function loadImageFile(
   const yaml = await YamlFile.read(file)
   for (const found of yaml.diagnostics) report(found)
   if (yaml.value === undefined) return { yaml }
-  const { value, diagnostics } = check(imageFile, yaml)
+  const { kind, misspelt } = kindOf(yaml.value)
+  const ofOtherKind = (path: Path, key: string) => {
+    const other = kindWithKey(path, key, kind)
+    return other && `only means something with \`kind: ${other}\``
+  }
+  const { value, diagnostics } = misspelt
+    ? { ...check(schemaOfAnyKind(kind), yaml, ofOtherKind), value: undefined }
+    : check(imageFile, yaml, ofOtherKind)
   for (const found of diagnostics) report(found)
   checkName(folderName, yaml, context, report)
   const parent = checkParent(folderName, yaml, context, report)
   const parentName = parent === undefined ? {} : { parent }
 
   // Each part that is right in itself is looked into further, whatever is wrong elsewhere in the file.
-  const parts = rightParts(yaml.value)
+  const parts = rightParts(yaml.value, kind)
   const source =
-    parts.source && (await loadSource(parts.source, { yaml, folder, releases: context.releases, report }))
-  const hardware =
-    parts.hardware && checkHardware(parts.hardware, parts.source?.architecture ?? 'amd64', yaml, report)
+    parts.source &&
+    (await loadSource(parts.source, { kind, yaml, folder, releases: context.releases[kind], report }))
+  const machine =
+    parts.machine && checkHardware(parts.machine, parts.source?.architecture ?? 'amd64', yaml, report)
   const cloudInit = await loadFragments(parts.cloudInit, yaml, context, report)
   const layers = await loadLayers(parts.provision, yaml, folder, report)
-  if (!value || !source || !hardware || mistakes > 0) return { yaml, ...parentName }
+  if (!value || !source || mistakes > 0) return { yaml, ...parentName }
 
   const { line, column } = yaml.at([])
-  const spec: ImageSpec = {
+  const common = {
     name: value.name,
-    kind: value.kind,
     ...(value.description !== undefined && { description: value.description }),
     source,
-    hardware,
     cloudInit,
     layers,
-    template: value.template,
     build: value.build,
     where: { file, line, column },
   }
+  if (value.kind === 'lxc') {
+    const { hardware, unprivileged, features, template } = value
+    const spec: ImageSpec = { ...common, kind: 'lxc', hardware, unprivileged, features, template }
+    return { spec, yaml, ...parentName }
+  }
+  if (!machine) return { yaml, ...parentName }
+  const spec: ImageSpec = { ...common, kind: 'vm', hardware: machine, template: value.template }
   return { spec, yaml, ...parentName }
 }
-
 /** Those parts of a definition that its schema accepts on their own. */
-function rightParts(value: unknown) {
+function rightParts(value: unknown, kind: ImageKind) {
   const written = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
-  const { source, hardware, cloudInit, provision } = imageFile.shape
+  const { source, cloudInit, provision } = schemaOfKind(kind).shape
   return {
     source: source.safeParse(written.source).data,
-    hardware: hardware.safeParse(written.hardware).data,
+    machine: kind === 'vm' ? vmFile.shape.hardware.safeParse(written.hardware).data : undefined,
     cloudInit: cloudInit.safeParse(written.cloudInit).data ?? [],
     provision: Array.isArray(written.provision)
       ? written.provision.map((one) => provision.unwrap().element.safeParse(one).data)

@@ -1,6 +1,7 @@
 import { z } from 'zod'
+import { configFile } from './config-schema.ts'
+import { IMAGE_KINDS, lxcFile, vmFile } from './image-schema.ts'
 import { jsonOfRules } from './rules.ts'
-import { configFile, imageFile } from './schema.ts'
 
 /** Files in schemas/, as `imagebuild schema` writes them. */
 export const SCHEMA_FILES = ['image.schema.json', 'imagebuild.schema.json'] as const
@@ -15,17 +16,32 @@ export function generateSchemas(): Record<SchemaFile, string> {
     'image.schema.json': render(
       'image.schema.json',
       'An image of imagebuild (images/<name>/image.yaml)',
-      imageFile,
+      imageSchema(),
     ),
     'imagebuild.schema.json': render(
       'imagebuild.schema.json',
       'Where imagebuild builds (imagebuild.yaml)',
-      configFile,
+      toJson(configFile),
     ),
   }
 }
 
-function render(file: SchemaFile, title: string, schema: z.ZodType): string {
+/** By `if` and `then`, not by `oneOf`: an editor then speaks of the mistake alone, and not of the other kind. */
+function imageSchema(): JsonSchema {
+  const [vm, lxc] = [toJson(vmFile), toJson(lxcFile)]
+  return {
+    type: 'object',
+    properties: { kind: { type: 'string', enum: [...IMAGE_KINDS], default: 'vm' } },
+    if: { properties: { kind: { const: 'lxc' } }, required: ['kind'] },
+    // biome-ignore lint/suspicious/noThenProperty: the keyword of JSON Schema
+    then: lxc,
+    else: vm,
+  }
+}
+
+type JsonSchema = Record<string, unknown>
+
+function toJson(schema: z.ZodType): JsonSchema {
   const { $schema, ...rest } = z.toJSONSchema(schema, {
     target: 'draft-7',
     io: 'input',
@@ -34,5 +50,10 @@ function render(file: SchemaFile, title: string, schema: z.ZodType): string {
       if (rules.length > 0) jsonSchema.allOf = rules as NonNullable<typeof jsonSchema.allOf>
     },
   })
-  return `${JSON.stringify({ $schema, $id: `urn:imagebuild:${file}`, title, ...rest }, null, 2)}\n`
+  return rest
+}
+
+function render(file: SchemaFile, title: string, schema: JsonSchema): string {
+  const $schema = 'http://json-schema.org/draft-07/schema#'
+  return `${JSON.stringify({ $schema, $id: `urn:imagebuild:${file}`, title, ...schema }, null, 2)}\n`
 }

@@ -1,20 +1,18 @@
 import { resolve } from 'node:path'
 import { isSecretReference, type SecretReference } from '../core/secrets.ts'
 import type { Diagnostic, Span } from './diagnostics.ts'
+import type { LayerFile } from './layer-schema.ts'
 import { namesSecret } from './literal-secrets.ts'
 import { readNamedFile } from './named-file.ts'
-import type { ImageFile } from './schema.ts'
 import { DEFAULT_LAYER_SECONDS, type Layer } from './spec.ts'
 import type { Path, YamlFile } from './yaml-file.ts'
-
-type Written = ImageFile['provision'][number]
 
 /** What a layer has whatever its kind. */
 type Common = Pick<Layer, 'where'> & { timeout: number | undefined; name: string | undefined }
 
 /** The layers of one definition, with the bytes of all files that they name. A wrong one is left out. */
 export async function loadLayers(
-  written: readonly (Written | undefined)[],
+  written: readonly (LayerFile | undefined)[],
   yaml: YamlFile,
   folder: string,
   report: (found: Diagnostic) => void,
@@ -33,7 +31,7 @@ interface Context {
   report: (found: Diagnostic) => void
 }
 
-async function loadLayer(layer: Written, path: Path, context: Context): Promise<Layer | undefined> {
+async function loadLayer(layer: LayerFile, path: Path, context: Context): Promise<Layer | undefined> {
   const { line, column } = context.yaml.at(path)
   const where = { file: context.yaml.file, line, column }
   const common = { where, timeout: layer.timeout, name: layer.name }
@@ -44,7 +42,7 @@ async function loadLayer(layer: Written, path: Path, context: Context): Promise<
 }
 
 function packagesLayer(
-  written: NonNullable<Written['packages']>,
+  written: NonNullable<LayerFile['packages']>,
   common: Common,
   path: Path,
   { yaml, report }: Context,
@@ -71,7 +69,7 @@ function packagesLayer(
 }
 
 async function fileLayer(
-  written: NonNullable<Written['file']>,
+  written: NonNullable<LayerFile['file']>,
   common: Common,
   path: Path,
   context: Context,
@@ -96,8 +94,8 @@ async function fileLayer(
 }
 
 async function shellLayer(
-  written: NonNullable<Written['shell']>,
-  env: NonNullable<Written['env']>,
+  written: NonNullable<LayerFile['shell']>,
+  env: NonNullable<LayerFile['env']>,
   common: Common,
   path: Path,
   context: Context,
@@ -149,7 +147,7 @@ function scriptTrouble(bytes: Uint8Array): { mistake: string; hint?: string } | 
 
 /** Plain values as they were typed (`1.10` stays `1.10`), and references to secrets apart. */
 function splitEnvironment(
-  env: NonNullable<Written['env']>,
+  env: NonNullable<LayerFile['env']>,
   path: Path,
   { yaml, folder, report }: Context,
 ): { env: Record<string, string>; secrets: Record<string, SecretReference> } {

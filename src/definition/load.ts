@@ -1,13 +1,14 @@
 import { readdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { ImagebuildError } from '../core/errors.ts'
+import { type ConfigFile, configFile as configSchema, type Target } from './config-schema.ts'
 import { type Diagnostic, InvalidDefinition, sortDiagnostics } from './diagnostics.ts'
 import { suggest } from './did-you-mean.ts'
 import { check } from './explain.ts'
 import { loadFragment } from './fragments.ts'
 import { IMAGE_FILE, type ImageContext, listFragments, loadImageFile } from './image.ts'
-import { findCycles, findForeignParents, type Member } from './parents.ts'
-import { type ConfigFile, configFile as configSchema, type Target } from './schema.ts'
+import type { ImageKind } from './image-schema.ts'
+import { findCycles, findForeignParents, findUnfitParents, type Member } from './parents.ts'
 import type { ImageSpec } from './spec.ts'
 import { loadTargets } from './targets.ts'
 import { YamlFile } from './yaml-file.ts'
@@ -29,8 +30,8 @@ export interface Project {
 }
 
 export interface LoadOptions {
-  /** ids of the catalog of releases: `debian/12`, … */
-  releases: readonly string[]
+  /** ids of the catalog of releases, `debian/12`, …, for each kind of image */
+  releases: Readonly<Record<ImageKind, readonly string[]>>
   /**
    * Load only these images and their parents: a mistake in another one does not matter then. Without this, all
    * images are loaded, and every fragment in cloud-init/ is looked at.
@@ -104,7 +105,8 @@ async function loadImages(wanted: readonly string[], context: ImageContext): Pro
     if (loaded.parent !== undefined) queue.push(loaded.parent)
   }
   const cycles = findCycles(members)
-  for (const found of [...cycles, ...findForeignParents(members)]) context.report(found)
+  for (const found of [...cycles, ...findForeignParents(members), ...findUnfitParents(members)])
+    context.report(found)
 
   const specs = new Map<string, ImageSpec>()
   const add = (name: string) => {

@@ -1,5 +1,7 @@
 import type { Diagnostic } from './diagnostics.ts'
-import type { Architecture } from './schema.ts'
+import type { ImageKind } from './image-schema.ts'
+import { kindOf } from './kind.ts'
+import type { Architecture } from './source-schema.ts'
 import type { YamlFile } from './yaml-file.ts'
 
 export interface Member {
@@ -44,6 +46,43 @@ export function findForeignParents(images: ReadonlyMap<string, Member>): Diagnos
     found.push(yaml.diagnostic(span, message, `write \`architecture: ${theirs}\``))
   }
   return found
+}
+
+/**
+ * Images that cannot be made of the image they start from: a container is created from its parent's archive (a
+ * clone of a container cannot be given a key), a virtual machine from its parent's disk.
+ */
+export function findUnfitParents(images: ReadonlyMap<string, Member>): Diagnostic[] {
+  const found: Diagnostic[] = []
+  for (const [name, { yaml, parent }] of images) {
+    const base = parent === undefined ? undefined : images.get(parent)
+    if (!base || base.yaml.value === undefined) continue
+    const complain = (message: string, hint: string) =>
+      found.push(yaml.diagnostic(yaml.at(['source', 'image']), message, hint))
+    const [own, theirs] = [kindOf(yaml.value).kind, kindOf(base.yaml.value).kind]
+    if (own !== theirs) {
+      complain(
+        `\`${parent}\` is ${AS_WORDS[theirs]}, and \`${name}\` ${AS_WORDS[own]}`,
+        `start from an image with \`kind: ${own}\``,
+      )
+    } else if (own === 'lxc' && !keepsArchive(base.yaml)) {
+      complain(
+        `\`${parent}\` keeps no archive, and a container starts from its parent’s archive`,
+        `write \`template: { archive: true }\` in images/${parent}/image.yaml`,
+      )
+    }
+  }
+  return found
+}
+
+const AS_WORDS: Readonly<Record<ImageKind, string>> = {
+  vm: 'a virtual machine',
+  lxc: 'a container',
+}
+
+function keepsArchive(yaml: YamlFile): boolean {
+  const { template } = (yaml.value ?? {}) as { template?: { archive?: unknown } | null }
+  return template?.archive === true
 }
 
 function architectureOf(yaml: YamlFile): Architecture | undefined {

@@ -3,20 +3,25 @@ import { resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { Diagnostic } from './diagnostics.ts'
 import { closest, suggest } from './did-you-mean.ts'
-import type { SourceFile } from './schema.ts'
+import type { ImageKind } from './image-schema.ts'
+import type { LxcSource, VmSource } from './source-schema.ts'
 import type { SourceSpec } from './spec.ts'
 import type { YamlFile } from './yaml-file.ts'
 
 interface Context {
+  kind: ImageKind
   yaml: YamlFile
   folder: string
-  /** ids of the catalog */
+  /** ids of the catalog, for this kind */
   releases: readonly string[]
   report: (found: Diagnostic) => void
 }
 
 /** What an image starts from, with everything checked that can be checked without a network. */
-export async function loadSource(source: SourceFile, context: Context): Promise<SourceSpec | undefined> {
+export async function loadSource(
+  source: VmSource | LxcSource,
+  context: Context,
+): Promise<SourceSpec | undefined> {
   const { yaml, report, releases } = context
   const { line, column } = yaml.keyAt(['source'])
   const common = { architecture: source.architecture, where: { file: yaml.file, line, column } }
@@ -30,6 +35,9 @@ export async function loadSource(source: SourceFile, context: Context): Promise<
       packages,
       ...(mirror !== undefined && { mirror }),
     }
+  }
+  if ('appliance' in source && source.appliance !== undefined) {
+    return { ...common, kind: 'appliance', appliance: source.appliance }
   }
   if (source.image !== undefined) return { ...common, kind: 'image', image: source.image }
   if (source.release !== undefined) {
@@ -90,21 +98,44 @@ function filePath(written: string, folder: string): string | undefined {
 }
 
 /** Ends of names that say what is inside. Ubuntu's `.img` is qcow2 and others' is raw: that one says nothing. */
-const FORMATS = /\.(qcow2|raw)(\.(xz|zst))?$/
+const FORMATS: Readonly<Record<ImageKind, RegExp>> = {
+  vm: /\.(qcow2|raw)(\.(xz|zst))?$/,
+  lxc: /\.(tar(\.(zst|xz|gz))?|tgz|txz)$/,
+}
+const SHORT: Readonly<Record<string, string>> = { tgz: 'tar.gz', txz: 'tar.xz' }
 
-function guessFormat(url: string, { yaml, report }: Context): string | undefined {
+function guessFormat(url: string, { kind, yaml, report }: Context): string | undefined {
   const file = new URL(url).pathname.split('/').at(-1) ?? ''
-  const found = FORMATS.exec(file)
-  if (found) return found[0].slice(1)
-  const iso = /\.iso$/i.test(file)
-  report(
-    yaml.diagnostic(
-      yaml.at(['source', 'url']),
-      iso ? `\`${file}\` is an ISO image, not a disk` : `the name \`${file}\` does not tell the format`,
-      iso
-        ? 'look for a cloud image of this system'
-        : 'write `format: qcow2` or `format: raw` beside it (with .xz or .zst)',
-    ),
-  )
+  const found = FORMATS[kind].exec(file)?.[0].slice(1)
+  if (found !== undefined) return SHORT[found] ?? found
+  const { message, hint } = whatElse(file, kind)
+  report(yaml.diagnostic(yaml.at(['source', 'url']), message, hint))
   return undefined
+}
+
+function whatElse(file: string, kind: ImageKind): { message: string; hint: string } {
+  if (/\.iso$/i.test(file)) {
+    return {
+      message: `\`${file}\` is an ISO image, not ${kind === 'vm' ? 'a disk' : 'a root file system'}`,
+      hint:
+        kind === 'vm'
+          ? 'look for a cloud image of this system'
+          : 'look for an archive of its root file system',
+    }
+  }
+  const other = kind === 'vm' ? 'lxc' : 'vm'
+  if (FORMATS[other].test(file)) {
+    const [is, needed] = kind === 'vm' ? ['an archive', 'a disk'] : ['a disk', 'an archive']
+    return {
+      message: `\`${file}\` is ${is}, and \`kind: ${kind}\` starts from ${needed}`,
+      hint: `for ${other === 'lxc' ? 'a container' : 'a virtual machine'}, write \`kind: ${other}\``,
+    }
+  }
+  return {
+    message: `the name \`${file}\` does not tell the format`,
+    hint:
+      kind === 'vm'
+        ? 'write `format: qcow2` or `format: raw` beside it (with .xz or .zst)'
+        : 'write `format: tar.zst`, `tar.xz`, `tar.gz` or `tar` beside it',
+  }
 }

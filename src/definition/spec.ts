@@ -1,29 +1,52 @@
 import type { SourceLocation } from '../core/errors.ts'
 import type { SecretReference } from '../core/secrets.ts'
-import type { Architecture, Hardware, ImageFile } from './schema.ts'
+import type { ContainerFeatures, ContainerHardware, Hardware } from './hardware-schema.ts'
+import type { LxcFile, VmFile } from './image-schema.ts'
+import type { Architecture } from './source-schema.ts'
 
 /**
  * A definition after loading: all files read, every part with its place in the user's files. Nothing below
  * this line of the program looks at YAML again.
  */
-export interface ImageSpec {
+export type ImageSpec = VmSpec | LxcSpec
+
+interface CommonSpec {
   name: string
-  kind: 'vm'
   description?: string
   source: SourceSpec
-  hardware: Hardware
   /** cloud-config fragments in merge order */
   cloudInit: Fragment[]
   layers: Layer[]
-  template: ImageFile['template']
-  build: ImageFile['build']
+  build: VmFile['build']
   /** the image.yaml it came from */
   where: SourceLocation
 }
 
+export interface VmSpec extends CommonSpec {
+  kind: 'vm'
+  hardware: Hardware
+  template: VmFile['template']
+}
+
+export interface LxcSpec extends CommonSpec {
+  kind: 'lxc'
+  hardware: ContainerHardware
+  unprivileged: boolean
+  features: ContainerFeatures
+  template: LxcFile['template']
+}
+
 export type SourceSpec = { architecture: Architecture; where: SourceLocation } & (
   | { kind: 'release'; release: string; fallback: boolean }
-  | { kind: 'url'; url: string; checksum: { algorithm: 'sha256' | 'sha512'; value: string }; format: string }
+  /** containers only: a name from Proxmox's appliance list, with or without version, or the full file name */
+  | { kind: 'appliance'; appliance: string }
+  | {
+      kind: 'url'
+      url: string
+      checksum: { algorithm: 'sha256' | 'sha512'; value: string }
+      /** `qcow2.xz` and the like for a disk, `tar.zst` and the like for a root file system */
+      format: string
+    }
   | {
       kind: 'bootstrap'
       distribution: 'debian' | 'ubuntu'

@@ -71,6 +71,8 @@ export function sourceRequest(source: SourceSpec): string {
       return `release ${source.release} ${source.architecture}`
     case 'url':
       return `url ${source.checksum.algorithm}:${source.checksum.value} ${source.format}`
+    case 'appliance':
+      return `appliance ${source.appliance} ${source.architecture}`
     case 'bootstrap':
       return `bootstrap ${canonicalJson([source.distribution, source.suite, source.architecture, source.packages, source.mirror ?? null])}`
     case 'image':

@@ -108,7 +108,7 @@ export interface Note {
   vmid: number
   namespace: string
   image: string
-  kind: 'vm'
+  kind: 'vm' | 'lxc'
   /** version of imagebuild */
   tool: string
   /** one run of imagebuild */

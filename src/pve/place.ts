@@ -11,6 +11,8 @@ export interface Place {
     disks: string
     /** content types import and iso */
     images: string
+    /** content type vztmpl: what containers are created from */
+    archives: string
   }
   bridge: string
   vlan?: number

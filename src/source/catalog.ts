@@ -1,5 +1,6 @@
 import { ImagebuildError } from '../core/errors.ts'
 import { type Checksum, findInList, formatChecksum } from './checksum.ts'
+import { type ContainerReleaseId, containerReleaseIds } from './container-catalog.ts'
 import type { Architecture, SourceContext } from './context.ts'
 import { getBytes, StatusError } from './http.ts'
 import { UBUNTU_KEYRING, verifySignature } from './openpgp.ts'
@@ -58,9 +59,9 @@ export interface ResolvedFile {
   identity: string
 }
 
-/** All names, for completion and "did you mean". */
-export function catalogIds(): CatalogId[] {
-  return Object.keys(RELEASES) as CatalogId[]
+/** All names for each kind of image, for completion and "did you mean". */
+export function catalogIds(): { vm: CatalogId[]; lxc: ContainerReleaseId[] } {
+  return { vm: Object.keys(RELEASES) as CatalogId[], lxc: containerReleaseIds() }
 }
 
 export function isCatalogId(id: string): id is CatalogId {

@@ -9,7 +9,7 @@ test('storages that take disks, source images and seeds are fine, also when they
   const pve = new MemoryProxmox()
   expect(await check(pve)).toBeUndefined()
   pve.storages.set('nas', { type: 'dir', content: 'iso,images,import', active: 1, enabled: 1 })
-  expect(await check(pve, { ...PLACE, storages: { disks: 'nas', images: 'nas' } })).toBeUndefined()
+  expect(await check(pve, { ...PLACE, storages: { disks: 'nas', images: 'nas', archives: 'nas' } })).toBeUndefined()
 })
 
 test('a storage without `import`, as Proxmox has it by default, is told with the command that mends it', async () => {
@@ -36,7 +36,7 @@ test('all that is wrong is told at once', async () => {
 test('no command is given that cannot work: a volume group holds no files', async () => {
   const error = await check(new MemoryProxmox(), {
     ...PLACE,
-    storages: { disks: 'local-lvm', images: 'local-lvm' },
+    storages: { disks: 'local-lvm', images: 'local-lvm', archives: 'local-lvm' },
   })
   expect(error.why).toContain('storage local-lvm takes no import and no iso content')
   expect(error.next).toBe('name other storages in imagebuild.yaml')

@@ -55,7 +55,8 @@ describe('values', () => {
     ['hardware: { disk: 8GB }', '3:19 `disk` must be a size with a unit: 512M, 8G or 1T, not `8GB`'],
     ['hardware: []', '3:11 `hardware` needs a map, not a list'],
     ['hardware:', '3:1 `hardware` is empty: it needs a map'],
-    ['kind: lxx', '3:7 `kind` must be vm, not `lxx`'],
+    ['kind: lxx', '3:7 `kind` must be one of vm, lxc, not `lxx` (did you mean `lxc`?)'],
+    ['kind:', '3:1 `kind` is empty: it must be one of vm, lxc'],
     [
       'provision: {}',
       '3:12 `provision` needs a list, not a map (a list of layers: - packages: [curl], - shell: ldconfig, - reboot: true, …)',

@@ -2,8 +2,9 @@ import { readFile } from 'node:fs/promises'
 import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { configFile } from '../../src/definition/config-schema.ts'
+import { imageFile } from '../../src/definition/image-schema.ts'
 import { generateSchemas, SCHEMA_FILES } from '../../src/definition/json-schema.ts'
-import { configFile, imageFile } from '../../src/definition/schema.ts'
 
 const schemas = generateSchemas()
 const ajv = new Ajv({ strict: true, allowUnionTypes: true, strictRequired: false })
@@ -75,7 +76,7 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     { name: 'a' },
     image({ name: 'A' }),
     image({ zzz: 1 }),
-    image({ kind: 'lxc' }),
+    image({ kind: 'lxx' }),
     image({ source: {} }),
     image({ source: { release: 'x', image: 'y' } }),
     image({ source: { url: 'https://x/y.raw' } }),

@@ -14,7 +14,7 @@ describe('a project', () => {
     expect(rest).toMatchObject({ root: project.root, namespace: 'home', imageNames: ['a'], warnings: [] })
     expect(rest.targets.lab).toEqual({
       kind: 'lab',
-      storages: { disks: 'local', images: 'local' },
+      storages: { disks: 'local', images: 'local', archives: 'local' },
       vmids: { templates: '9000-9099', claims: '9900-9999' },
       macPrefix: '02:1b',
     })

@@ -4,7 +4,10 @@ import { dirname, join } from 'node:path'
 import { type Diagnostic, InvalidDefinition } from '../../src/definition/diagnostics.ts'
 import { type LoadOptions, loadProject, type Project } from '../../src/definition/load.ts'
 
-export const RELEASES = ['debian/12', 'debian/13', 'ubuntu/24.04', 'ubuntu/24.04-minimal']
+export const RELEASES = {
+  vm: ['debian/12', 'debian/13', 'ubuntu/24.04', 'ubuntu/24.04-minimal'],
+  lxc: ['debian/12', 'debian/13', 'ubuntu/24.04'],
+}
 
 /** The least that loads. */
 export const CONFIG = 'namespace: home\ntargets:\n  lab: { kind: lab }\n'

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import type { ImageSpec } from '../../src/definition/spec.ts'
+import type { VmSpec } from '../../src/definition/spec.ts'
 import { makePlan, sourceRequest } from '../../src/plan/plan.ts'
 import { bytes, fileLayer, imageSpec, packagesLayer, shellLayer, WHERE } from './spec.ts'
 
-const digest = (change: Partial<ImageSpec> = {}, identity = 'sha512:abc') =>
+const digest = (change: Partial<VmSpec> = {}, identity = 'sha512:abc') =>
   makePlan(imageSpec(change), identity).digest
 
 test('the digest of a definition never changes by itself: everybody would rebuild everything', () => {
@@ -16,7 +16,7 @@ const CLOUD_INIT = [{ name: 'base', config: { packages: ['curl'], timezone: 'UTC
 
 describe('the digest changes with', () => {
   const spec = imageSpec()
-  const cases: Record<string, Partial<ImageSpec>> = {
+  const cases: Record<string, Partial<VmSpec>> = {
     'one byte of a script': { layers: [shellLayer({ script: bytes('true \n') })] },
     'the user of a script': { layers: [shellLayer({ user: 'www-data' })] },
     'a plain variable': { layers: [shellLayer({ env: { VERSION: '2' } })] },
@@ -50,7 +50,7 @@ describe('the digest changes with', () => {
 
 describe('the digest does not change with', () => {
   const spec = imageSpec()
-  test.each<[string, Partial<ImageSpec>]>([
+  test.each<[string, Partial<VmSpec>]>([
     [
       'cores, memory and timeouts of the build',
       { build: { cores: 8, memory: 8192, bootTimeout: 1, timeout: 2 } },

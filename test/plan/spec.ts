@@ -1,4 +1,4 @@
-import type { ImageSpec, Layer } from '../../src/definition/spec.ts'
+import type { Layer, VmSpec } from '../../src/definition/spec.ts'
 
 export const WHERE = { file: 'images/web/image.yaml', line: 7, column: 5 }
 
@@ -42,7 +42,7 @@ export const fileLayer = (change: Partial<Of<'file'>> = {}): Of<'file'> => ({
 })
 
 /** An image as the loader hands it over. */
-export function imageSpec(change: Partial<ImageSpec> = {}): ImageSpec {
+export function imageSpec(change: Partial<VmSpec> = {}): VmSpec {
   return {
     name: 'web',
     kind: 'vm',

@@ -30,7 +30,7 @@ interface Task {
 export const PLACE: Place = {
   target: 'home',
   node: 'pve',
-  storages: { disks: 'local-lvm', images: 'local' },
+  storages: { disks: 'local-lvm', images: 'local', archives: 'local' },
   bridge: 'vmbr0',
   vmids: { templates: { first: 9000, last: 9009 }, claims: { first: 9900, last: 9909 } },
   macPrefix: '02:1b',

@@ -1,0 +1,100 @@
+import { z } from 'zod'
+import { httpsEndpoint, ipv4, ipv4Range, name, secretReference, vmidRange } from './formats.ts'
+import { needs, notBoth, withRules } from './rules.ts'
+
+/** The language of imagebuild.yaml: where images are built. */
+
+const storages = z.strictObject({
+  disks: z.string().describe('for the guest’s disks: local-lvm, local-zfs, …'),
+  images: z.string().describe('for cloud images and seeds: content import and iso'),
+  archives: z
+    .string()
+    .optional()
+    .describe('for containers’ root file systems: content vztmpl; the same as `images` when missing'),
+})
+
+const vmids = z.strictObject({
+  templates: vmidRange.default('9000-9099').describe('where guests are built and templates live'),
+  claims: vmidRange.default('9900-9999').describe('diskless VMs that lock an image while it is built'),
+})
+
+const addresses = z.union([
+  z.literal('dhcp'),
+  z.strictObject({
+    range: ipv4Range,
+    prefix: z.int().min(8).max(30),
+    gateway: ipv4,
+  }),
+])
+
+const shared = {
+  vmids: vmids.prefault({}).describe('ranges of VMIDs that imagebuild may use'),
+  macPrefix: z
+    .string()
+    .regex(/^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){0,2}$/, 'must be one to three bytes: 02, 52:54:00')
+    .refine(
+      (text) => (Number.parseInt(text.slice(0, 2), 16) & 3) === 2,
+      'must be locally administered and unicast: the first byte is x2, x6, xA or xE',
+    )
+    .default('02:1b')
+    .describe('first bytes of all MAC addresses: locally administered'),
+  pool: z.string().optional().describe('Proxmox pool for all guests and templates'),
+}
+
+const labTarget = z.strictObject({
+  kind: z.literal('lab'),
+  storages: storages.default({ disks: 'local', images: 'local', archives: 'local' }),
+  ...shared,
+})
+
+const pveTarget = withRules(
+  z.strictObject({
+    kind: z.literal('pve'),
+    endpoint: httpsEndpoint.optional().describe('PROXMOX_VE_ENDPOINT when missing'),
+    token: secretReference
+      .optional()
+      .describe('user@realm!id=secret, by reference; PROXMOX_VE_API_TOKEN when missing'),
+    username: z
+      .string()
+      .regex(/^[^@\s:/]+@[A-Za-z][A-Za-z0-9._-]+$/, 'must be user@realm')
+      .optional(),
+    password: secretReference.optional().describe('of `username`, by reference'),
+    fingerprint: z
+      .string()
+      .regex(
+        /^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$/,
+        'must be a SHA-256 fingerprint: 32 bytes in hex with colons',
+      )
+      .optional()
+      .describe('SHA-256 of the server’s certificate, which then needs no CA'),
+    ca: z.string().optional().describe('PEM file of the CA, relative to this file'),
+    node: z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$/, 'must be the name of a node'),
+    storages,
+    bridge: z.string().min(1).default('vmbr0'),
+    vlan: z.int().min(1).max(4094).optional(),
+    addresses: addresses.default('dhcp').describe('of guests while they are built and verified'),
+    dns: z.array(ipv4).default([]).describe('name servers, with a range of addresses'),
+    ...shared,
+  }),
+  needs('username', 'password'),
+  needs('password', 'username'),
+  notBoth('token', 'username', 'there is one way to log in'),
+  notBoth('fingerprint', 'ca', 'there is one way to trust the server'),
+)
+
+export const configFile = z
+  .strictObject({
+    namespace: name.describe(
+      'part of every MAC, address and VMID that is derived: the same on all machines that build for one network',
+    ),
+    target: name.optional().describe('the default target'),
+    targets: z
+      .record(name, z.discriminatedUnion('kind', [labTarget, pveTarget]))
+      .describe('places to build on, by name'),
+  })
+  .describe('imagebuild: where images are built')
+
+export type ConfigFile = z.output<typeof configFile>
+export type Target = ConfigFile['targets'][string]
+export type PveTarget = Extract<Target, { kind: 'pve' }>
+export type LabTarget = Extract<Target, { kind: 'lab' }>
