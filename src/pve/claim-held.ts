@@ -36,6 +36,8 @@ export const KIND = 'vm'
 
 export interface Claim extends AsyncDisposable {
   readonly vmid: number
+  /** what `setTags` gave it */
+  readonly tags: readonly string[]
   /**
    * Gives the claim these tags beside its own, in place of those that an earlier call gave it. They stay until
    * the claim is released.
@@ -129,6 +131,9 @@ export function hold(pve: Pve, request: ClaimRequest, slot: Slot): Claim {
   const owned = ownership(pve, request, slot)
   return {
     vmid,
+    get tags() {
+      return extra
+    },
     setTags: (tags) =>
       inTurn(async () => {
         await renew(tags)

@@ -140,6 +140,10 @@ export class MemoryProxmox {
         type: guest.kind === 'vm' ? 'qemu' : 'lxc',
       }))
     }
+    if (route('GET /nodes')) {
+      const names = new Set(['pve', ...[...this.guests.values()].map(({ node }) => node)])
+      return [...names].map((node) => ({ node, type: 'node', status: 'online' }))
+    }
     found = route('GET /nodes/([^/]+)/(qemu|lxc)')
     if (found) {
       const [, node, kind] = found
