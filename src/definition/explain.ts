@@ -1,6 +1,6 @@
 import type { z } from 'zod'
+import { closest, suggest } from '../core/did-you-mean.ts'
 import type { Diagnostic } from './diagnostics.ts'
-import { closest, suggest } from './did-you-mean.ts'
 import { namesSecret } from './literal-secrets.ts'
 import type { Path, YamlFile } from './yaml-file.ts'
 

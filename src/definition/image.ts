@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { suggest } from '../core/did-you-mean.ts'
 import type { Diagnostic } from './diagnostics.ts'
-import { suggest } from './did-you-mean.ts'
 import { check } from './explain.ts'
 import { type LoadedFragment, loadFragment } from './fragments.ts'
 import { checkHardware } from './hardware.ts'

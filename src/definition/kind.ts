@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { closest } from './did-you-mean.ts'
+import { closest } from '../core/did-you-mean.ts'
 import { IMAGE_KINDS, type ImageKind, lxcFile, vmFile } from './image-schema.ts'
 import { hasKey } from './schema-shape.ts'
 import type { Path } from './yaml-file.ts'

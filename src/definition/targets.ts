@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
+import { suggest } from '../core/did-you-mean.ts'
 import { isSecretReference } from '../core/secrets.ts'
 import { configFile, type PveTarget, type Target } from './config-schema.ts'
 import type { Diagnostic } from './diagnostics.ts'
-import { suggest } from './did-you-mean.ts'
 import { absoluteReference } from './layers.ts'
 import type { Path, YamlFile } from './yaml-file.ts'
 

@@ -15,11 +15,6 @@ export interface SystemFile {
  */
 export function systemFiles(recipe: BootstrapRecipe): SystemFile[] {
   return [
-    // Seeds come on a disk. Every other data source would be probed over the network at each boot.
-    {
-      path: '/etc/cloud/cloud.cfg.d/95-datasources.cfg',
-      content: 'datasource_list: [ NoCloud, ConfigDrive, None ]\n',
-    },
     // C.UTF-8 is built into the C library; the default would generate a locale at first boot.
     { path: '/etc/cloud/cloud.cfg.d/95-locale.cfg', content: 'locale: C.UTF-8\n' },
     // The boot loader is not installed through debconf here, there is nothing to tell it.
@@ -45,6 +40,11 @@ export function systemFiles(recipe: BootstrapRecipe): SystemFile[] {
 /** What only a virtual machine has: disks, a boot loader, an initial RAM disk. */
 export function diskFiles(uuids: { root: string; esp: string }): SystemFile[] {
   return [
+    // Seeds come on a disk. Every other data source would be probed over the network at each boot.
+    {
+      path: '/etc/cloud/cloud.cfg.d/95-datasources.cfg',
+      content: 'datasource_list: [ NoCloud, ConfigDrive, None ]\n',
+    },
     {
       path: '/etc/fstab',
       content:

@@ -25,7 +25,7 @@ export const RECIPE_VERSION = 1
 interface Suite {
   distribution: 'debian' | 'ubuntu'
   release: string
-  /** packages that only this suite has or needs */
+  /** packages that only a disk of this suite has or needs */
   packages: readonly string[]
 }
 
@@ -36,36 +36,47 @@ const SUITES: Readonly<Record<string, Suite>> = {
   noble: { distribution: 'ubuntu', release: '24.04', packages: ['systemd-resolved'] },
 }
 
-/** A system that runs in a container: init, network, SSH, cloud-init. */
-const ROOTFS_PACKAGES = [
+/** What every system has: init, SSH, and what an administrator reaches for. */
+const BASE_PACKAGES = [
   'ca-certificates',
-  'cloud-init',
   'curl',
   'dbus',
   'iproute2',
   'iputils-ping',
-  'kmod',
   'less',
   'libpam-systemd',
   'netbase',
-  'netplan.io',
   'openssh-server',
   'procps',
   'sudo',
   'systemd-sysv',
-  'systemd-timesyncd',
-  'udev',
   'vim-tiny',
   'zstd',
 ] as const
 
-/** What a virtual machine needs beyond that, except kernel and boot loader. */
+/**
+ * What a container needs beyond that: whatever reads the network configuration that Proxmox writes into it, which
+ * is /etc/network/interfaces for Debian, and systemd-networkd's files for Ubuntu. Nothing else that would want
+ * to have eth0 or resolv.conf. cloud-init is no part of it: where fragments are to be applied, it is one of the
+ * recipe's own packages.
+ */
+const ROOTFS_PACKAGES: Record<BootstrapRecipe['distribution'], readonly string[]> = {
+  debian: ['ifupdown', 'isc-dhcp-client'],
+  ubuntu: [],
+}
+
+/** What a virtual machine needs beyond it, except kernel and boot loader. */
 const DISK_PACKAGES = [
   'cloud-guest-utils',
+  'cloud-init',
   'e2fsprogs',
   'fdisk',
   'initramfs-tools',
+  'kmod',
+  'netplan.io',
   'qemu-guest-agent',
+  'systemd-timesyncd',
+  'udev',
 ] as const
 
 /** Kernel and boot loader. grub-cloud is Debian's own arrangement for images that boot with BIOS and UEFI. */
@@ -95,11 +106,23 @@ export function bootstrapSuites(): { release: string; distribution: string; suit
 /**
  * The recipe that stands in for a catalog release whose image cannot be had: `debian/12` → bookworm.
  * Undefined for a release that has none.
+ * @param packages on top of the base: cloud-init, for a container that has fragments
  */
-export function recipeFor(release: string, arch: Architecture): BootstrapRecipe | undefined {
+export function recipeFor(
+  release: string,
+  arch: Architecture,
+  packages: readonly string[] = [],
+): BootstrapRecipe | undefined {
   const wanted = release.replace(/-minimal$/, '')
   const found = bootstrapSuites().find((suite) => suite.release === wanted)
-  return found && { distribution: found.distribution as 'debian' | 'ubuntu', suite: found.suite, arch }
+  return (
+    found && {
+      distribution: found.distribution as 'debian' | 'ubuntu',
+      suite: found.suite,
+      arch,
+      ...(packages.length > 0 && { packages }),
+    }
+  )
 }
 
 /**
@@ -119,9 +142,10 @@ export function recipePackages(recipe: BootstrapRecipe, kind: BootstrapKind): st
   }
   return [
     ...new Set([
-      ...ROOTFS_PACKAGES,
-      ...suite.packages,
-      ...(kind === 'disk' ? [...DISK_PACKAGES, ...BOOT_PACKAGES[recipe.distribution][recipe.arch]] : []),
+      ...BASE_PACKAGES,
+      ...(kind === 'disk'
+        ? [...DISK_PACKAGES, ...suite.packages, ...BOOT_PACKAGES[recipe.distribution][recipe.arch]]
+        : ROOTFS_PACKAGES[recipe.distribution]),
       ...(recipe.packages ?? []),
     ]),
   ].sort()

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path'
 import { ImagebuildError } from '../core/errors.ts'
 import { archiveLines, publicMirrors, type SystemFile } from './bootstrap-files.ts'
 import { type BootstrapKind, type BootstrapRecipe, recipePackages } from './bootstrap-recipe.ts'
+import { containerHooks } from './container-files.ts'
 import type { SourceContext } from './context.ts'
 import { quoted, withPackageCache } from './package-cache.ts'
 import { runTool } from './tool.ts'
@@ -91,7 +92,9 @@ export async function makeSystemTree(
       ...(kind === 'disk' ? [`--essential-hook=${HOLD_INITRAMFS}`] : []),
       `--customize-hook=cp -r --preserve=mode -- ${quoted(overlay)}/. "$1"/`,
       `--customize-hook=${APPLY_PRESET}`,
-      ...(kind === 'disk' ? [`--customize-hook=${MAKE_INITRAMFS}`] : []),
+      ...(kind === 'disk' ? [MAKE_INITRAMFS] : containerHooks(recipe)).map(
+        (hook) => `--customize-hook=${hook}`,
+      ),
       recipe.suite,
       root,
       ...archiveLines(recipe.distribution, recipe.suite, mirrors),
@@ -108,7 +111,8 @@ export async function makeSystemTree(
   }
   // mmdebstrap leaves this machine's resolv.conf where no package has replaced it.
   await rm(join(root, 'etc/resolv.conf'), { force: true })
-  await symlink('../run/systemd/resolve/stub-resolv.conf', join(root, 'etc/resolv.conf'))
+  // A container's is written by Proxmox.
+  if (kind === 'disk') await symlink('../run/systemd/resolve/stub-resolv.conf', join(root, 'etc/resolv.conf'))
 }
 
 async function layOut(files: readonly SystemFile[], folder: string): Promise<void> {

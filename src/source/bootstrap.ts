@@ -6,6 +6,7 @@ import { diskFiles, systemFiles } from './bootstrap-files.ts'
 import { type BootstrapKind, type BootstrapRecipe, bootstrapIdentity } from './bootstrap-recipe.ts'
 import { makeSystemTree } from './bootstrap-tree.ts'
 import { adoptFile, readPointer, writePointer } from './cache.ts'
+import { containerFiles } from './container-files.ts'
 import type { CachedFile, SourceContext } from './context.ts'
 import { runTool } from './tool.ts'
 
@@ -43,7 +44,10 @@ export async function bootstrapDisk(
   })
 }
 
-/** The same system as an archive (tar.zst) for a container: without kernel, boot loader and guest agent. */
+/**
+ * The same system as an archive (tar.zst) for a container: without kernel, boot loader, guest agent
+ * and cloud-init. Its network is configured by Proxmox: what that writes is what it reads.
+ */
 export async function bootstrapRootfs(
   recipe: BootstrapRecipe,
   ctx: SourceContext,
@@ -52,7 +56,7 @@ export async function bootstrapRootfs(
   return bootstrapped(recipe, 'rootfs', ctx, options, async (work) => {
     const tree = join(work, 'root')
     const archive = join(work, 'rootfs.tar.zst')
-    await makeSystemTree(recipe, 'rootfs', systemFiles(recipe), tree, ctx)
+    await makeSystemTree(recipe, 'rootfs', [...systemFiles(recipe), ...containerFiles(recipe)], tree, ctx)
     await runTool(
       'tar',
       [

@@ -8,7 +8,7 @@ export interface SourceContext {
   /** one line that a tool printed */
   onLine?: (line: string) => void
   /** other servers with the same layout as the public ones (a mirror inside a company), without a trailing slash */
-  baseUrls?: { debian?: string; ubuntu?: string }
+  baseUrls?: { debian?: string; ubuntu?: string; linuxcontainers?: string }
   /** keyring that Ubuntu's SHA256SUMS must be signed with, instead of the one that is carried along */
   ubuntuKeyring?: string
   /** a transfer that brings no byte for so many seconds has failed; 60 unless given */

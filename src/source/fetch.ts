@@ -20,7 +20,7 @@ export interface FetchableFile {
   url: string
   /** over the bytes at `url`, packed as they are */
   checksum: Checksum
-  /** ending of the name in the cache; qcow2 unless given */
+  /** ending of the name in the cache; qcow2 unless given. `tar.xz` and the like, without `packing`: stays packed */
   format?: string
   /** unpacked after it was verified */
   packing?: Packing

@@ -139,17 +139,18 @@ function transferError(error: unknown, url: string, signal: AbortSignal): unknow
 export async function getBytes(
   url: string,
   ctx: Pick<SourceContext, 'signal' | 'stallSeconds'>,
+  maxBytes = MAX_TEXT_BYTES,
 ): Promise<Buffer> {
   await using response = await openUrl(url, {}, ctx)
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of response.body) {
     size += chunk.length
-    if (size > MAX_TEXT_BYTES) {
+    if (size > maxBytes) {
       throw new ImagebuildError({
         code: 'build_failed',
         what: `${url} is not what it should be`,
-        why: `it is larger than ${MAX_TEXT_BYTES} bytes`,
+        why: `it is larger than ${maxBytes} bytes`,
       })
     }
     chunks.push(chunk)

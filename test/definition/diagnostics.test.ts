@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { closest, suggest } from '../../src/core/did-you-mean.ts'
 import {
   codeFrame,
   type Diagnostic,
@@ -6,7 +7,6 @@ import {
   renderDiagnostic,
   sortDiagnostics,
 } from '../../src/definition/diagnostics.ts'
-import { closest, suggest } from '../../src/definition/did-you-mean.ts'
 import { maskSecrets } from '../../src/definition/literal-secrets.ts'
 
 const LINES = ['name: a', 'provison: []', '', 'kind: vm']

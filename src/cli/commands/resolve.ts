@@ -1,5 +1,5 @@
+import { suggest } from '../../core/did-you-mean.ts'
 import { ImagebuildError } from '../../core/errors.ts'
-import { suggest } from '../../definition/did-you-mean.ts'
 import { clusterTemplates, nodeTemplates, select, type Template } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
