@@ -38,8 +38,8 @@ export class DirStorage extends DiskStorage {
     return { path: join(this.root, FOLDERS[content], filename), volid: `${this.id}:${content}/${filename}` }
   }
 
-  override path(volid: string): string {
-    return this.#file(volid)?.path ?? super.path(volid)
+  override path(volid: string, snapshot?: string): string {
+    return this.#file(volid)?.path ?? super.path(volid, snapshot)
   }
 
   override async list(): Promise<Volume[]> {
@@ -94,13 +94,18 @@ export class DirStorage extends DiskStorage {
   override async linkedClone(baseVolid: string, vmid: number, log: Log): Promise<Volume> {
     const base = this.disk(baseVolid)
     const backing = `../${base.vmid}/${basename(base.path)}`
-    return this.allocate(vmid, undefined, 'qcow2', async (partial, disk) => {
-      log(
-        `clone ${this.#own(baseVolid)}: images, ${basename(disk.path)}, ${vmid} to ${basename(disk.path)} (base=${backing})`,
-      )
-      const formats = ['-f', 'qcow2', '-F', formatOf(base.path)]
-      this.logFormatting(await qemuImg(['create', '-b', backing, ...formats, partial], { log }), log)
-    })
+    return this.allocate(
+      vmid,
+      undefined,
+      (name) => this.newDisk(vmid, name, 'qcow2'),
+      async (partial, disk) => {
+        log(
+          `clone ${this.#own(baseVolid)}: images, ${basename(disk.path)}, ${vmid} to ${basename(disk.path)} (base=${backing})`,
+        )
+        const formats = ['-f', 'qcow2', '-F', formatOf(base.path)]
+        this.logFormatting(await qemuImg(['create', '-b', backing, ...formats, partial], { log }), log)
+      },
+    )
   }
 
   override async clonesOf(baseVolid: string): Promise<string[]> {
@@ -131,6 +136,10 @@ export class DirStorage extends DiskStorage {
     if (format !== 'raw' && format !== 'qcow2') throw new Error(`unsupported format '${format}'`)
     const file = `${name}.${format}`
     return { vmid, name, path: this.#imagePath(vmid, file), volid: `${this.id}:${vmid}/${file}` }
+  }
+
+  protected override newRoot(vmid: number, name: string): Disk {
+    return this.newDisk(vmid, name, 'raw')
   }
 
   protected override async found(volid: string): Promise<Volume> {

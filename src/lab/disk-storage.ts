@@ -1,7 +1,17 @@
 import { mkdir, readdir, rename, rm, rmdir, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { readQcow2 } from './qcow2.ts'
-import { convert, convertCommand, failure, formatOf, measure, qemuImg, virtualSize } from './qemu-img.ts'
+import {
+  convert,
+  convertCommand,
+  failure,
+  formatOf,
+  measure,
+  PARTIAL,
+  qemuImg,
+  virtualSize,
+} from './qemu-img.ts'
+import { copyRoot } from './root-copy.ts'
 import { Turns } from './turns.ts'
 import type { ContentType, Log, Storage, Volume } from './world.ts'
 
@@ -21,9 +31,6 @@ export interface StorageOptions {
   /** bytes; what does not fit any more fails as on a full disk. Without: as much as the file system has */
   limit?: number | undefined
 }
-
-/** What a file is called while it is being written: not a volume yet, and swept away by the next start. */
-const PARTIAL = '.partial-'
 
 /**
  * Disks as files, with qemu-img doing all work on them. What the kinds of storage differ in (names, formats,
@@ -57,10 +64,13 @@ export abstract class DiskStorage implements Storage {
   protected abstract disk(volid: string): Disk
   /** the file of a new disk; throws for a format that the storage does not have */
   protected abstract newDisk(vmid: number, name: string, format: string | undefined): Disk
+  /** the file of a new root of a container: raw, whatever the storage's disks are */
+  protected abstract newRoot(vmid: number, name: string): Disk
   /** sizes are multiples of this many bytes */
   protected abstract readonly granularity: number
 
-  path(volid: string): string {
+  path(volid: string, snapshot?: string): string {
+    if (snapshot !== undefined) throw new Error('snapshot feature is not available')
     return this.disk(volid).path
   }
 
@@ -87,10 +97,39 @@ export abstract class DiskStorage implements Storage {
     log: Log,
     name?: string,
   ): Promise<Volume> {
-    return this.allocate(vmid, name, format ?? this.defaultFormat, async (partial) => {
+    const place = this.#placeDisk(vmid, format ?? this.defaultFormat)
+    return this.allocate(vmid, name, place, async (partial) => {
       const args = ['create', '-f', formatOf(partial), partial, String(this.#round(size))]
       await this.#demand(1 << 18, args, log)
       this.logFormatting(await qemuImg(args, { log }), log)
+    })
+  }
+
+  async createRoot(vmid: number, size: number, log: Log): Promise<Volume> {
+    return this.allocate(vmid, undefined, this.#placeRoot(vmid), async (partial) => {
+      const options = ['-f', 'raw', '-o', 'preallocation=off']
+      this.logFormatting(
+        await qemuImg(['create', ...options, partial, String(this.#round(size))], { log }),
+        log,
+      )
+    })
+  }
+
+  async cloneRoot(
+    from: { storage: Storage; volid: string; snapshot?: string },
+    vmid: number,
+    log: Log,
+    signal?: AbortSignal,
+  ): Promise<Volume> {
+    const source = from.storage.path(from.volid, from.snapshot)
+    const { size, blocks } = await stat(source)
+    return this.allocate(vmid, undefined, this.#placeRoot(vmid), async (partial, disk) => {
+      await this.#demand(blocks * 512, ['create', '-f', 'raw', disk.path, String(size)], log)
+      await copyRoot(source, partial, { size: this.#round(size), signal })
+      this.logFormatting(
+        `Formatting '${disk.path}', fmt=raw size=${this.#round(size)} preallocation=off`,
+        log,
+      )
     })
   }
 
@@ -177,10 +216,10 @@ export abstract class DiskStorage implements Storage {
   protected async allocate(
     vmid: number,
     name: string | undefined,
-    format: string | undefined,
+    place: (name: string) => Disk,
     write: (partial: string, disk: Disk) => Promise<void>,
   ): Promise<Volume> {
-    const disk = await this.#naming.take(() => this.#reserve(vmid, name, format))
+    const disk = await this.#naming.take(() => this.#reserve(vmid, name, place))
     const partial = join(dirname(disk.path), `${PARTIAL}${basename(disk.path)}`)
     try {
       await mkdir(dirname(disk.path), { recursive: true })
@@ -211,7 +250,7 @@ export abstract class DiskStorage implements Storage {
     signal?: AbortSignal,
   ): Promise<Volume> {
     const size = await virtualSize(from.source)
-    return this.allocate(vmid, undefined, format, async (partial, disk) => {
+    return this.allocate(vmid, undefined, this.#placeDisk(vmid, format), async (partial, disk) => {
       const copy = { ...from, target: partial }
       try {
         const shown = convertCommand({ ...from, target: disk.path })
@@ -244,9 +283,17 @@ export abstract class DiskStorage implements Storage {
     return new Set(disks.map(({ volid }) => this.disk(volid).name))
   }
 
-  async #reserve(vmid: number, name: string | undefined, format: string | undefined): Promise<Disk> {
+  #placeDisk(vmid: number, format: string): (name: string) => Disk {
+    return (name) => this.newDisk(vmid, name, format)
+  }
+
+  #placeRoot(vmid: number): (name: string) => Disk {
+    return (name) => this.newRoot(vmid, name)
+  }
+
+  async #reserve(vmid: number, name: string | undefined, place: (name: string) => Disk): Promise<Disk> {
     const taken = new Set([...(await this.#taken(vmid)), ...this.#reserved])
-    const disk = this.newDisk(vmid, name ?? freeName(vmid, taken), format)
+    const disk = place(name ?? freeName(vmid, taken))
     if (taken.has(disk.name)) throw new Error(`disk image '${disk.path}' already exists`)
     this.#reserved.add(disk.name)
     return disk

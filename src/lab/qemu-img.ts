@@ -33,6 +33,9 @@ export function failure(args: readonly string[], why: string): string {
   return `command '/usr/bin/qemu-img ${args.join(' ')}' failed: ${why}`
 }
 
+/** What a file's name begins with while it is being written: not a volume yet, and swept away by the next start. */
+export const PARTIAL = '.partial-'
+
 /** The format in which a file must be opened. Never probed: a guest could write a qcow2 header into its raw disk. */
 export function formatOf(path: string): 'qcow2' | 'vmdk' | 'raw' {
   const suffix = extname(path).slice(1)

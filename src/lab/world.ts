@@ -38,8 +38,9 @@ export interface Storage {
   /**
    * The file behind a volume. Its suffix names its real format, which is not always the one that the volume
    * reports: the disks of a raw-only storage lie in qcow2 files. Write into one with `fill`, never directly.
+   * `snapshot`: the file of that state, which only snapshots of containers' roots have.
    */
-  path(volid: string): string
+  path(volid: string, snapshot?: string): string
   remove(volid: string): Promise<void>
 
   // files: dir storages only
@@ -73,6 +74,14 @@ export interface Storage {
     log: Log,
     signal?: AbortSignal,
   ): Promise<Volume>
+  /** a full copy of a container's root, of any storage, that stays raw underneath: fullClone is for disks of machines */
+  cloneRoot(
+    from: { storage: Storage; volid: string; snapshot?: string },
+    vmid: number,
+    log: Log,
+    signal?: AbortSignal,
+  ): Promise<Volume>
+  /** of a root whose container runs: within Containers.frozen */
   snapshot(volid: string, name: string): Promise<void>
   rollback(volid: string, name: string): Promise<void>
   deleteSnapshot(volid: string, name: string): Promise<void>
@@ -248,6 +257,8 @@ export interface Containers {
   interfaces(vmid: number): Promise<ContainerInterface[]>
   /** what Proxmox does to a clone's files: a new hostname, an emptied machine-id where it had one; no host keys */
   afterClone(spec: ContainerSpec): Promise<void>
+  /** its file system stands still, complete on its volume, while `work` copies that; at once where it does not run */
+  frozen<T>(vmid: number, work: () => Promise<T>): Promise<T>
   /** grows the file system to its volume's size, whether it runs or not */
   growRoot(spec: ContainerSpec, log: Log): Promise<void>
   /** the tree of a stopped container as an archive (tar.zst), with the ids that its inside sees */

@@ -36,6 +36,9 @@ export class LxcContainers implements Containers {
   async interfaces(): Promise<ContainerInterface[]> {
     return []
   }
+  async frozen<T>(_vmid: number, work: () => Promise<T>): Promise<T> {
+    return work()
+  }
   async afterClone(): Promise<void> {}
   async growRoot(): Promise<void> {}
   async dump(): Promise<void> {}
