@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Access, makeAccess } from '../src/build/access.ts'
+import { type Access, machineAccess } from '../src/build/access.ts'
 import type { VmSpec } from '../src/definition/spec.ts'
 import { chooseAccelerator } from '../src/lab/accelerator.ts'
 import { type CloudConfig, cloudConfig, toYaml } from '../src/seed/cloud-config.ts'
@@ -26,7 +26,8 @@ export async function preparePacker(
 ): Promise<PackerJob> {
   const folder = join(workspace.folder, 'packer')
   await mkdir(folder)
-  const access = await makeAccess(createHash('sha256').update(folder).digest('hex').slice(0, 8), signal)
+  const run = createHash('sha256').update(folder).digest('hex').slice(0, 8)
+  const { access } = await machineAccess(run, signal)
   const at = (name: string) => join(folder, name)
   await writeFile(at('key'), access.userKey.privateKey, { mode: 0o600 })
   await writeFile(at('seed.iso'), seed(image, access))

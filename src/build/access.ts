@@ -2,25 +2,34 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { generateKeyPair, type KeyPair, knownHostsLine } from '../ssh/openssh.ts'
 
-/** The account that builds log in with; sealing removes it. */
+/** The account that builds log in with in a virtual machine; sealing removes it. */
 export const BUILD_USER = 'imagebuild'
 
-/**
- * The way into one guest: a key pair for us and one for the guest, both made here and gone with the build. Since
- * the guest's key is ours, its very first packet can be checked.
- */
+/** The way into one guest; its key pair is made here and gone with the build. */
 export interface Access {
   user: string
   userKey: KeyPair
-  hostKey: KeyPair
+  /** the only host key that is accepted: its public key line, or its `SHA256:` fingerprint */
+  hostKey: string
 }
 
-export async function makeAccess(run: string, signal: AbortSignal): Promise<Access> {
+export type HostKeyPair = KeyPair
+
+/** Of a virtual machine also the host key is ours, given to it in its seed: its very first packet can be checked. */
+export async function machineAccess(
+  run: string,
+  signal: AbortSignal,
+): Promise<{ access: Access; hostKey: HostKeyPair }> {
   const [userKey, hostKey] = await Promise.all([
     generateKeyPair(`imagebuild-${run}`, signal),
     generateKeyPair(`imagebuild-host-${run}`, signal),
   ])
-  return { user: BUILD_USER, userKey, hostKey }
+  return { access: { user: BUILD_USER, userKey, hostKey: hostKey.publicKey }, hostKey }
+}
+
+/** Of a container Proxmox makes the host key, and tells its fingerprint while it creates it. */
+export async function containerAccess(run: string, signal: AbortSignal): Promise<KeyPair> {
+  return await generateKeyPair(`imagebuild-${run}`, signal)
 }
 
 /** Writes what a person needs to log in to a kept guest, readable by nobody else; gives the command. */
@@ -30,7 +39,11 @@ export async function saveAccess(access: Access, folder: string, address: string
   const known = join(folder, 'known_hosts')
   await writeFile(key, access.userKey.privateKey, { mode: 0o600 })
   await chmod(key, 0o600)
-  await writeFile(known, knownHostsLine(address, 22, access.hostKey.publicKey), { mode: 0o600 })
   // Nothing but this key is offered: an agent with many would be shut out before its turn.
-  return `ssh -i ${key} -o IdentitiesOnly=yes -o UserKnownHostsFile=${known} ${access.user}@${address}`
+  const command = `ssh -i ${key} -o IdentitiesOnly=yes -o UserKnownHostsFile=${known}`
+  const login = `${access.user}@${address}`
+  // Where nobody has been in yet, no more than the fingerprint is known.
+  if (access.hostKey.startsWith('SHA256:')) return `${command} ${login}   # its host key is ${access.hostKey}`
+  await writeFile(known, knownHostsLine(address, 22, access.hostKey), { mode: 0o600 })
+  return `${command} ${login}`
 }

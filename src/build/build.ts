@@ -1,23 +1,26 @@
 import { ImagebuildError } from '../core/errors.ts'
 import type { RunResult, TemplateRow } from '../core/events.ts'
 import { DeadlineError, withDeadline } from '../core/scope.ts'
+import type { ImageSpec } from '../definition/spec.ts'
 import { choose } from '../plan/identity.ts'
 import { makePlan, type Plan } from '../plan/plan.ts'
 import { claimImage } from '../pve/claim.ts'
 import { nodeTemplates, promote, readNote, select, type Template } from '../pve/templates.ts'
+import { type Artifact, keepArchive } from './archive.ts'
+import { bootGuest } from './boot.ts'
 import { awaitCloudInit } from './cloud-init.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
 import { convert } from './convert.ts'
-import { bootGuest } from './guest.ts'
 import { keepForInspection } from './keep.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { logIn } from './login.ts'
 import { placeSource } from './placement.ts'
-import { privilegesNeeded } from './privileges.ts'
+import { privilegesNeeded, requireTicketForFeatures } from './privileges.ts'
 import { demandSecrets, provision } from './provision.ts'
-import { seal } from './seal.ts'
+import { powerOff, seal } from './seal.ts'
 import { decideSource, describeSource, type SourceDecision } from './source.ts'
 import { requireStorages } from './storages.ts'
+import { chooseVersion } from './version.ts'
 
 /**
  * Builds one image, if that is needed. The current template is not touched until the new one is finished.
@@ -49,8 +52,9 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
 
     await demandSecrets(image.layers, build)
     emit({ type: 'image.start', image: image.name, target: place.target, digest: plan.digest })
+    requireTicketForFeatures(build.pve, image)
     await build.pve.requirePrivileges(privilegesNeeded(image, place, build.pve.version))
-    await requireStorages(build.pve, place)
+    await requireStorages(build.pve, image, place)
     await using _claim = await claimImage(build.pve, {
       ...build,
       image: image.name,
@@ -68,31 +72,50 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     const source = await during(build, 'source', describeSource(decision), () =>
       placeSource(build, decision, sourceContext(build)),
     )
+    const version = await chooseVersion(build)
     await using guest = await bootGuest(build, source)
+    await using results = new AsyncDisposableStack()
+    let archive: Artifact | undefined
     try {
       await using session = await during(build, 'boot', 'booting', () => logIn(build, guest))
-      await during(build, 'cloud-init', 'waiting for cloud-init', () => awaitCloudInit(build, session))
+      if (hasSeed(image))
+        await during(build, 'cloud-init', 'waiting for cloud-init', () => awaitCloudInit(build, session))
       for (const [index, { layer }] of plan.layers.entries()) {
         await during(build, 'layer', `layer ${index + 1}/${plan.layers.length}: ${layer.name}`, () =>
           provision(layer, { ...build, image: image.name, session }),
         )
       }
       await during(build, 'seal', 'sealing', () => seal(session, guest.access, build))
+      if (image.kind === 'lxc') {
+        if (image.template.archive) {
+          archive = await during(build, 'archive', 'keeping the archive', () =>
+            keepArchive(build, image, { machine: guest, session, version }),
+          )
+          results.use(archive)
+        }
+        await powerOff(session, build)
+      }
     } catch (error) {
       if (options.onError !== 'keep' || request.signal.aborted) throw error
       kept = await keepForInspection(build, guest, reasonOf(build, error))
       throw kept
     }
-    const candidate = await convert(build, guest, plan, decision)
+    const candidate = await convert(build, guest, { plan, decision, version, archive })
     // Before it is promoted: from its first mark on it may be the only current template. Where promoting fails,
     // the next run finds a finished candidate.
     guest.keep()
+    archive?.keep()
     await promote(build.pve, candidate)
     return done('built', candidate, plan.digest)
   } catch (error) {
     // That one says how to get into the guest.
     throw error === kept ? error : reasonOf(build, error)
   }
+}
+
+/** A virtual machine always gets one from us; a container only where its definition wants something of cloud-init. */
+function hasSeed({ kind, cloudInit }: ImageSpec): boolean {
+  return kind === 'vm' || cloudInit.length > 0
 }
 
 /** Reads only: which bytes, which digest, and whether the current template is that already. */

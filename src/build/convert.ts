@@ -1,6 +1,8 @@
 import type { Plan } from '../plan/plan.ts'
 import { renderNote } from '../pve/marks.ts'
-import { nextVersion, nodeTemplates, setMarks, type Template } from '../pve/templates.ts'
+import { setMarks, type Template } from '../pve/templates.ts'
+import type { Artifact } from './archive.ts'
+import { containerTemplateParameters } from './container.ts'
 import { type Build, during, noteOf } from './context.ts'
 import type { BuildGuest } from './guest.ts'
 import { SEED, templateParameters } from './machine.ts'
@@ -16,16 +18,20 @@ const SHUTDOWN_SECONDS = 180
 export async function convert(
   build: Build,
   { guest }: BuildGuest,
-  plan: Plan,
-  decision: SourceDecision,
+  facts: { plan: Plan; decision: SourceDecision; version: string; archive: Artifact | undefined },
 ): Promise<Template> {
   const { image, place, namespace, pve } = build
+  const { plan, decision, version, archive } = facts
   await during(build, 'shutdown', 'shutting down', () => guest.stopped(SHUTDOWN_SECONDS))
   return await during(build, 'convert', 'converting to a template', async () => {
-    const version = nextVersion(await nodeTemplates(pve, place.node, namespace), image.name, new Date())
     const name = `${image.name}-${version}`
-    await guest.configure({ delete: SEED })
-    if (image.kind === 'vm') await guest.configure({ name, ...templateParameters(image, place) })
+    if (image.kind === 'vm') {
+      await guest.configure({ delete: SEED })
+      await guest.configure({ name, ...templateParameters(image, place) })
+    } else {
+      await guest.configure({ delete: 'nameserver' })
+      await guest.configure(containerTemplateParameters(image, place, name))
+    }
     await guest.toTemplate()
     const marks = {
       vmid: guest.vmid,
@@ -42,6 +48,7 @@ export async function convert(
       source: decision.record,
       built: new Date().toISOString(),
       verify: 'off',
+      ...(archive !== undefined && { archive: archive.note }),
     })
     await setMarks(
       pve,

@@ -27,7 +27,7 @@ export async function diagnose({ guest, endpoint, address, mac, console }: Sympt
   const signal = AbortSignal.timeout(15_000)
   const [status, agent, ssh, neighbour] = await Promise.all([
     guest.status().catch(() => undefined),
-    guest.agentAnswers(),
+    guest.kind === 'vm' ? guest.agentAnswers() : undefined,
     address === undefined ? undefined : reachSsh(address, 22, signal).catch(() => undefined),
     address === undefined ? undefined : neighbourOf(address),
   ])
@@ -35,9 +35,9 @@ export async function diagnose({ guest, endpoint, address, mac, console }: Sympt
     status === undefined
       ? 'Proxmox does not tell the guest’s state'
       : `the guest is ${status.qmpstatus ?? status.status}, up ${status.uptime} s, received ${status.netin} and sent ${status.netout} bytes`,
-    agent ? 'its guest agent answers' : 'its guest agent does not answer',
+    ...(agent === undefined ? [] : [agent ? 'its guest agent answers' : 'its guest agent does not answer']),
     address === undefined
-      ? `it has no address yet that we know of (MAC ${mac}; by DHCP the guest agent must tell it)`
+      ? `it has no address yet that we know of (MAC ${mac}; by DHCP ${guest.kind === 'vm' ? 'the guest agent must tell it' : 'it has got none'})`
       : `${address} ${ssh === undefined ? 'gave no answer to a probe' : describeReach(ssh)}`,
     ...(neighbour === undefined
       ? []

@@ -1,13 +1,9 @@
-import { ImagebuildError } from '../core/errors.ts'
 import type { Identity } from '../plan/network.ts'
 import { type CreateParameters, createGuest, type Guest, type GuestRequest } from '../pve/guests.ts'
 import { renderNote } from '../pve/marks.ts'
 import type { Access } from './access.ts'
-import { bootContainer } from './boot-container.ts'
-import { bootMachine } from './boot-machine.ts'
 import type { ConsoleRecorder } from './console.ts'
 import { type Build, noteOf, tagsOf } from './context.ts'
-import type { PlacedSource } from './placement.ts'
 
 /** A guest that boots, with all that belongs to it. Its end removes everything, unless it is kept. */
 export interface BuildGuest extends AsyncDisposable {
@@ -19,18 +15,6 @@ export interface BuildGuest extends AsyncDisposable {
   keep(): void
   /** guest and seed survive: someone wants to look into it */
   keepAll(): void
-}
-
-/** Creates a guest from the source, with a way in for us, and starts it. */
-export async function bootGuest(build: Build, source: PlacedSource): Promise<BuildGuest> {
-  const { image } = build
-  if (image.kind === 'vm' && source.kind !== 'archive') return await bootMachine(build, image, source)
-  if (image.kind === 'lxc' && source.kind === 'archive') return await bootContainer(build, image, source)
-  throw new ImagebuildError({
-    code: 'definition_invalid',
-    what: `${image.name} (${image.kind}) cannot be made from a ${source.kind}`,
-    where: image.source.where,
-  })
 }
 
 /** A guest with the marks of this build, at a free VMID of the target's. */

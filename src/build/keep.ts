@@ -36,7 +36,7 @@ export async function keepForInspection(
     return failure
   }
   machine.keepAll()
-  const address = identity.address ?? (await guest.agentAddresses())?.[0]
+  const address = identity.address ?? (await guest.addresses())?.[0]
   const login =
     address === undefined
       ? `its address is unknown; see its console: ${consoleCommand(guest)}`

@@ -1,12 +1,13 @@
 import type { Emit } from '../core/events.ts'
 import { isStale } from '../pve/claim.ts'
 import type { Pve } from '../pve/client.ts'
-import { destroyGuest } from '../pve/destroy.ts'
+import { configIfThere, destroyGuest } from '../pve/destroy.ts'
 import { clusterGuests, guestLabel, nodeGuests, readConfig } from '../pve/guest-ref.ts'
 import { fromTags, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { filenameOf, listFiles, parseSeedName, removeFile, type SeedName } from '../pve/volumes.ts'
+import { removeArchive } from './archive.ts'
 import type { Build } from './context.ts'
 import { awaitMaking, type OurGuest, unmarkedClones } from './unmarked.ts'
 
@@ -55,7 +56,7 @@ export async function removeLeftovers(
   build: Build,
   digest: string,
 ): Promise<{ current?: Template; candidate?: Template }> {
-  const { pve, place, namespace, image, signal, emit } = build
+  const { pve, place, namespace, image, emit } = build
   const templates = (await nodeTemplates(pve, place.node, namespace)).filter(
     ({ marks }) => marks.image === image.name,
   )
@@ -75,7 +76,7 @@ export async function removeLeftovers(
         image: image.name,
         message: `removing ${guestLabel(guest)}, left by an interrupted run`,
       })
-      await destroyGuest(pve, { ...guest, signal })
+      await removeUnfinished(build, guest)
     }
   }
   const kept = await keptRuns(pve, place, namespace)
@@ -83,6 +84,20 @@ export async function removeLeftovers(
     if (seed.image === image.name && !kept.has(seed.run)) await removeFile(pve, place, seed.volid)
   }
   return found
+}
+
+/** A temporary guest, and before it the archive that its note names: without the guest nobody would know of it. */
+async function removeUnfinished(
+  by: Pick<Build, 'pve' | 'place' | 'signal'>,
+  guest: OurGuest,
+  run?: string,
+): Promise<void> {
+  const { pve, signal } = by
+  const config = guest.kind === 'lxc' ? await configIfThere(pve, guest) : undefined
+  const note = config && parseNote(guest.vmid, config.description)
+  if (note?.archive !== undefined && (run === undefined || note.run === run))
+    await removeArchive(by, note.archive.file, signal)
+  await destroyGuest(pve, { ...guest, ...(run !== undefined && { run }), signal })
 }
 
 async function seeds(pve: Pve, place: Place, namespace: string): Promise<(SeedName & { volid: string })[]> {
@@ -135,8 +150,7 @@ export async function prune(request: PruneRequest): Promise<Pruned[]> {
   const living = await runsElsewhere(pve, place.node, namespace)
   const doomed: (Pruned & { remove: () => Promise<void> })[] = []
   // By its run: another one may take over a claim, or a VMID, at this moment.
-  const destroy = (guest: OurGuest, run: string | undefined) => () =>
-    destroyGuest(pve, { ...guest, ...(run !== undefined && { run }), signal })
+  const destroy = (guest: OurGuest, run: string | undefined) => () => removeUnfinished(request, guest, run)
 
   for (const claim of guests.filter(({ marks }) => marks.state === 'claim')) {
     const note = parseNote(claim.vmid, (await readConfig(pve, claim)).description)

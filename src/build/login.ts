@@ -9,24 +9,24 @@ import type { BuildGuest } from './guest.ts'
  * The first login to a booting guest, at the address that it was given or that its agent tells.
  * @throws ImagebuildError `build_failed` that says why nobody got in, as far as that can be known
  */
-export async function logIn(
-  build: Build,
-  { guest, access, identity, console }: BuildGuest,
-): Promise<Session> {
+export async function logIn(build: Build, machine: BuildGuest): Promise<Session> {
+  const { guest, access, identity, console } = machine
   const { image, signal, pve } = build
   const deadline = performance.now() + image.build.bootTimeout * 1000
   let address = identity.address
   using running = whileRunning(guest, signal)
   try {
-    address ??= await addressByAgent({ image, signal: running }, guest)
-    return await openSession({
+    address ??= await addressOf({ image, signal: running }, guest)
+    const session = await openSession({
       host: address,
       username: access.user,
       privateKey: access.userKey.privateKey,
-      hostKey: access.hostKey.publicKey,
+      hostKey: access.hostKey,
       signal: running,
       connectSeconds: Math.max(1, (deadline - performance.now()) / 1000),
     })
+    if (guest.kind === 'lxc') machine.access = { ...access, hostKey: await hostKeyOf(session, build) }
+    return session
   } catch (error) {
     signal.throwIfAborted()
     const failure = asImagebuildError(error)
@@ -73,12 +73,18 @@ function whileRunning(guest: BuildGuest['guest'], signal: AbortSignal): AbortSig
   })
 }
 
-async function addressByAgent(
+/** Once in, the whole host key can be had, of which only the fingerprint was known. */
+async function hostKeyOf(session: Session, { signal }: Build): Promise<string> {
+  return (await session.download('/etc/ssh/ssh_host_ed25519_key.pub', { signal })).toString().trim()
+}
+
+/** What DHCP gave it: of a virtual machine its agent must tell that, into a container Proxmox can look. */
+async function addressOf(
   { image, signal }: Pick<Build, 'image' | 'signal'>,
   guest: BuildGuest['guest'],
 ): Promise<string> {
-  using deadline = withDeadline(signal, image.build.bootTimeout, 'the guest agent telling an address')
-  return await poll(async () => (await guest.agentAddresses())?.[0], {
+  using deadline = withDeadline(signal, image.build.bootTimeout, 'waiting for an address by DHCP')
+  return await poll(async () => (await guest.addresses())?.[0], {
     signal: deadline,
     first: 500,
     max: 1000,

@@ -1,7 +1,9 @@
+import { ImagebuildError } from '../core/errors.ts'
 import type { ImageSpec } from '../definition/spec.ts'
-import type { PveVersion } from '../pve/client.ts'
-import { agentPrivilege, type Need } from '../pve/permissions.ts'
+import type { Pve, PveVersion } from '../pve/client.ts'
+import { agentPrivilege, type Need, type Privilege } from '../pve/permissions.ts'
 import type { Place } from '../pve/place.ts'
+import { featuresParameter } from './container.ts'
 
 /**
  * All that a build will ask of Proxmox, so that a token that may not is told everything at once, before anything
@@ -16,17 +18,13 @@ export function privilegesNeeded(image: ImageSpec, place: Place, version: PveVer
       privileges: [
         'VM.Allocate',
         'VM.Audit',
-        'VM.Config.CDROM',
         'VM.Config.CPU',
-        'VM.Config.Cloudinit',
         'VM.Config.Disk',
-        'VM.Config.HWType',
         'VM.Config.Memory',
         'VM.Config.Network',
         'VM.Config.Options',
         'VM.PowerMgmt',
-        // By DHCP, only the guest agent can say which address the guest got.
-        ...(place.addresses === undefined ? [agentPrivilege(version, 'audit')] : []),
+        ...(image.kind === 'vm' ? machinePrivileges(place, version) : []),
       ],
       why: 'create, run and convert the guest',
     },
@@ -35,19 +33,30 @@ export function privilegesNeeded(image: ImageSpec, place: Place, version: PveVer
       privileges: ['Datastore.AllocateSpace', ['Datastore.Audit', 'Datastore.AllocateSpace']],
       why: 'hold the guest’s disks',
     },
-    {
-      path: `/storage/${place.storages.images}`,
-      // Allocate: a seed that was uploaded must also be deleted again, and Proxmox asks more for that.
-      privileges: ['Datastore.AllocateTemplate', 'Datastore.AllocateSpace', 'Datastore.Allocate'],
-      why: 'upload the source image and the seed, and delete the seed',
-    },
+    image.kind === 'vm'
+      ? {
+          path: `/storage/${place.storages.images}`,
+          // Allocate: a seed that was uploaded must also be deleted again, and Proxmox asks more for that.
+          privileges: ['Datastore.AllocateTemplate', 'Datastore.AllocateSpace', 'Datastore.Allocate'],
+          why: 'upload the source image and the seed, and delete the seed',
+        }
+      : {
+          path: `/storage/${place.storages.archives}`,
+          privileges: [
+            'Datastore.AllocateTemplate',
+            'Datastore.AllocateSpace',
+            // An archive of a build that fails afterwards must be deleted again.
+            ...(image.template.archive ? ['Datastore.Allocate'] : []),
+          ],
+          why: `upload the source archive${image.template.archive ? ' and the finished one' : ''}`,
+        },
     {
       path: place.vlan === undefined ? bridge : [`${bridge}/${place.vlan}`, bridge],
       privileges: ['SDN.Use'],
       why: 'attach the guest to the bridge',
     },
   ]
-  if (image.source.kind === 'image')
+  if (image.kind === 'vm' && image.source.kind === 'image')
     needs.push({ path: guest, privileges: ['VM.Clone'], why: 'start from the parent’s template' })
   if (place.pool !== undefined) {
     needs.push({
@@ -57,4 +66,34 @@ export function privilegesNeeded(image: ImageSpec, place: Place, version: PveVer
     })
   }
   return needs
+}
+
+function machinePrivileges(place: Place, version: PveVersion): Privilege[] {
+  return [
+    'VM.Config.CDROM',
+    'VM.Config.Cloudinit',
+    'VM.Config.HWType',
+    // By DHCP, only the guest agent can say which address the guest got.
+    ...(place.addresses === undefined ? [agentPrivilege(version, 'audit')] : []),
+  ]
+}
+
+/**
+ * Of containers' features Proxmox gives away one, `nesting`, and that only to unprivileged containers. For all else it
+ * wants root@pam in person: not even a token with all of root's rights will do.
+ * @throws ImagebuildError `permission_denied`
+ */
+export function requireTicketForFeatures({ kind, user }: Pick<Pve, 'kind' | 'user'>, image: ImageSpec): void {
+  if (image.kind !== 'lxc' || (kind === 'ticket' && user === 'root@pam')) return
+  const features = featuresParameter(image)
+  if (features === undefined || (image.unprivileged && features === 'nesting=1')) return
+  throw new ImagebuildError({
+    code: 'permission_denied',
+    what: `${user} may not give a container the features ${features}`,
+    where: image.where,
+    why: image.unprivileged
+      ? 'Proxmox lets nobody but root@pam, logged in by password, set other features than nesting'
+      : 'Proxmox lets nobody but root@pam, logged in by password, set features of a privileged container',
+    next: 'take them out of `features`, or give the target `username: root@pam` and a `password` instead of a token',
+  })
 }

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Takes out of a finished guest whatever two clones of it must not share, and what only the build needed. Runs
-# as root, as the last thing in the guest; powers it off at the end.
+# as root, as the last thing in the guest.
 #
 #   BUILD_USER  the account that the build logged in with
 #   BUILD_KEY   the base64 part of its public key
+#   AND_THEN    `poweroff`, or `stay` where the tree is still to be read out of it
 set -eu
 
 # Nothing may write logs or caches behind our back from here on. An upgrade in the background comes to the end of
@@ -26,19 +27,23 @@ for home in /root /home/*; do
     rmdir "$home/.ssh" 2>/dev/null || true
   fi
 done
-for rules in /etc/sudoers.d/*; do
-  [ -f "$rules" ] || continue
-  grep -qE "^(# User rules for )?$BUILD_USER( |\$)" "$rules" || continue
-  sed -i -E "/^(# User rules for )?$BUILD_USER( |\$)/d" "$rules"
-  grep -qvE '^[[:space:]]*(#|$)' "$rules" || rm -f "$rules"
-done
-# Its sshd and sudo still run, so it cannot be asked to log out: --force.
-if id "$BUILD_USER" >/dev/null 2>&1; then
-  userdel --force --remove "$BUILD_USER" 2>/dev/null || true
-  if id "$BUILD_USER" >/dev/null 2>&1; then echo "the user $BUILD_USER could not be removed" >&2; exit 1; fi
+# Root, as whom containers are built, stays.
+if [ "$BUILD_USER" != root ]; then
+  for rules in /etc/sudoers.d/*; do
+    [ -f "$rules" ] || continue
+    grep -qE "^(# User rules for )?$BUILD_USER( |\$)" "$rules" || continue
+    sed -i -E "/^(# User rules for )?$BUILD_USER( |\$)/d" "$rules"
+    grep -qvE '^[[:space:]]*(#|$)' "$rules" || rm -f "$rules"
+  done
+  # Its sshd and sudo still run, so it cannot be asked to log out: --force.
+  if id "$BUILD_USER" >/dev/null 2>&1; then
+    userdel --force --remove "$BUILD_USER" 2>/dev/null || true
+    if id "$BUILD_USER" >/dev/null 2>&1; then echo "the user $BUILD_USER could not be removed" >&2; exit 1; fi
+  fi
+  groupdel "$BUILD_USER" 2>/dev/null || true
+  rm -f "/var/spool/cron/crontabs/$BUILD_USER" "/var/lib/systemd/linger/$BUILD_USER" "/run/sudo/ts/$BUILD_USER" "/var/lib/sudo/lectured/$BUILD_USER"
 fi
-groupdel "$BUILD_USER" 2>/dev/null || true
-rm -f /var/mail/* "/var/spool/cron/crontabs/$BUILD_USER" "/var/lib/systemd/linger/$BUILD_USER" "/run/sudo/ts/$BUILD_USER" "/var/lib/sudo/lectured/$BUILD_USER"
+rm -f /var/mail/*
 # The tools that edit the account files keep the version before: with the user in it.
 rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
 
@@ -95,4 +100,5 @@ sync
 
 # --force skips stopping services, which have nothing left to save and would only write logs again; file systems
 # are unmounted all the same. A moment later, so that this script's exit code still gets through.
+[ "$AND_THEN" = poweroff ] || exit 0
 setsid sh -c 'sleep 0.3; exec systemctl poweroff --force' </dev/null >/dev/null 2>&1 &

@@ -8,12 +8,36 @@ import { outputTail } from './provision.ts'
 /** Seconds; trimming a large disk is the slowest part. */
 const SEAL_SECONDS = 900
 
-/** Makes the guest's disk one that can be cloned (see seal.sh); the guest powers itself off a moment later. */
+/**
+ * Makes the guest one that can be cloned (see seal.sh). A virtual machine powers itself off a moment later, since
+ * nobody could become root in it any more; a container goes on running until `powerOff`.
+ */
 export async function seal(session: Session, access: Access, build: Build): Promise<void> {
-  const script = await readFile(new URL('seal.sh', import.meta.url), 'utf8')
+  if (build.image.kind === 'lxc') await runScript('seal-container.sh', {}, session, build)
+  const env = {
+    BUILD_USER: access.user,
+    BUILD_KEY: access.userKey.publicKey.split(' ')[1] ?? '',
+    AND_THEN: build.image.kind === 'vm' ? 'poweroff' : 'stay',
+  }
+  await runScript('seal.sh', env, session, build)
+}
+
+/** The end of a sealed container; see the end of seal.sh. */
+export async function powerOff(session: Session, { signal }: Build): Promise<void> {
+  const command = "setsid sh -c 'sleep 0.3; exec systemctl poweroff --force' </dev/null >/dev/null 2>&1 &"
+  await session.run(command, { seconds: 60, signal })
+}
+
+async function runScript(
+  name: string,
+  env: Record<string, string>,
+  session: Session,
+  build: Build,
+): Promise<void> {
+  const script = await readFile(new URL(name, import.meta.url), 'utf8')
   const result = await session.run(script, {
     sudo: true,
-    env: { BUILD_USER: access.user, BUILD_KEY: access.userKey.publicKey.split(' ')[1] ?? '' },
+    env,
     seconds: SEAL_SECONDS,
     signal: build.signal,
     onLine: (stream, line) => outputOf(build, 'seal', stream)(line),
@@ -22,7 +46,7 @@ export async function seal(session: Session, access: Access, build: Build): Prom
     throw new ImagebuildError({
       code: 'build_failed',
       what: 'the guest could not be sealed',
-      why: `seal.sh ended with exit code ${result.code}`,
+      why: `${name} ended with exit code ${result.code}`,
       output: outputTail(result),
       next: 'run again with --on-error keep to look into the guest',
     })

@@ -1,11 +1,22 @@
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
-import type { SourceSpec } from '../definition/spec.ts'
+import type { ImageSpec, SourceSpec } from '../definition/spec.ts'
 import { sourceRequest } from '../plan/plan.ts'
 import type { Note } from '../pve/marks.ts'
-import { nodeTemplates, readNote, select } from '../pve/templates.ts'
-import { type BootstrapRecipe, bootstrapIdentity, recipeFor } from '../source/bootstrap-recipe.ts'
-import { isCatalogId, resolveRelease } from '../source/catalog.ts'
-import type { SourceContext } from '../source/context.ts'
+import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
+import { type ApplianceRow, findAppliance } from '../source/appliance.ts'
+import {
+  type BootstrapKind,
+  type BootstrapRecipe,
+  bootstrapIdentity,
+  recipeFor,
+} from '../source/bootstrap-recipe.ts'
+import { isCatalogId, type ResolvedFile, resolveRelease } from '../source/catalog.ts'
+import {
+  isContainerReleaseId,
+  type ResolvedRootfs,
+  resolveContainerRelease,
+} from '../source/container-catalog.ts'
+import type { Architecture, SourceContext } from '../source/context.ts'
 import type { FetchableFile } from '../source/fetch.ts'
 import type { Build } from './context.ts'
 
@@ -19,9 +30,13 @@ export type SourceRecord = NonNullable<Note['source']>
 export interface SourceDecision {
   record: SourceRecord
   from:
-    | { kind: 'file'; file: FetchableFile & { format: 'qcow2' | 'raw' } }
+    | { kind: 'file'; file: FetchableFile & { format: string } }
     | { kind: 'bootstrap'; recipe: BootstrapRecipe }
-    | { kind: 'template'; template: { node: string; vmid: number; name: string } }
+    | { kind: 'template'; template: Template }
+    /** of a container's parent: a clone would let nobody in, so its archive is unpacked anew */
+    | { kind: 'archive'; volid: string; template: Template }
+    /** the node downloads it */
+    | { kind: 'appliance'; template: string }
     /** upstream did not answer: known by its identity alone, from the current template */
     | { kind: 'unavailable'; why: Error }
 }
@@ -47,20 +62,24 @@ export async function decideSource(
   switch (source.kind) {
     case 'url': {
       const identity = `${source.checksum.algorithm}:${source.checksum.value}`
-      const [format, packing] = source.format.split('.') as ['qcow2' | 'raw', ('xz' | 'zst')?]
-      const file = { url: source.url, checksum: source.checksum, format, ...(packing && { packing }) }
+      const { url, checksum } = source
+      // A disk is unpacked here; an archive stays as it is.
+      const [format = '', packing] = image.kind === 'vm' ? source.format.split('.') : [source.format]
+      const file = { url, checksum, format, ...(packing && { packing: packing as 'xz' }) }
       return { record: record(identity, ''), from: { kind: 'file', file } }
     }
     case 'bootstrap': {
-      const recipe = recipeOf(source)
-      return { record: record(bootstrapIdentity(recipe), recipe.suite), from: { kind: 'bootstrap', recipe } }
+      const recipe = recipeOf(source, packagesFor(image))
+      const identity = bootstrapIdentity(recipe, bootstrapKind(image))
+      return { record: record(identity, recipe.suite), from: { kind: 'bootstrap', recipe } }
     }
     case 'appliance':
-      throw new TypeError(`${source.appliance} is no disk`)
+      return await fromAppliance(build, source, record)
     case 'image':
       return await fromParent(build, source.image, record)
     case 'release': {
-      const recipe = source.fallback ? recipeFor(source.release, source.architecture) : undefined
+      const { release, architecture, fallback } = source
+      const recipe = fallback ? recipeFor(release, architecture, packagesFor(image)) : undefined
       // Once fallen back, an image keeps what it has until someone asks for a rebuild: an upstream that comes
       // and goes must not rebuild it each time.
       if (
@@ -68,7 +87,7 @@ export async function decideSource(
         recipe &&
         known?.request === request &&
         known.fallback &&
-        known.identity === bootstrapIdentity(recipe)
+        known.identity === bootstrapIdentity(recipe, bootstrapKind(image))
       ) {
         return { record: known, from: { kind: 'bootstrap', recipe } }
       }
@@ -88,9 +107,7 @@ async function fromRelease(
   const { known, context } = asked
   const { image, emit } = asked.build
   try {
-    // The loader has compared it with the catalog already; this tells the type checker.
-    if (!isCatalogId(source.release)) throw new TypeError(`${source.release} is not in the catalog`)
-    const file = await resolveRelease(source.release, source.architecture, context)
+    const file = await resolveFile(image, source, context)
     return { record: record(file.identity, file.version), from: { kind: 'file', file } }
   } catch (error) {
     context.signal.throwIfAborted()
@@ -118,13 +135,58 @@ async function fromRelease(
     emit({
       type: 'warning',
       image: image.name,
-      message: `the cloud image of ${source.release} cannot be reached (${failure.message}); FALLING BACK to a system bootstrapped from ${recipe.suite}’s packages`,
+      message: `the ${image.kind === 'vm' ? 'cloud image' : 'root file system'} of ${source.release} cannot be reached (${failure.message}); FALLING BACK to a system bootstrapped from ${recipe.suite}’s packages`,
     })
     return {
-      record: record(bootstrapIdentity(recipe), recipe.suite, true),
+      record: record(bootstrapIdentity(recipe, bootstrapKind(image)), recipe.suite, true),
       from: { kind: 'bootstrap', recipe },
     }
   }
+}
+
+/** The loader has compared the name with the catalog already: that tells the type checker. */
+async function resolveFile(
+  image: ImageSpec,
+  { release, architecture }: { release: string; architecture: Architecture },
+  context: SourceContext,
+): Promise<ResolvedFile | ResolvedRootfs> {
+  if (image.kind === 'vm' && isCatalogId(release)) return await resolveRelease(release, architecture, context)
+  if (image.kind === 'lxc' && isContainerReleaseId(release))
+    return await resolveContainerRelease(release, architecture, context)
+  throw new TypeError(`${release} is not in the catalog`)
+}
+
+/**
+ * Proxmox's own appliances, which the node downloads itself. One that needs cloud-init to be told something is fetched
+ * here, since its archive must be changed.
+ */
+async function fromAppliance(
+  { pve, place, image }: Build,
+  source: Extract<SourceSpec, { kind: 'appliance' }>,
+  record: MakeRecord,
+): Promise<SourceDecision> {
+  const rows = (await pve.api.nodes.$(place.node).aplinfo.$get()) as unknown as ApplianceRow[]
+  const at = { node: place.node, where: source.where }
+  const { template, version, identity, checksum } = findAppliance(
+    rows,
+    source.appliance,
+    source.architecture,
+    at,
+  )
+  const found = record(identity, version)
+  if (image.cloudInit.length === 0) return { record: found, from: { kind: 'appliance', template } }
+  const url = rows.find((row) => row.template === template)?.location
+  if (url === undefined || checksum === undefined) {
+    throw new ImagebuildError({
+      code: 'definition_invalid',
+      what: `the appliance ${template} cannot be given cloud-init fragments`,
+      where: source.where,
+      why: `the list of ${place.node} does not tell ${url === undefined ? 'where it is' : 'its SHA-512'}, so it cannot be fetched here and changed`,
+      next: 'take `cloudInit` out of the definition, or start from a `release` or a `url`',
+    })
+  }
+  const format = template.slice(template.indexOf('.tar') + 1)
+  return { record: found, from: { kind: 'file', file: { url, checksum, format } } }
 }
 
 async function fromParent(build: Build, parent: string, record: MakeRecord): Promise<SourceDecision> {
@@ -139,15 +201,40 @@ async function fromParent(build: Build, parent: string, record: MakeRecord): Pro
       next: `imagebuild run ${parent}`,
     })
   }
-  return { record: record(note.digest, note.version ?? ''), from: { kind: 'template', template } }
+  const found = record(note.digest, note.version ?? '')
+  if (image.kind === 'vm') return { record: found, from: { kind: 'template', template } }
+  const volid = note.archive?.volid
+  if (volid === undefined) {
+    throw new ImagebuildError({
+      code: 'not_found',
+      what: `${image.name} starts from ${parent}, whose current template was built without an archive`,
+      where: image.source.where,
+      why: 'Proxmox lets nobody put a key into the clone of a container: it is made anew from an archive',
+      next: `imagebuild run ${parent} --force`,
+    })
+  }
+  return { record: found, from: { kind: 'archive', volid, template } }
 }
 
-function recipeOf(source: Extract<SourceSpec, { kind: 'bootstrap' }>): BootstrapRecipe {
+/** A virtual machine gets a disk, a container a root file system. */
+function bootstrapKind({ kind }: ImageSpec): BootstrapKind {
+  return kind === 'vm' ? 'disk' : 'rootfs'
+}
+
+/** A container has cloud-init only where its definition wants something of it. */
+function packagesFor({ kind, cloudInit }: ImageSpec): string[] {
+  return kind === 'lxc' && cloudInit.length > 0 ? ['cloud-init'] : []
+}
+
+function recipeOf(
+  source: Extract<SourceSpec, { kind: 'bootstrap' }>,
+  packages: readonly string[],
+): BootstrapRecipe {
   return {
     distribution: source.distribution,
     suite: source.suite,
     arch: source.architecture,
-    packages: source.packages,
+    packages: [...source.packages, ...packages],
     ...(source.mirror !== undefined && { mirror: source.mirror }),
   }
 }
@@ -157,6 +244,7 @@ export function describeSource({ from, record }: SourceDecision): string {
     case 'bootstrap':
       return `bootstrapping ${from.recipe.distribution} ${from.recipe.suite} from packages`
     case 'template':
+    case 'archive':
       return `starting from ${from.template.name}`
     default:
       return `fetching ${record.request}${record.version === '' ? '' : `, version ${record.version}`}`

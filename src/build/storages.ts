@@ -1,4 +1,5 @@
 import { ImagebuildError } from '../core/errors.ts'
+import type { ImageSpec } from '../definition/spec.ts'
 import type { Pve } from '../pve/client.ts'
 import { PveError } from '../pve/errors.ts'
 import type { Place } from '../pve/place.ts'
@@ -8,13 +9,10 @@ import type { Place } from '../pve/place.ts'
  * `import` switched off by default, and would say so only after the whole image has come.
  * @throws ImagebuildError `definition_invalid` that lists all that is wrong
  */
-export async function requireStorages(pve: Pve, { node, target, storages }: Place): Promise<void> {
+export async function requireStorages(pve: Pve, image: ImageSpec, place: Place): Promise<void> {
+  const { node, target, storages } = place
   const wanted = new Map<string, string[]>()
-  for (const [storage, content] of [
-    [storages.disks, 'images'],
-    [storages.images, 'import'],
-    [storages.images, 'iso'],
-  ] as const) {
+  for (const [storage, content] of contents(image, storages)) {
     wanted.set(storage, [...(wanted.get(storage) ?? []), content])
   }
   const wrong: string[] = []
@@ -32,7 +30,10 @@ export async function requireStorages(pve: Pve, { node, target, storages }: Plac
       const missing = contents.filter((content) => !has.includes(content))
       if (missing.length === 0) return
       wrong.push(`storage ${storage} takes no ${missing.join(' and no ')} content (it has ${has.join(', ')})`)
-      if (holdsFiles(status.type) || !missing.some((content) => content !== 'images'))
+      if (
+        holdsFiles(status.type) ||
+        !missing.some((content) => content !== 'images' && content !== 'rootdir')
+      )
         commands.push(`pvesm set ${storage} --content ${[...has, ...missing].join(',')}`)
     }),
   )
@@ -46,6 +47,19 @@ export async function requireStorages(pve: Pve, { node, target, storages }: Plac
       `${commands.length > 0 ? 'or ' : ''}name other storages in imagebuild.yaml`,
     ].join('\n'),
   })
+}
+
+function contents({ kind }: ImageSpec, storages: Place['storages']): readonly [string, string][] {
+  return kind === 'vm'
+    ? [
+        [storages.disks, 'images'],
+        [storages.images, 'import'],
+        [storages.images, 'iso'],
+      ]
+    : [
+        [storages.disks, 'rootdir'],
+        [storages.archives, 'vztmpl'],
+      ]
 }
 
 /** Types of storage that hold volumes and nothing else: no content type makes a file fit on them. */

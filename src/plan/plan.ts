@@ -37,6 +37,7 @@ export function makePlan(image: ImageSpec, sourceIdentity: string): Plan {
   const digest = digestOf({
     layers: chain,
     hardware: image.hardware as Json,
+    ...(image.kind === 'lxc' && { unprivileged: image.unprivileged, features: image.features as Json }),
     template: image.template as Json,
   })
   return { image, digest, layers }

@@ -209,8 +209,12 @@ export class Guest implements AsyncDisposable, GuestRef {
     }
   }
 
-  /** The addresses that the guest agent reports, loopback and link-local ones left out; undefined while it is silent. */
-  async agentAddresses(): Promise<string[] | undefined> {
+  /** Its IPv4 addresses, loopback and link-local ones left out; undefined while nobody can tell them. */
+  async addresses(): Promise<string[] | undefined> {
+    return this.kind === 'vm' ? await this.#agentAddresses() : await this.#interfaceAddresses()
+  }
+
+  async #agentAddresses(): Promise<string[] | undefined> {
     try {
       const answer = (await this.#api.agent['network-get-interfaces'].$get()) as unknown as {
         result: AgentInterface[]
@@ -225,8 +229,7 @@ export class Guest implements AsyncDisposable, GuestRef {
     }
   }
 
-  /** The IPv4 addresses of a running container, as its node sees them; loopback and link-local ones left out. */
-  async interfaceAddresses(): Promise<string[]> {
+  async #interfaceAddresses(): Promise<string[]> {
     const answer = (await this.#pve.api.nodes.$(this.node).lxc.$(this.vmid).interfaces.$get()) as
       | { name: string; inet?: string }[]
       | null

@@ -134,6 +134,8 @@ export interface Note {
   /** VMID of the template that was current before this one */
   previous?: number
   verify?: 'off'
+  /** the result as a file on the storage for archives; of a guest that is being built, how it will be called */
+  archive?: { file: string; volid?: string; sha256?: string }
   /** SHA-256 of what lies in the build folder */
   artifacts?: Record<string, string>
 }

@@ -63,11 +63,11 @@ export function byVersion(a: Template, b: Template): number {
 }
 
 /** The version for a template finished now: UTC date and the next serial of that day. */
-export function nextVersion(templates: readonly Template[], image: string, now: Date): string {
+export function nextVersion(taken: readonly string[], now: Date): string {
   const date = now.toISOString().slice(0, 10).replaceAll('-', '')
-  const serials = templates
-    .filter((template) => template.marks.image === image && template.marks.version?.startsWith(`${date}.`))
-    .map((template) => Number(template.marks.version?.split('.')[1]))
+  const serials = taken
+    .filter((version) => new RegExp(`^${date}\\.\\d+$`).test(version))
+    .map((version) => Number(version.split('.')[1]))
   return `${date}.${Math.max(0, ...serials) + 1}`
 }
 

@@ -10,11 +10,19 @@ export interface StoredFile {
   ctime: number
 }
 
-/** The files of one content type on the storage for images. */
-export async function listFiles(pve: Pve, place: Place, content: 'iso' | 'import'): Promise<StoredFile[]> {
+/** What imagebuild keeps as files: seeds, disk images, containers' archives. */
+export type FileContent = 'iso' | 'import' | 'vztmpl'
+
+/** The storage for files of one content type. */
+export function storageFor({ storages }: Place, content: FileContent): string {
+  return content === 'vztmpl' ? storages.archives : storages.images
+}
+
+/** The files of one content type on the storage for it. */
+export async function listFiles(pve: Pve, place: Place, content: FileContent): Promise<StoredFile[]> {
   return (await pve.api.nodes
     .$(place.node)
-    .storage.$(place.storages.images)
+    .storage.$(storageFor(place, content))
     .content.$get({ content: content as 'iso' })) as unknown as StoredFile[]
 }
 
@@ -26,7 +34,7 @@ export async function removeFile(pve: Pve, place: Place, volid: string): Promise
   // With `delay` Proxmox waits for the deletion and answers null; a longer one comes back as a task.
   const upid = (await pve.api.nodes
     .$(place.node)
-    .storage.$(place.storages.images)
+    .storage.$(volid.slice(0, volid.indexOf(':')))
     .content.$(volid)
     .$delete({ delay: 5 })) as string | null
   if (upid !== null) await pve.waitTask(upid, { seconds: 60 })

@@ -81,17 +81,46 @@ export function userData(options: SeedOptions): CloudConfigBuilder {
       .packages('qemu-guest-agent')
       .runCommand(['systemctl', 'start', '--no-block', 'qemu-guest-agent.service'])
   }
-  return builder.orElse(
+  return builder.orElse({ manage_etc_hosts: 'localhost', ...DEFAULTS }, OURS)
+}
+
+/** What fragments may have otherwise. */
+const DEFAULTS: CloudConfig = {
+  preserve_hostname: false,
+  package_update: false,
+  package_upgrade: false,
+  // Printing keys and fingerprints on the console takes seconds in an emulated guest.
+  no_ssh_fingerprints: true,
+  ssh: { emit_keys_to_console: false },
+  ssh_publish_hostkeys: { enabled: false },
+}
+
+export interface ContainerSeedOptions {
+  hostname: string
+  fragments: readonly { name: string; config: CloudConfig }[]
+}
+
+/**
+ * The same for a container: files of its own tree, since it has no drive. The same for every build of one definition,
+ * as Proxmox brings what is not: root's key, host keys (which must stay: their fingerprints are known), name and
+ * network.
+ * @throws ImagebuildError `definition_invalid` as `renderSeed`
+ */
+export function containerSeed({
+  hostname,
+  fragments,
+}: ContainerSeedOptions): { path: string; content: string }[] {
+  const builder = cloudConfig().merge({ users: [], ssh_deletekeys: false, disable_root: false }, OURS)
+  for (const { name, config } of fragments) builder.merge(config, name)
+  // Proxmox writes /etc/hosts.
+  builder.orElse({ manage_etc_hosts: false, ...DEFAULTS }, OURS)
+  const seed = '/var/lib/cloud/seed/nocloud'
+  return [
+    { path: `${seed}/user-data`, content: builder.render() },
     {
-      manage_etc_hosts: 'localhost',
-      preserve_hostname: false,
-      package_update: false,
-      package_upgrade: false,
-      // Printing keys and fingerprints on the console takes seconds in an emulated guest.
-      no_ssh_fingerprints: true,
-      ssh: { emit_keys_to_console: false },
-      ssh_publish_hostkeys: { enabled: false },
+      path: `${seed}/meta-data`,
+      content: toYaml({ 'instance-id': 'imagebuild', 'local-hostname': hostname }),
     },
-    OURS,
-  )
+    { path: '/etc/cloud/cloud.cfg.d/99-imagebuild-network.cfg', content: 'network: { config: disabled }\n' },
+  ]
 }

@@ -102,7 +102,7 @@ export class GuestSession implements Session {
   }
 
   async run(command: string, options: RunOptions): Promise<RunResult> {
-    return runText(this.#connection, command, options)
+    return runText(this.#connection, command, this.#become(options))
   }
 
   async stream(
@@ -111,7 +111,7 @@ export class GuestSession implements Session {
     options: CommandOptions,
   ): Promise<Omit<RunResult, 'stdout'>> {
     const stderr = new OutputStream()
-    const code = await runCommand(this.#connection, command, options, {
+    const code = await runCommand(this.#connection, command, this.#become(options), {
       onStdout: onData,
       onStderr: (chunk) => stderr.write(chunk),
       tail: () => lastLines(stderr.text()),
@@ -167,15 +167,18 @@ export class GuestSession implements Session {
     await this.#connection.end()
   }
 
+  /** Who is root already needs no sudo, which small systems lack. */
+  #become<T extends CommandOptions>(options: T): T {
+    return this.#wayIn.username === 'root' ? { ...options, sudo: false } : options
+  }
+
   /** The connection may die before the answer comes; whether it worked shows in the boot_id alone. */
   async #askToReboot(signal: AbortSignal): Promise<void> {
     const asked = await Promise.race([
-      this.run('systemctl reboot', { seconds: 60, sudo: this.#wayIn.username !== 'root', signal }).catch(
-        (error: unknown) => {
-          signal.throwIfAborted()
-          return error
-        },
-      ),
+      this.run('systemctl reboot', { seconds: 60, sudo: true, signal }).catch((error: unknown) => {
+        signal.throwIfAborted()
+        return error
+      }),
       this.#connection.closed,
     ])
     if (asked instanceof Error || (asked as RunResult).code === 0 || (asked as RunResult).code > 128) return

@@ -31,8 +31,8 @@ function machine(address?: string) {
   const kept = { all: false }
   const key = { privateKey: 'PRIVATE KEY', publicKey: 'ssh-ed25519 AAAA x' }
   const guest = {
-    guest: { kind: 'vm', vmid: 9004, node: 'pve', agentAddresses: async () => undefined },
-    access: { user: 'imagebuild', userKey: key, hostKey: key },
+    guest: { kind: 'vm', vmid: 9004, node: 'pve', addresses: async () => undefined },
+    access: { user: 'imagebuild', userKey: key, hostKey: key.publicKey },
     identity: { mac: '02:1B:00:00:00:01', ...(address !== undefined && { address }) },
     keepAll: () => {
       kept.all = true

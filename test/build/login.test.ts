@@ -16,7 +16,7 @@ function machine(status: 'running' | 'stopped', address: string | undefined): Bu
       node: 'pve',
       status: async () => ({ status, uptime: 0, netin: 0, netout: 0 }),
       agentAnswers: async () => false,
-      agentAddresses: async () => undefined,
+      addresses: async () => undefined,
     },
     access: { user: 'imagebuild', userKey: key, hostKey: key },
     identity: { mac: '02:1B:00:00:00:01', ...(address !== undefined && { address }) },

@@ -94,7 +94,12 @@ beforeAll(async () => {
     {
       reject: false,
       extendEnv: false,
-      env: { PATH: '/played:/usr/sbin:/usr/bin:/sbin:/bin', BUILD_USER: 'imagebuild', BUILD_KEY: KEY },
+      env: {
+        PATH: '/played:/usr/sbin:/usr/bin:/sbin:/bin',
+        BUILD_USER: 'imagebuild',
+        BUILD_KEY: KEY,
+        AND_THEN: 'poweroff',
+      },
     },
   )
 })

@@ -8,7 +8,7 @@ import { aBuild, FakeSession } from './world.ts'
 const SCRIPT = new URL('../../src/build/seal.sh', import.meta.url)
 
 const key = { privateKey: 'PRIVATE', publicKey: 'ssh-ed25519 AAAAC3Nza imagebuild-mine' }
-const access: Access = { user: 'imagebuild', userKey: key as never, hostKey: key as never }
+const access: Access = { user: 'imagebuild', userKey: key as never, hostKey: key.publicKey }
 
 test.each(['sh', 'dash', 'bash'])('the script is one for %s', async (shell) => {
   const { exitCode, stderr } = await execa(shell, ['-n', SCRIPT.pathname], { reject: false })
@@ -26,7 +26,10 @@ test('it runs as root, knows which user and key were the build’s, and tells it
   expect(session.ran).toMatchObject([
     {
       command: await readFile(SCRIPT, 'utf8'),
-      options: { sudo: true, env: { BUILD_USER: 'imagebuild', BUILD_KEY: 'AAAAC3Nza' } },
+      options: {
+        sudo: true,
+        env: { BUILD_USER: 'imagebuild', BUILD_KEY: 'AAAAC3Nza', AND_THEN: 'poweroff' },
+      },
     },
   ])
   expect(JSON.stringify(session.ran)).not.toContain('PRIVATE')

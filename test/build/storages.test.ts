@@ -1,15 +1,19 @@
 import { expect, test } from 'vitest'
 import { requireStorages } from '../../src/build/storages.ts'
+import type { ImageSpec } from '../../src/definition/spec.ts'
+import { imageSpec } from '../plan/spec.ts'
 import { MemoryProxmox, PLACE } from '../pve/memory-proxmox.ts'
 
-const check = (pve: MemoryProxmox, place = PLACE) =>
-  requireStorages(pve.client(), place).catch((error) => error)
+const check = (pve: MemoryProxmox, place = PLACE, image: ImageSpec = imageSpec()) =>
+  requireStorages(pve.client(), image, place).catch((error) => error)
 
 test('storages that take disks, source images and seeds are fine, also when they are one', async () => {
   const pve = new MemoryProxmox()
   expect(await check(pve)).toBeUndefined()
   pve.storages.set('nas', { type: 'dir', content: 'iso,images,import', active: 1, enabled: 1 })
-  expect(await check(pve, { ...PLACE, storages: { disks: 'nas', images: 'nas', archives: 'nas' } })).toBeUndefined()
+  expect(
+    await check(pve, { ...PLACE, storages: { disks: 'nas', images: 'nas', archives: 'nas' } }),
+  ).toBeUndefined()
 })
 
 test('a storage without `import`, as Proxmox has it by default, is told with the command that mends it', async () => {

@@ -1,6 +1,7 @@
 import type { Build } from '../../src/build/context.ts'
 import type { Event } from '../../src/core/events.ts'
 import { SecretRegistry } from '../../src/core/secrets.ts'
+import type { CommandOptions } from '../../src/ssh/command.ts'
 import type { RunOptions, RunResult, Session } from '../../src/ssh/session.ts'
 import { imageSpec } from '../plan/spec.ts'
 import { MemoryProxmox, PLACE, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
@@ -50,6 +51,16 @@ export class FakeSession implements Session {
     const ran = { command, options }
     this.ran.push(ran)
     return { code: 0, stdout: '', stderr: '', ...(await this.answer(ran)) }
+  }
+
+  async stream(
+    command: string,
+    onData: (chunk: Buffer) => void | Promise<void>,
+    options: CommandOptions,
+  ): Promise<{ code: number; stderr: string }> {
+    const { code, stdout, stderr } = await this.run(command, options)
+    await onData(Buffer.from(stdout, 'latin1'))
+    return { code, stderr }
   }
 
   async upload(source: Uint8Array | string, path: string, options?: unknown): Promise<void> {

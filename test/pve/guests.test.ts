@@ -103,7 +103,9 @@ describe('creating a guest', () => {
     const asked = request()
     const error = await createGuest(pve.client(), asked).catch((error) => error)
     expect(error).toMatchObject({ code: 'busy', why: 'no space left on device' })
-    expect([...pve.guests.values()]).toEqual([{ kind: 'vm', node: 'pve', config: { name: 'theirs' }, status: 'running' }])
+    expect([...pve.guests.values()]).toEqual([
+      { kind: 'vm', node: 'pve', config: { name: 'theirs' }, status: 'running' },
+    ])
     expect(asked.events).toEqual([])
   })
 

@@ -107,12 +107,11 @@ describe('versions', () => {
     ])
   })
 
-  test('are the UTC date and the next serial of that day and image', () => {
+  test('are the UTC date and the next serial of that day', () => {
     const now = new Date('2026-01-01T23:59:59.999Z')
-    expect(nextVersion([], 'web', now)).toBe('20260101.1')
-    const before = [template('20260101.9'), template('20260101.10'), template('20251231.77')]
-    expect(nextVersion(before, 'web', now)).toBe('20260101.11')
-    expect(nextVersion(before, 'db', now)).toBe('20260101.1')
+    expect(nextVersion([], now)).toBe('20260101.1')
+    const before = ['20260101.9', '20260101.10', '20251231.77', '20260101.99-rc', 'old']
+    expect(nextVersion(before, now)).toBe('20260101.11')
   })
 })
 

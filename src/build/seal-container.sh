@@ -1,0 +1,35 @@
+#!/bin/sh
+# What a container needs before seal.sh, beyond what a virtual machine does. Runs as root.
+set -eu
+
+# cloud-init makes a virtual machine's clones different from each other. A clone of a container has none: Proxmox gives
+# it a name and an address, but neither host keys nor, on some systems, a machine-id.
+cat > /etc/systemd/system/imagebuild-first-boot.service <<'UNIT'
+[Unit]
+Description=Machine id and SSH host keys of a new clone
+DefaultDependencies=no
+After=local-fs.target
+Before=ssh.socket ssh.service sshd.service shutdown.target
+Conflicts=shutdown.target
+ConditionPathExists=|!/etc/ssh/ssh_host_ed25519_key
+ConditionFileNotEmpty=|!/etc/machine-id
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=-systemd-machine-id-setup
+ExecStart=ssh-keygen -A
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+systemctl --quiet enable imagebuild-first-boot.service
+
+# What Proxmox writes at each start, for the machine that starts: not this one's name and address.
+if [ -f /etc/network/interfaces ]; then printf 'auto lo\niface lo inet loopback\n' > /etc/network/interfaces; fi
+rm -f /etc/systemd/network/eth0.network
+sed -i '/^# --- BEGIN PVE ---$/,/^# --- END PVE ---$/d' /etc/hosts
+if [ -f /etc/resolv.conf ] && [ ! -L /etc/resolv.conf ]; then : > /etc/resolv.conf; fi
+
+# Only there so that the build could begin.
+rm -f /etc/systemd/system/imagebuild-sshd.service /etc/systemd/system/multi-user.target.wants/imagebuild-sshd.service

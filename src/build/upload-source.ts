@@ -1,0 +1,61 @@
+import { ImagebuildError } from '../core/errors.ts'
+import { type FileContent, filenameOf, listFiles, storageFor } from '../pve/volumes.ts'
+import type { CachedFile } from '../source/context.ts'
+import { type Build, taskLine } from './context.ts'
+
+/** How a source lies on the storage: its content type for Proxmox, and how its name ends. */
+export interface SourceFile {
+  content: FileContent
+  /** qcow2, raw, tar.zst, … */
+  extension: string
+}
+
+/** Sources are found again by the digest in their names. */
+export function sourceStem(digest: string): string {
+  return `ib-source-${digest.slice(digest.indexOf(':') + 1).slice(0, 32)}`
+}
+
+/** Puts a source on the storage, unless it is there already; gives its volume id. */
+export async function uploadSource(build: Build, file: CachedFile, as: SourceFile): Promise<string> {
+  const { pve, place, run, signal, image, emit } = build
+  const { content, extension } = as
+  const stem = sourceStem(file.digest)
+  const stored = await listFiles(pve, place, content)
+  const complete = stored.find((entry) => filenameOf(entry).startsWith(stem) && entry.size === file.size)
+  if (complete !== undefined) return complete.volid
+  // A name of our own: another run may be copying under the plain one at this moment.
+  const filename = `${stem}-${run}.${extension}`
+  const [algorithm = '', value = ''] = file.digest.split(':')
+  const upid = await pve.upload(
+    place.node,
+    storageFor(place, content),
+    {
+      content,
+      filename,
+      source: { path: file.path },
+      checksum: { algorithm: algorithm as 'sha256', value },
+    },
+    {
+      onProgress: (done, total) =>
+        emit({ type: 'progress', image: image.name, step: 'source', done, total, unit: 'bytes' }),
+      signal,
+    },
+  )
+  await pve.waitTask(upid, { seconds: 3600, onLog: taskLine(build, 'source') })
+  return await volidOf(build, content, filename)
+}
+
+/** What Proxmox calls a file that it has just taken. */
+export async function volidOf(
+  { pve, place }: Build,
+  content: FileContent,
+  filename: string,
+): Promise<string> {
+  const found = (await listFiles(pve, place, content)).find((entry) => filenameOf(entry) === filename)
+  if (found !== undefined) return found.volid
+  throw new ImagebuildError({
+    code: 'build_failed',
+    what: `storage ${storageFor(place, content)} took ${filename}, but does not list it`,
+    next: `look at the storage ${storageFor(place, content)} on ${place.node}`,
+  })
+}
