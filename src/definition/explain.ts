@@ -185,6 +185,8 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   source: 'such as: source: { release: debian/12 }',
   memory: 'in MiB: memory: 2048',
   disk: 'with a unit: disk: 8G',
+  rootfs: 'with a unit: rootfs: 8G',
+  swap: 'in MiB: swap: 512',
   provision: 'a list of layers: - packages: [curl], - shell: ldconfig, - reboot: true, …',
 }
 

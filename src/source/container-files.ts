@@ -33,11 +33,17 @@ const CLIENT_IDENTIFIER: SystemFile = {
 const DHCLIENT = '"$1"/etc/dhcp/dhclient.conf'
 const IDENTIFY_BY_MAC = `printf 'send dhcp-client-identifier = hardware;\\n' >> ${DHCLIENT}`
 
+/** debugfs cannot be mounted by the root of an unprivileged container: the unit would only ever fail. */
+const MASK_DEBUGFS = 'chroot "$1" systemctl --quiet mask sys-kernel-debug.mount'
+
 /** systemd-resolved would answer on an address of its own, beside the resolv.conf that Proxmox writes. */
-const UNITS = 'chroot "$1" systemctl --quiet disable systemd-resolved.service 2>/dev/null || true'
-const NETWORKD = 'chroot "$1" systemctl --quiet enable systemd-networkd.service'
+const DISABLE_RESOLVED = 'chroot "$1" systemctl --quiet disable systemd-resolved.service 2>/dev/null || true'
+const ENABLE_NETWORKD = 'chroot "$1" systemctl --quiet enable systemd-networkd.service'
 
 /** Commands for mmdebstrap's customize hook, in order. */
 export function containerHooks({ distribution }: BootstrapRecipe): string[] {
-  return distribution === 'debian' ? [IDENTIFY_BY_MAC] : [UNITS, NETWORKD]
+  return [
+    MASK_DEBUGFS,
+    ...(distribution === 'debian' ? [IDENTIFY_BY_MAC] : [DISABLE_RESOLVED, ENABLE_NETWORKD]),
+  ]
 }

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { chooseTarget } from '../../src/cli/target.ts'
+import { chooseTarget, withArchives } from '../../src/cli/target.ts'
 import type { Project } from '../../src/definition/load.ts'
 
 beforeEach(() => {
@@ -50,4 +50,13 @@ describe('the target', () => {
       expect.objectContaining({ code: 'usage', next: expect.stringMatching(next) }),
     )
   })
+})
+
+test('archives lie with the other images, unless the target says otherwise', () => {
+  expect(withArchives({ disks: 'local-lvm', images: 'nas' })).toEqual({
+    disks: 'local-lvm',
+    images: 'nas',
+    archives: 'nas',
+  })
+  expect(withArchives({ disks: 'local-lvm', images: 'nas', archives: 'local' }).archives).toBe('local')
 })

@@ -48,6 +48,7 @@ describe('schemas/', () => {
 
 const SUM = `sha256:${'0'.repeat(64)}`
 const image = (more: object) => ({ name: 'a', source: { release: 'debian/12' }, ...more })
+const container = (more: object) => image({ kind: 'lxc', ...more })
 const layer = (one: object) => image({ provision: [one] })
 const pve = (more: object) => ({
   namespace: 'h',
@@ -60,6 +61,12 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     image({ source: { url: 'https://x/y.raw', checksum: SUM, format: 'raw' } }),
     image({ source: { bootstrap: { distribution: 'debian', suite: 'sid' } } }),
     image({ hardware: { bios: 'ovmf', efidisk: {} }, build: { timeout: '1h' } }),
+    image({ kind: 'vm' }),
+    container({}),
+    container({ hardware: { rootfs: '8G', swap: 0 }, unprivileged: false, template: { archive: true } }),
+    container({ features: { nesting: true, keyctl: true, mount: ['nfs'] } }),
+    container({ source: { appliance: 'debian-12-standard' } }),
+    container({ source: { url: 'https://x/y', checksum: SUM, format: 'tar.xz' } }),
     layer({ packages: ['a1'] }),
     layer({ packages: { upgrade: true } }),
     layer({ file: { path: '/x', content: '' } }),
@@ -77,6 +84,20 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     image({ name: 'A' }),
     image({ zzz: 1 }),
     image({ kind: 'lxx' }),
+    image({ kind: null }),
+    image({ unprivileged: true }),
+    image({ features: {} }),
+    image({ template: { archive: true } }),
+    image({ hardware: { rootfs: '8G' } }),
+    image({ source: { appliance: 'x' } }),
+    image({ source: { url: 'https://x/y', checksum: SUM, format: 'tar.xz' } }),
+    container({ hardware: { cpu: 'host' } }),
+    container({ hardware: { rootfs: 8 } }),
+    container({ features: { nesting: 1 } }),
+    container({ source: { appliance: 'x', release: 'y' } }),
+    container({ source: { appliance: 'local:vztmpl/x' } }),
+    container({ source: { url: 'https://x/y', checksum: SUM, format: 'raw' } }),
+    container({ zzz: 1 }),
     image({ source: {} }),
     image({ source: { release: 'x', image: 'y' } }),
     image({ source: { url: 'https://x/y.raw' } }),
@@ -108,6 +129,7 @@ describe('the loader’s schema and the JSON Schema agree', () => {
   test.each([
     pve({}),
     pve({ username: 'a@pam', password: 'env:P', ca: 'x.pem' }),
+    pve({ storages: { disks: 'd', images: 'i', archives: 'a' } }),
     { namespace: 'h', targets: { l: { kind: 'lab' } } },
   ])('accepted: %j', (value) => {
     expect(acceptsConfig(value), JSON.stringify(acceptsConfig.errors)).toBe(true)

@@ -8,6 +8,7 @@ import {
   recipePackages,
 } from '../../src/source/bootstrap-recipe.ts'
 import { proxyOptions } from '../../src/source/bootstrap-tree.ts'
+import { containerFiles, containerHooks } from '../../src/source/container-files.ts'
 
 const bookworm: BootstrapRecipe = { distribution: 'debian', suite: 'bookworm', arch: 'amd64' }
 
@@ -34,18 +35,52 @@ describe('identity', () => {
   })
 })
 
-test('every recipe has kernel, boot loader, cloud-init and agent for a disk, and none of the first for a container', () => {
-  for (const { distribution, suite } of bootstrapSuites()) {
-    const recipe = { distribution, suite, arch: 'amd64' } as BootstrapRecipe
-    const disk = recipePackages(recipe, 'disk')
-    expect(disk).toEqual(
-      expect.arrayContaining(['cloud-init', 'qemu-guest-agent', 'shim-signed', 'openssh-server']),
-    )
-    expect(disk.some((name) => name.startsWith('linux-image-'))).toBe(true)
-    expect(
-      recipePackages(recipe, 'rootfs').filter((name) => /linux-image|grub|shim|initramfs/.test(name)),
-    ).toEqual([])
-  }
+const allRecipes = bootstrapSuites().map(
+  ({ distribution, suite }) => ({ distribution, suite, arch: 'amd64' }) as BootstrapRecipe,
+)
+
+test.each(allRecipes)('a disk of $suite has kernel, boot loader, cloud-init and agent', (recipe) => {
+  const disk = recipePackages(recipe, 'disk')
+  expect(disk).toEqual(
+    expect.arrayContaining(['cloud-init', 'qemu-guest-agent', 'shim-signed', 'openssh-server', 'netplan.io']),
+  )
+  expect(disk.some((name) => name.startsWith('linux-image-'))).toBe(true)
+})
+
+describe('a container', () => {
+  test.each(allRecipes)(
+    'of $suite has no kernel, and nothing that would fight over its network',
+    (recipe) => {
+      const rootfs = recipePackages(recipe, 'rootfs')
+      expect(rootfs).toContain('openssh-server')
+      expect(
+        rootfs.filter((name) =>
+          /linux-image|grub|shim|initramfs|netplan|resolved|timesyncd|udev|cloud/.test(name),
+        ),
+      ).toEqual([])
+      expect(rootfs.includes('ifupdown')).toBe(recipe.distribution === 'debian')
+    },
+  )
+
+  test('has cloud-init where that is asked for, with a seed in a folder and no network of its own', () => {
+    const recipe = { ...bookworm, packages: ['cloud-init'] }
+    expect(recipePackages(recipe, 'rootfs')).toContain('cloud-init')
+    expect(bootstrapIdentity(recipe, 'rootfs')).not.toBe(bootstrapIdentity(bookworm, 'rootfs'))
+    const content = containerFiles(recipe)
+      .map((file) => file.content)
+      .join('')
+    expect(content).toBe('datasource_list: [ NoCloud, None ]\nnetwork: { config: disabled }\n')
+  })
+
+  test('is known to a DHCP server by its MAC', () => {
+    expect(containerHooks(bookworm).join('\n')).toContain('send dhcp-client-identifier = hardware;')
+    const noble = { distribution: 'ubuntu', suite: 'noble', arch: 'amd64' } as const
+    expect(containerFiles(noble)).toContainEqual({
+      path: '/etc/systemd/network/eth0.network.d/10-client-identifier.conf',
+      content: '[DHCPv4]\nClientIdentifier=mac\n',
+    })
+    expect(containerHooks(noble).join('\n')).toContain('enable systemd-networkd.service')
+  })
 })
 
 test('an unknown suite names those that are known', () => {
@@ -58,6 +93,7 @@ test('an unknown suite names those that are known', () => {
 test('stands in for catalog releases', () => {
   expect(recipeFor('debian/13', 'amd64')).toEqual({ distribution: 'debian', suite: 'trixie', arch: 'amd64' })
   expect(recipeFor('ubuntu/24.04-minimal', 'arm64')?.suite).toBe('noble')
+  expect(recipeFor('debian/12', 'amd64', ['cloud-init'])?.packages).toEqual(['cloud-init'])
   expect(recipeFor('fedora/40', 'amd64')).toBeUndefined()
 })
 

@@ -64,14 +64,17 @@ const noble = (list: string, signature: Buffer | undefined) => ({
 })
 
 test('the names', () => {
-  expect(catalogIds()).toEqual([
-    'debian/12',
-    'debian/13',
-    'ubuntu/22.04',
-    'ubuntu/24.04',
-    'ubuntu/22.04-minimal',
-    'ubuntu/24.04-minimal',
-  ])
+  expect(catalogIds()).toEqual({
+    vm: [
+      'debian/12',
+      'debian/13',
+      'ubuntu/22.04',
+      'ubuntu/24.04',
+      'ubuntu/22.04-minimal',
+      'ubuntu/24.04-minimal',
+    ],
+    lxc: ['debian/12', 'debian/13', 'ubuntu/22.04', 'ubuntu/24.04'],
+  })
   expect(isCatalogId('debian/12')).toBe(true)
   expect(isCatalogId('toString')).toBe(false)
 })

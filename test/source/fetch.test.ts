@@ -52,6 +52,21 @@ describe('fetching', () => {
     expect(await leftovers()).toEqual([])
   })
 
+  test('leaves an archive packed, and names it so', async () => {
+    const packed = gzipSync(content)
+    await using server = await serveFiles({ '/root.tar.gz': rangedFile(packed) })
+    const file = await fetchFile(
+      { url: `${server.url}/root.tar.gz`, checksum: sum(packed), format: 'tar.gz' },
+      ctx,
+    )
+    expect(file).toEqual({
+      path: join(cacheDir, 'files', `sha256-${sum(packed).value}.tar.gz`),
+      digest: `sha256:${sum(packed).value}`,
+      size: packed.length,
+    })
+    expect(await readFile(file.path)).toEqual(packed)
+  })
+
   test('asks nobody for what the cache has', async () => {
     await using server = await serveFiles({ '/a': rangedFile(content) })
     await fetchFile({ url: `${server.url}/a`, checksum: sum(content) }, ctx)
