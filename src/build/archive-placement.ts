@@ -103,11 +103,16 @@ async function prepareAndUpload(
   context: SourceContext,
 ): Promise<string> {
   const { signal } = build
-  const contents = await inspectArchive({ input: file.path, signal })
+  const contents = await inspectArchive({ input: file.path, origin: originOf(image), signal })
   const add = additionsFor(image, contents)
   if (add.length === 0) return await uploadSource(build, file, { content: 'vztmpl', extension: format })
   const changed = await changedArchive(build, { file, add }, context)
   return await uploadSource(build, changed, { content: 'vztmpl', extension: 'tar.zst' })
+}
+
+/** An archive that is refused is the fault of whoever named it. */
+function originOf({ name }: Pick<LxcSpec, 'name'>) {
+  return { name: `the source archive of ${name}`, blame: 'definition_invalid' } as const
 }
 
 /** The archive with what is added; the same archive with the same additions is made once. */
@@ -126,7 +131,13 @@ async function changedArchive(
   const folder = await mkdtemp(join(cacheDir, 'archive-'))
   try {
     const output = join(folder, 'changed.tar.zst')
-    const { sha256 } = await rewriteArchive({ input: file.path, output, add, signal })
+    const { sha256 } = await rewriteArchive({
+      input: file.path,
+      origin: originOf(image),
+      output,
+      add,
+      signal,
+    })
     const changed = await adoptFile(context, output, 'tar.zst', `sha256:${sha256}`)
     await writePointer(cacheDir, identity, changed)
     return changed

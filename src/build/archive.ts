@@ -30,6 +30,8 @@ const TAR = [
   '--warning=no-file-ignored --warning=no-file-changed --warning=no-file-removed .',
 ].join(' ')
 
+const TREE = { name: 'the tree of the container', blame: 'build_failed' } as const
+
 /** tar's exit code where a file changed while it was read: a log, in a system that runs. */
 const SOME_CHANGED = 1
 
@@ -123,7 +125,10 @@ async function readTree(build: Build, session: Session, output: string): Promise
       tree.destroy(error)
       throw error
     })
-  const [written] = await Promise.all([rewriteArchive({ input: tree, output, signal }), reading])
+  const [written] = await Promise.all([
+    rewriteArchive({ input: tree, origin: TREE, output, signal }),
+    reading,
+  ])
   return written
 }
 

@@ -1,4 +1,4 @@
-import type { Layer, VmSpec } from '../../src/definition/spec.ts'
+import type { Layer, LxcSpec, VmSpec } from '../../src/definition/spec.ts'
 
 export const WHERE = { file: 'images/web/image.yaml', line: 7, column: 5 }
 
@@ -59,6 +59,24 @@ export function imageSpec(change: Partial<VmSpec> = {}): VmSpec {
     cloudInit: [],
     layers: [packagesLayer(), fileLayer(), shellLayer()],
     template: { tags: [] },
+    build: { bootTimeout: 900, timeout: 7200 },
+    where: WHERE,
+    ...change,
+  }
+}
+
+/** A container's image as the loader hands it over. */
+export function lxcSpec(change: Partial<LxcSpec> = {}): LxcSpec {
+  return {
+    name: 'web',
+    kind: 'lxc',
+    source: { kind: 'release', release: 'debian/12', fallback: true, architecture: 'amd64', where: WHERE },
+    hardware: { cores: 1, memory: 512, swap: 512, rootfs: 4 * 2 ** 30 },
+    unprivileged: true,
+    features: { nesting: false },
+    cloudInit: [],
+    layers: [packagesLayer()],
+    template: { tags: [], archive: false },
     build: { bootTimeout: 900, timeout: 7200 },
     where: WHERE,
     ...change,
