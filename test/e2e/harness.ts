@@ -12,7 +12,7 @@ import { connect, type Pve } from '../../src/pve/client.ts'
  */
 export const ROOT = resolve(import.meta.dirname, '../..')
 export const LAB_DIR = process.env.IMAGEBUILD_TEST_LAB_DIR ?? join(tmpdir(), 'imagebuild-e2e-lab')
-const CACHE_DIR = process.env.IMAGEBUILD_CACHE_DIR ?? join(tmpdir(), 'imagebuild-e2e-cache')
+export const CACHE_DIR = process.env.IMAGEBUILD_CACHE_DIR ?? join(tmpdir(), 'imagebuild-e2e-cache')
 
 /** A definition that needs no network: the bootstrapped system is in the cache after the first test. */
 export const BOOTSTRAP = 'source: { bootstrap: { distribution: debian, suite: bookworm } }'
