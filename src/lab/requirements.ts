@@ -15,6 +15,18 @@ export function labRequirements(): Requirement[] {
     { command: 'dnsmasq', package: 'dnsmasq-base' },
     { command: 'openssl', package: 'openssl' },
     { command: 'flock', package: 'util-linux' },
+    // containers
+    { command: 'lxc-start', package: 'lxc' },
+    { command: 'lxc-usernsexec', package: 'lxc' },
+    { command: '/usr/share/lxc/config/common.seccomp', package: 'liblxc-common' },
+    { command: 'mkfs.ext4', package: 'e2fsprogs' },
+    { command: 'mount', package: 'mount' },
+    { command: 'nsenter', package: 'util-linux' },
+    { command: 'script', package: 'bsdutils' },
+    { command: 'ssh-keygen', package: 'openssh-client' },
+    { command: 'tar', package: 'tar' },
+    { command: 'zstd', package: 'zstd' },
+    { command: 'xz', package: 'xz-utils' },
     // cloud-init drives
     { command: 'xorriso', package: 'xorriso' },
   ]

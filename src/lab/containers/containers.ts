@@ -1,6 +1,26 @@
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import type { Duplex } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
+import { execa } from 'execa'
 import type { LabNames } from '../names.ts'
-import type { ContainerInterface, ContainerStatus, Containers } from '../world.ts'
+import { tail } from '../serial-console.ts'
+import { Turns } from '../turns.ts'
+import type { ContainerInterface, ContainerSpec, ContainerStatus, Containers, Log } from '../world.ts'
+import { pack, unpack } from './archive.ts'
+import { removeGroups } from './cgroups.ts'
+import { openConsole } from './console.ts'
+import { type ContainerFiles, containerFiles } from './container-files.ts'
+import { containerInterfaces, containerStatus, STOPPED } from './container-status.ts'
+import { growFileSystem, growMounted, makeFileSystem } from './file-system.ts'
+import { whileFrozen } from './freeze.ts'
+import { rootId } from './id-map.ts'
+import { lxc } from './lxc-command.ts'
+import { lxcConfig, seccompProfile } from './lxc-config.ts'
+import { Monitor } from './monitor.ts'
+import { MountedRoot, mounting, released } from './mounted-root.ts'
+import { setUp, setUpClone, setUpNew } from './setup/setup.ts'
+import { Tree } from './setup/tree.ts'
 
 export interface ContainersOptions {
   /** the lab's folder: console logs are kept there */
@@ -14,43 +34,263 @@ export interface ContainersOptions {
   onEnd?: (vmid: number) => void
 }
 
-/** Containers by Debian's LXC. */
+interface Running {
+  spec: ContainerSpec
+  monitor: Monitor
+  /** resolves when it has ended and its remains are removed */
+  ended: Promise<void>
+}
+
+/** Seconds for LXC to end a container by force. */
+const STOP_SECONDS = 30
+
+/** Seconds after which a container that does not shut down is asked again: one that just boots may not listen yet. */
+const ASK_AGAIN = 2
+
+/**
+ * Containers by Debian's LXC. As with machines, what is known of a running one lies in files, so that it outlives
+ * the daemon that started it, and the next one takes it over.
+ */
 export class LxcContainers implements Containers {
   readonly #options: ContainersOptions
+  readonly #running = new Map<number, Running>()
+  readonly #starts = new Turns()
 
   constructor(options: ContainersOptions) {
     this.#options = options
   }
 
-  async open(): Promise<void> {}
-  close(): void {}
-  async create(): Promise<{ ostype: string }> {
-    throw new Error(`no containers in ${this.#options.dir} yet`)
+  /** Takes over what an earlier daemon on this folder has left running, and removes the remains of what has ended. */
+  async open(): Promise<void> {
+    const { names } = this.#options
+    for (const name of await readdir(names.lxcPath).catch(() => [])) {
+      const vmid = Number(/-(\d+)$/.exec(name)?.[1])
+      if (!Number.isInteger(vmid) || name !== names.container(vmid)) continue
+      const files = this.#files(vmid)
+      const spec = await readFile(files.spec, 'utf8').catch(() => undefined)
+      const monitor = await Monitor.find(names.lxcPath, name, files)
+      if (monitor !== undefined && spec !== undefined) this.#adopt(JSON.parse(spec) as ContainerSpec, monitor)
+      else await this.#clear(vmid)
+    }
   }
-  async start(): Promise<void> {}
-  async stop(): Promise<void> {}
-  async shutdown(): Promise<void> {}
-  async status(): Promise<ContainerStatus> {
-    return { running: false, uptime: 0, mem: 0, disk: 0, netin: 0, netout: 0 }
+
+  /** Lets go of the containers without ending them. */
+  close(): void {
+    for (const { monitor } of this.#running.values()) monitor.letGo()
   }
-  async interfaces(): Promise<ContainerInterface[]> {
-    return []
+
+  async create(
+    spec: ContainerSpec,
+    from: { archive: string; password?: string; sshPublicKeys?: string },
+    log: Log,
+    signal?: AbortSignal,
+  ): Promise<{ ostype: string }> {
+    await makeFileSystem(spec.root, spec.unprivileged, log)
+    await using root = await MountedRoot.open(spec.root, { signal })
+    log(`extracting archive '${from.archive}'`)
+    await unpack(root, from.archive, spec.unprivileged, log)
+    signal?.throwIfAborted()
+    const access = { ...from, nameserver: this.#options.nameserver }
+    return { ostype: await setUpNew(treeOf(root, spec), spec, access, log) }
   }
-  async frozen<T>(_vmid: number, work: () => Promise<T>): Promise<T> {
-    return work()
+
+  async restore(spec: ContainerSpec, archive: string, log: Log, signal?: AbortSignal): Promise<void> {
+    await makeFileSystem(spec.root, spec.unprivileged, log)
+    await using root = await MountedRoot.open(spec.root, { signal })
+    log(`extracting archive '${archive}'`)
+    await unpack(root, archive, spec.unprivileged, log)
   }
-  async afterClone(): Promise<void> {}
-  async growRoot(): Promise<void> {}
-  async dump(): Promise<void> {}
-  async restore(): Promise<void> {}
-  async consoleLog(): Promise<string> {
-    return ''
+
+  async dump(spec: ContainerSpec, target: string, log: Log, signal?: AbortSignal): Promise<void> {
+    await using root = await MountedRoot.open(spec.root, { readOnly: true, signal })
+    try {
+      await pack(root, target, spec.unprivileged, log)
+    } catch (error) {
+      await rm(target, { force: true })
+      signal?.throwIfAborted()
+      throw error
+    }
   }
-  async console(): Promise<Duplex> {
-    throw new Error('not running')
+
+  async afterClone(spec: ContainerSpec): Promise<void> {
+    await using root = await MountedRoot.open(spec.root)
+    await setUpClone(treeOf(root, spec), spec)
   }
+
+  async growRoot(spec: ContainerSpec, log: Log): Promise<void> {
+    const running = this.#running.get(spec.vmid)
+    if (running === undefined) await growFileSystem(spec.root, log)
+    else await growMounted(spec.root, running.monitor.pid, log)
+  }
+
+  async frozen<T>(vmid: number, work: () => Promise<T>): Promise<T> {
+    const running = this.#running.get(vmid)
+    return running === undefined ? work() : whileFrozen(running.monitor.pid, work)
+  }
+
+  start(spec: ContainerSpec, log: Log): Promise<void> {
+    return this.#starts.take(() => this.#start(spec, log))
+  }
+
+  async #start(spec: ContainerSpec, log: Log): Promise<void> {
+    const { vmid } = spec
+    if (this.#running.has(vmid)) throw new Error(`CT ${vmid} already running`)
+    const { names, nameserver } = this.#options
+    const files = this.#files(vmid)
+    warnings(spec).forEach(log)
+    await this.#clear(vmid)
+    try {
+      await mkdir(names.lxcPath, { recursive: true, mode: 0o711 })
+      await mkdir(files.folder, { mode: 0o700 })
+      await mkdir(dirname(files.consoleLog), { recursive: true, mode: 0o700 })
+      await rm(files.consoleLog, { force: true })
+      await writeFile(files.config, lxcConfig(spec, { ...this.#options, files }), { mode: 0o600 })
+      await writeFile(files.seccomp, seccompProfile(spec), { mode: 0o600 })
+      await writeFile(files.spec, JSON.stringify(spec), { mode: 0o600 })
+      {
+        await using root = await MountedRoot.open(spec.root)
+        await setUp(treeOf(root, spec), spec, nameserver)
+      }
+      await this.#launch(spec, files, log)
+      const monitor = await Monitor.find(names.lxcPath, names.container(vmid), files)
+      if (monitor === undefined) throw new Error(`startup for container '${vmid}' failed`)
+      this.#adopt(spec, monitor)
+    } catch (error) {
+      await (await Monitor.find(names.lxcPath, names.container(vmid), files))?.kill()
+      await released(spec.root)
+      await this.#clear(vmid)
+      throw error
+    }
+    for (const { slot, options } of spec.nics) {
+      if (options.link_down === '1') await execa('ip', ['link', 'set', names.tap(vmid, slot), 'down'])
+    }
+  }
+
+  async #launch({ vmid, root }: ContainerSpec, files: ContainerFiles, log: Log): Promise<void> {
+    const start = [...this.#lxc('lxc-start', vmid), '-d', '-p', files.pid, '-o', files.log, '-l', 'WARN']
+    const [command = '', ...args] = mounting(root, 'noatime', start)
+    const { failed, stderr } = await execa(command, args, {
+      reject: false,
+      stdin: 'ignore',
+      stdout: 'ignore',
+    })
+    if (!failed) return
+    const said = await readFile(files.log, 'utf8').catch(() => '')
+    const errors = said.split('\n').filter((line) => line.includes(' ERROR '))
+    for (const line of errors.length > 0 ? errors : stderr.split('\n')) if (line !== '') log(line)
+    throw new Error(`startup for container '${vmid}' failed`)
+  }
+
+  #adopt(spec: ContainerSpec, monitor: Monitor): void {
+    const { vmid } = spec
+    const ended = monitor.ended.then(async () => {
+      // We also stop watching when this daemon goes; then the container stays as it is.
+      if (monitor.isLetGo) return
+      await released(spec.root).catch(() => undefined)
+      await this.#clear(vmid)
+      this.#running.delete(vmid)
+      this.#options.onEnd?.(vmid)
+    })
+    this.#running.set(vmid, { spec, monitor, ended })
+  }
+
+  async stop(vmid: number): Promise<void> {
+    const running = this.#running.get(vmid)
+    if (running === undefined) return
+    const { monitor, ended } = running
+    const [command = '', ...args] = this.#lxc('lxc-stop', vmid)
+    await execa(command, [...args, '--kill'], { reject: false, timeout: STOP_SECONDS * 1000 })
+    const over = new AbortController()
+    const late = delay(STOP_SECONDS * 1000, true, { signal: over.signal }).catch(() => false)
+    if (await Promise.race([ended.then(() => false), late])) monitor.kill()
+    over.abort()
+    await ended
+  }
+
+  async shutdown(vmid: number, seconds: number): Promise<void> {
+    const running = this.#running.get(vmid)
+    if (running === undefined) return
+    const end = performance.now() + seconds * 1000
+    const [command = '', ...args] = this.#lxc('lxc-stop', vmid)
+    for (let left = seconds; left > 0; left = (end - performance.now()) / 1000) {
+      await execa(command, [...args, '--nokill', '--nowait'], { reject: false })
+      const over = new AbortController()
+      const late = delay(Math.min(left, ASK_AGAIN) * 1000, true, { signal: over.signal }).catch(() => false)
+      const ended = await Promise.race([running.ended.then(() => true), late.then(() => false)])
+      over.abort()
+      if (ended) return
+    }
+    throw new Error('container did not stop')
+  }
+
+  async status(vmid: number): Promise<ContainerStatus> {
+    const running = this.#running.get(vmid)
+    if (running === undefined) return STOPPED
+    const { names } = this.#options
+    const veths = running.spec.nics.map(({ slot }) => names.tap(vmid, slot))
+    try {
+      return await containerStatus(names.container(vmid), running.monitor.pid, veths)
+    } catch {
+      // Its init ended while we asked.
+      return this.#running.has(vmid) ? { ...STOPPED, running: true } : STOPPED
+    }
+  }
+
+  async interfaces(vmid: number): Promise<ContainerInterface[]> {
+    return containerInterfaces(this.#of(vmid).monitor.pid)
+  }
+
+  async consoleLog(vmid: number, bytes?: number): Promise<string> {
+    return tail(this.#files(vmid).consoleLog, bytes)
+  }
+
+  async console(vmid: number): Promise<Duplex> {
+    this.#of(vmid)
+    const { names } = this.#options
+    return openConsole(names.lxcPath, names.container(vmid))
+  }
+
   async running(): Promise<number[]> {
-    return []
+    return [...this.#running.keys()].sort((a, b) => a - b)
   }
-  async stopAll(): Promise<void> {}
+
+  /** Ends all; nothing of any container is left but its volume and its console's log. */
+  async stopAll(): Promise<void> {
+    await Promise.all([...this.#running.keys()].map((vmid) => this.stop(vmid)))
+    await rm(this.#options.names.lxcPath, { recursive: true, force: true })
+  }
+
+  async #clear(vmid: number): Promise<void> {
+    await removeGroups(this.#options.names.container(vmid))
+    await rm(this.#files(vmid).folder, { recursive: true, force: true })
+  }
+
+  #lxc(program: `lxc-${string}`, vmid: number): string[] {
+    const { names } = this.#options
+    return lxc(program, '-P', names.lxcPath, '-n', names.container(vmid))
+  }
+
+  #files(vmid: number): ContainerFiles {
+    return containerFiles(this.#options.dir, this.#options.names, vmid)
+  }
+
+  #of(vmid: number): Running {
+    const running = this.#running.get(vmid)
+    if (running === undefined) throw new Error(`CT ${vmid} not running`)
+    return running
+  }
+}
+
+function treeOf(root: MountedRoot, { unprivileged }: ContainerSpec): Tree {
+  return new Tree(root.path, rootId(unprivileged))
+}
+
+/** What the configuration asks for and the lab does not have. */
+function warnings({ nics, features }: ContainerSpec): string[] {
+  return [
+    ...nics
+      .filter(({ options }) => options.tag)
+      .map(({ slot, options }) => `WARN: ${slot}: the lab has no VLANs, tag ${options.tag} has no effect`),
+    ...(features.mknod ? ['WARN: the lab makes no device nodes for containers, mknod has no effect'] : []),
+  ]
 }

@@ -1,0 +1,56 @@
+import type { ContainerSpec, Log } from '../../world.ts'
+import { setAuthorizedKeys, setPassword } from './accounts.ts'
+import { detectArchitecture, detectOsType } from './detection.ts'
+import { setDns } from './dns.ts'
+import { makeHostKeys } from './host-keys.ts'
+import { setHostname, shortName } from './hostname.ts'
+import { setInterfaces } from './ifupdown.ts'
+import { setNetworkFiles } from './networkd.ts'
+import type { Tree } from './tree.ts'
+
+/** What Proxmox does to the files of a new container. @returns the ostype */
+export async function setUpNew(
+  tree: Tree,
+  spec: ContainerSpec,
+  access: { password?: string; sshPublicKeys?: string; nameserver: string },
+  log: Log,
+): Promise<string> {
+  const arch = await detectArchitecture(tree)
+  if (arch === undefined) log(`Architecture detection failed, falling back to ${spec.arch}.`)
+  else log(`Detected container architecture: ${arch}`)
+  const ostype = spec.ostype ?? (await detectOsType(tree))
+  if (!isKnown(ostype)) return ostype
+  // What LXC's own images have for DHCP on eth0 would be read before our file.
+  if (ostype === 'ubuntu') await tree.remove('/etc/netplan/10-lxc.yaml')
+  await setUp(tree, { ...spec, ostype }, access.nameserver)
+  await setPassword(tree, access.password)
+  if (access.sshPublicKeys) await setAuthorizedKeys(tree, access.sshPublicKeys)
+  await makeHostKeys(tree, shortName(spec), log)
+  return ostype
+}
+
+/** What Proxmox writes before each start: the configuration may have changed. */
+export async function setUp(tree: Tree, spec: ContainerSpec, nameserver: string): Promise<void> {
+  const ostype = spec.ostype ?? (await detectOsType(tree))
+  if (!isKnown(ostype)) return
+  await setHostname(tree, spec)
+  await setDns(tree, spec, nameserver)
+  if (ostype === 'debian') await setInterfaces(tree, spec.nics)
+  // Some of Debian's images have networkd instead of ifupdown.
+  const ifupdown = (await tree.exists('/usr/sbin/ifup')) || (await tree.exists('/sbin/ifup'))
+  if (ostype === 'ubuntu' || !ifupdown) await setNetworkFiles(tree, spec.nics)
+}
+
+/** What Proxmox does to the files of a clone. Its host keys are those of the original. */
+export async function setUpClone(tree: Tree, spec: ContainerSpec): Promise<void> {
+  const ostype = spec.ostype ?? (await detectOsType(tree))
+  if (!isKnown(ostype)) return
+  await setHostname(tree, spec)
+  // Empty, not missing: then systemd makes one at the next boot.
+  if ((await tree.read('/etc/machine-id')) !== undefined) await tree.write('/etc/machine-id', '')
+  await tree.remove('/var/lib/dbus/machine-id')
+}
+
+function isKnown(ostype: string): boolean {
+  return ostype === 'debian' || ostype === 'ubuntu'
+}
