@@ -50,6 +50,7 @@ try {
       port: at,
       tls,
       stateDir: join(dir, 'state'),
+      appliances: join(dir, 'appliances.dat'),
       node: NODE,
       storages: host.storages,
       machines: host.machines,

@@ -1,5 +1,6 @@
 import { parameterError } from './errors.ts'
-import { GuestRows } from './guests/status.ts'
+import { GuestRows } from './guests/rows.ts'
+import { wordFor } from './guests/store.ts'
 import { nodeRow } from './node-routes.ts'
 import { oneOf, optional } from './parameters.ts'
 import { type Call, get, type Lab, on, type Route, VMID } from './router.ts'
@@ -57,7 +58,8 @@ async function resources(call: Call): Promise<unknown[]> {
 function nextId(call: Call): string {
   const wanted = call.number('vmid')
   if (wanted !== undefined) {
-    if (call.lab.guests.find(wanted)) throw parameterError({ vmid: `VM ${wanted} already exists` })
+    const taken = call.lab.guests.find(wanted)
+    if (taken) throw parameterError({ vmid: `${wordFor(taken.type)} ${wanted} already exists` })
     return String(wanted)
   }
   let vmid = FIRST_VMID

@@ -3,12 +3,13 @@ import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Caller } from './access.ts'
 import { ApiError, failure, messageOf, permissionError, unauthorized } from './errors.ts'
-import { isRunning } from './guests/lifecycle.ts'
+import { KINDS } from './guests/kinds.ts'
+import { type GuestType, wordFor } from './guests/store.ts'
 import { oneOf, optional } from './parameters.ts'
 import { type Call, type Lab, on, post, type Route } from './router.ts'
 
 /**
- * The serial console: `termproxy` gives a port and a ticket, the web socket at `vncwebsocket` takes both. Then the
+ * A machine's serial console, or a container's: `termproxy` gives a port and a ticket, the web socket at `vncwebsocket` takes both. Then the
  * client says `user:ticket\n`, gets `OK`, sends `0:<bytes>:<text>` (input), `1:<columns>:<rows>:` (size) or `2`
  * (alive), and receives the guest's output as it is.
  */
@@ -70,7 +71,7 @@ export class Consoles {
 
   #admit(lab: Lab, request: IncomingMessage): Session {
     const url = new URL(request.url ?? '/', 'https://lab')
-    const match = /^\/api2\/json\/nodes\/([^/]+)\/qemu\/(\d+)\/vncwebsocket$/.exec(url.pathname)
+    const match = /^\/api2\/json\/nodes\/([^/]+)\/(?:qemu|lxc)\/(\d+)\/vncwebsocket$/.exec(url.pathname)
     const { authorization, cookie } = request.headers
     const caller: Caller = lab.access.identify({
       method: 'GET',
@@ -95,18 +96,19 @@ export class Consoles {
 }
 
 async function termproxy(call: Call): Promise<unknown> {
-  const { lab, vmid } = call
-  const guest = lab.guests.need(vmid)
-  const serial = call.text('serial') ?? (/^serial\d/.exec(String(guest.config.vga ?? ''))?.[0] || 'serial0')
-  if (guest.config[serial] !== 'socket') throw failure('unable to find a serial interface')
-  if (!(await isRunning(lab, vmid))) throw failure(`VM ${vmid} not running`)
+  const { lab, vmid, guest, type } = call
+  if (type === 'qemu') {
+    const serial = call.text('serial') ?? (/^serial\d/.exec(String(guest.config.vga ?? ''))?.[0] || 'serial0')
+    if (guest.config[serial] !== 'socket') throw failure('unable to find a serial interface')
+  }
+  if (!(await KINDS[type].isRunning(lab, vmid))) throw failure(`${wordFor(type)} ${vmid} not running`)
   const user = call.caller.authid
   const ticket = lab.access.ticket('PVEVNC', user, `/vms/${vmid}`)
   const controller = new AbortController()
   const { port, done } = lab.consoles.open(vmid, user, controller.signal)
   const upid = call.task('vncproxy', vmid, async ({ signal }) => {
     signal.addEventListener('abort', () => controller.abort(signal.reason), { once: true })
-    await carry(lab, vmid, await done, `${user}:${ticket}`, signal)
+    await carry(lab, type, vmid, await done, `${user}:${ticket}`, signal)
   })
   return { user, ticket, port, upid }
 }
@@ -114,17 +116,19 @@ async function termproxy(call: Call): Promise<unknown> {
 /** Joins the web socket with the guest's console until either ends. */
 async function carry(
   lab: Lab,
+  type: GuestType,
   vmid: number,
   socket: WebSocket,
   password: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const console = await lab.machines.console(vmid).catch((error) => {
+  const guests = type === 'lxc' ? lab.containers : lab.machines
+  const console = await guests.console(vmid).catch((error) => {
     socket.terminate()
     throw error
   })
   // A boot may have failed before anybody could listen. Data that arrives meanwhile waits in the paused socket.
-  const before = await lab.machines.consoleLog(vmid, REPLAY_BYTES)
+  const before = await guests.consoleLog(vmid, REPLAY_BYTES)
   const ended = new Promise<void>((resolve) => {
     socket.once('close', resolve)
     socket.once('error', () => resolve())
@@ -197,4 +201,7 @@ export const CONSOLE_ROUTES: readonly Route[] = [
     termproxy,
     { token: false },
   ),
+  post('/nodes/{node}/lxc/{vmid}/termproxy', on('/vms/{vmid}', 'VM.Console'), {}, termproxy, {
+    token: false,
+  }),
 ]

@@ -47,16 +47,18 @@ const userId = matching(
 const content: Check = (text) => (CONTENT_TYPES.includes(text) ? undefined : `invalid content type '${text}'`)
 const volumeId: Check = (text) => (VOLUME_ID.test(text) ? undefined : `unable to parse volume ID '${text}'`)
 
+function isCidr(text: string, pattern: RegExp, most: number): boolean {
+  const [ip = '', bits = '', ...more] = text.split('/')
+  return pattern.test(ip) && /^\d+$/.test(bits) && Number(bits) <= most && more.length === 0
+}
+
 const ipConfig: Check = (text) => {
   const found = Object.fromEntries(text.split(',').map((part) => part.split('=', 2) as [string, string]))
   const lines: string[] = []
   for (const [key, value = ''] of Object.entries(found)) {
-    const [ip = '', bits = ''] = value.split('/')
-    const cidr = (pattern: RegExp, most: number) =>
-      pattern.test(ip) && /^\d+$/.test(bits) && Number(bits) <= most
-    if (key === 'ip' && value !== 'dhcp' && !cidr(IPV4, 32)) {
+    if (key === 'ip' && value !== 'dhcp' && !isCidr(value, IPV4, 32)) {
       lines.push(`ip: invalid format - value does not look like a valid ipv4 network configuration\n`)
-    } else if (key === 'ip6' && value !== 'dhcp' && value !== 'auto' && !cidr(IPV6, 128)) {
+    } else if (key === 'ip6' && value !== 'dhcp' && value !== 'auto' && !isCidr(value, IPV6, 128)) {
       lines.push(`ip6: invalid format - value does not look like a valid ipv6 network configuration\n`)
     } else if (key === 'gw' && !IPV4.test(value)) {
       lines.push(`gw: invalid format - value does not look like a valid ipv4 address\n`)
@@ -98,6 +100,7 @@ export const FORMATS = {
   'configid-list': eachOf(configId),
   content,
   'content-list': eachOf(content),
+  'dns-name-list': eachOf(matching(DNS_NAME, 'value does not look like a valid DNS name')),
   'dns-name': matching(DNS_NAME, 'value does not look like a valid DNS name'),
   'disk-size': matching(/^\d+(\.\d+)?[KMGT]?$/, 'value does not look like a valid disk size'),
   bridge: matching(/^[-_.\w]+$/, (text) => `invalid bridge ID '${text}'`),
@@ -107,6 +110,19 @@ export const FORMATS = {
   ),
   group: matching(/^[A-Za-z0-9.\-_]+$/, (text) => `group name '${text}' contains invalid characters`),
   ipconfig: ipConfig,
+  ipv4: matching(IPV4, 'value does not look like a valid ipv4 address'),
+  ipv6: matching(IPV6, 'value does not look like a valid ipv6 address'),
+  'ipv4-config': (text) =>
+    /^(dhcp|manual)$/.test(text) || isCidr(text, IPV4, 32)
+      ? undefined
+      : 'value does not look like a valid ipv4 network configuration',
+  'ipv6-config': (text) =>
+    /^(auto|dhcp|manual)$/.test(text) || isCidr(text, IPV6, 128)
+      ? undefined
+      : 'value does not look like a valid ipv6 network configuration',
+  'ip-list': eachOf((text) =>
+    IPV4.test(text) || IPV6.test(text) ? undefined : 'value does not look like a valid IP address',
+  ),
   mac: matching(
     /^[a-f0-9][02468ace](?::[a-f0-9]{2}){5}$/i,
     'value does not look like a valid unicast MAC address',

@@ -2,7 +2,7 @@ import { statfs } from 'node:fs/promises'
 import { cpus, freemem, loadavg, release, totalmem, uptime, version } from 'node:os'
 import { fetch } from 'undici'
 import { failure } from './errors.ts'
-import { all } from './guests/lifecycle.ts'
+import { all } from './guests/all.ts'
 import { boolean, formatted, integer, oneOf, optional, string } from './parameters.ts'
 import { type Call, type Check, get, type Lab, on, onAny, post, type Route } from './router.ts'
 import { VERSION } from './version.ts'
@@ -103,7 +103,18 @@ export const NODE_ROUTES: readonly Route[] = [
     { id: `node/${lab.node}`, ssl_fingerprint: lab.fingerprint, ...(await nodeRow(lab)) },
   ]),
   get('/nodes/{node}', 'all', {}, () =>
-    ['capabilities', 'lxc', 'network', 'qemu', 'status', 'storage', 'tasks', 'version'].map((name) => ({
+    [
+      'aplinfo',
+      'capabilities',
+      'lxc',
+      'network',
+      'qemu',
+      'status',
+      'storage',
+      'tasks',
+      'version',
+      'vzdump',
+    ].map((name) => ({
       name,
     })),
   ),

@@ -1,5 +1,6 @@
 import { failure } from './errors.ts'
 import { splitList } from './formats.ts'
+import { wordFor } from './guests/store.ts'
 import { boolean, formatted, oneOf, optional, type Rules, string } from './parameters.ts'
 import { type Call, del, get, on, post, put, type Route } from './router.ts'
 
@@ -27,10 +28,12 @@ function members(call: Call): unknown {
   const type = call.text('type')
   const { lab } = call
   const guests = pool.vms.flatMap((vmid) => {
-    const config = lab.guests.find(vmid)?.config
-    if (!config || (type !== undefined && type !== 'qemu')) return []
-    const name = config.name ?? `VM ${vmid}`
-    return [{ id: `qemu/${vmid}`, type: 'qemu', vmid, node: lab.node, name, template: config.template ?? 0 }]
+    const guest = lab.guests.find(vmid)
+    if (!guest || (type !== undefined && type !== guest.type)) return []
+    const { config } = guest
+    const name = config.name ?? config.hostname ?? `${wordFor(guest.type)} ${vmid}`
+    const id = `${guest.type}/${vmid}`
+    return [{ id, type: guest.type, vmid, node: lab.node, name, template: config.template ?? 0 }]
   })
   const storages = pool.storages.flatMap((storage) =>
     type !== undefined && type !== 'storage'

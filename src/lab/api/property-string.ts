@@ -51,7 +51,7 @@ function normalBoolean(value: string): string {
   return FALSE.test(value) ? '0' : value
 }
 
-/** The string again: default key first and bare, then the alias pair, then the others by name. */
+/** The string again: default key first and bare, or the alias pair; then what must be there, then the rest, by name. */
 export function printProperties(properties: Properties, format: PropertyFormat): string {
   const rest = { ...properties }
   const parts: string[] = []
@@ -64,6 +64,8 @@ export function printProperties(properties: Properties, format: PropertyFormat):
     parts.push(rest[format.defaultKey] as string)
     delete rest[format.defaultKey]
   }
-  for (const key of Object.keys(rest).sort()) parts.push(`${key}=${rest[key]}`)
+  const optional = (key: string) => Number(format.properties[key]?.optional ?? false)
+  const order = (a: string, b: string) => optional(a) - optional(b) || (a < b ? -1 : 1)
+  for (const key of Object.keys(rest).sort(order)) parts.push(`${key}=${rest[key]}`)
   return parts.join(',')
 }

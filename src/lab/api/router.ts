@@ -2,7 +2,7 @@ import type { Containers, Machines, Storage } from '../world.ts'
 import { type Access, type Caller, isRootTicket } from './access.ts'
 import type { Consoles } from './console.ts'
 import { ApiError, failure, parameterError, permissionError } from './errors.ts'
-import type { GuestStore } from './guests/store.ts'
+import type { Guest, GuestStore, GuestType } from './guests/store.ts'
 import type { Upload } from './multipart.ts'
 import {
   formatted,
@@ -27,6 +27,8 @@ export interface Lab {
   tasks: Tasks
   access: Access
   consoles: Consoles
+  /** file with the list of appliances, whether it is there or not */
+  appliances: string | undefined
   /** SHA-256 fingerprint of the certificate, AA:BB:… */
   fingerprint: string
   /** seconds that `cluster/resources` may lag behind */
@@ -38,12 +40,15 @@ export class Call {
   readonly lab: Lab
   readonly caller: Caller
   readonly values: Values
+  /** which of the two kinds of guests the path speaks of */
+  readonly type: GuestType
   readonly upload: Upload | undefined
 
-  constructor(lab: Lab, caller: Caller, values: Values, upload?: Upload) {
+  constructor(lab: Lab, caller: Caller, values: Values, type: GuestType = 'qemu', upload?: Upload) {
     this.lab = lab
     this.caller = caller
     this.values = values
+    this.type = type
     this.upload = upload
   }
 
@@ -73,6 +78,11 @@ export class Call {
 
   get vmid(): number {
     return Number(this.values.vmid)
+  }
+
+  /** @throws ApiError 500, in the words for "No such VM" */
+  get guest(): Guest {
+    return this.lab.guests.need(this.vmid, this.type)
   }
 
   get storage(): Storage {
@@ -241,7 +251,8 @@ export async function dispatch(
     )
   }
   const values = verifyParameters(rules, { ...raw, ...fromPath })
-  return route.handle(new Call(lab, caller, values, upload))
+  const type = route.path.startsWith('/nodes/{node}/lxc') ? 'lxc' : 'qemu'
+  return route.handle(new Call(lab, caller, values, type, upload))
 }
 
 function checkPermission(lab: Lab, caller: Caller, permission: Permission, values: RawValues): void {

@@ -1,16 +1,16 @@
 import { ACCESS_ROUTES } from './access-routes.ts'
+import { APPLIANCE_ROUTES } from './appliances.ts'
 import { CLUSTER_ROUTES } from './cluster-routes.ts'
 import { CONSOLE_ROUTES } from './console.ts'
+import { CONTAINER_ROUTES } from './containers/routes.ts'
+import { BACKUP_ROUTES } from './containers/vzdump.ts'
 import { GUEST_ROUTES } from './guests/routes.ts'
 import { NODE_ROUTES } from './node-routes.ts'
 import { POOL_ROUTES } from './pool-routes.ts'
 import { ROLE_ROUTES } from './role-routes.ts'
-import { get, type Route } from './router.ts'
+import type { Route } from './router.ts'
 import { STORAGE_ROUTES } from './storage-routes.ts'
 import { TASK_ROUTES } from './task-routes.ts'
-
-/** Containers have their place here; the lab has none yet, which an empty list says truthfully. */
-const CONTAINER_ROUTES: readonly Route[] = [get('/nodes/{node}/lxc', 'all', {}, () => [])]
 
 /** The whole API. */
 export const ROUTES: readonly Route[] = [
@@ -24,4 +24,6 @@ export const ROUTES: readonly Route[] = [
   ...GUEST_ROUTES,
   ...CONSOLE_ROUTES,
   ...CONTAINER_ROUTES,
+  ...BACKUP_ROUTES,
+  ...APPLIANCE_ROUTES,
 ]

@@ -30,6 +30,8 @@ export interface ApiOptions {
   machines: Machines
   containers: Containers
   bridges: readonly { name: string; address: string; cidr: string }[]
+  /** file with the list of appliances; without one, or without the file, there are none */
+  appliances?: string
   /** called at each request */
   onActivity(): void
   /** seconds that a refused login or ticket is kept waiting; Proxmox: 3 */
@@ -108,6 +110,7 @@ async function openLab(options: ApiOptions): Promise<Lab> {
     machines: options.machines,
     containers: options.containers,
     bridges: options.bridges,
+    appliances: options.appliances,
     guests,
     tasks,
     access,

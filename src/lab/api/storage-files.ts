@@ -1,11 +1,7 @@
-import { createHash } from 'node:crypto'
-import { createReadStream, createWriteStream } from 'node:fs'
-import { access, rename, rm, stat } from 'node:fs/promises'
-import { Readable, Transform } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
+import { rename } from 'node:fs/promises'
 import { execa } from 'execa'
-import { fetch } from 'undici'
 import type { Storage } from '../world.ts'
+import { compareChecksum, download } from './download.ts'
 import { failure, messageOf, parameterError } from './errors.ts'
 import { discard } from './multipart.ts'
 import { refuseInsecure } from './node-routes.ts'
@@ -85,10 +81,6 @@ function extensionOf(path: string): string {
   return path.split('.').at(-1) as string
 }
 
-function compareChecksum(got: string, expected: string): void {
-  if (got !== expected) throw failure(`checksum mismatch: got '${got}' != expect '${expected}'`)
-}
-
 /** An image must be what its name says, before it is let in. */
 async function checkImage(file: string, format: string, log: (line: string) => void): Promise<void> {
   if (format === 'ova') {
@@ -121,40 +113,17 @@ export async function downloadUrl(call: Call): Promise<string> {
       compression: `value '${compression}' does not have a value in the enumeration '${Object.keys(DECOMPRESS).join(', ')}'`,
     })
   }
-  return call.task('download', filename, async ({ log, signal }) => {
-    log(`downloading ${url} to ${path}`)
-    if (await exists(path)) throw failure(`refusing to override existing file '${path}'`)
-    const temporary = `${path}.tmp_dwnl.${process.pid}`
-    try {
-      await fetchTo(url, temporary, (await storage.status()).avail, log, signal)
-      if (algorithm !== undefined && expected !== undefined) {
-        log('calculating checksum...')
-        const hash = createHash(algorithm)
-        await pipeline(createReadStream(temporary), hash, { signal })
-        compareChecksum(hash.digest('hex'), expected)
-        log('OK, checksum verified')
-      }
-      if (compression !== undefined) await decompress(temporary, DECOMPRESS[compression] as string, log)
-      if (content === 'import') {
-        try {
-          await checkImage(temporary, extensionOf(path), log)
-        } catch (error) {
-          throw failure(`failed to verify file: ${messageOf(error)}`)
-        }
-      }
-      await rename(temporary, path)
-      log(`download of '${url}' to '${path}' finished`)
-    } finally {
-      await rm(temporary, { force: true })
+  const checksum = algorithm === undefined || expected === undefined ? undefined : { algorithm, expected }
+  return call.task('download', filename, (task) => {
+    const prepare = async (file: string) => {
+      if (compression !== undefined) await decompress(file, DECOMPRESS[compression] as string, task.log)
+      if (content !== 'import') return
+      await checkImage(file, extensionOf(path), task.log).catch((error) => {
+        throw failure(`failed to verify file: ${messageOf(error)}`)
+      })
     }
+    return download({ url, path, storage, checksum, prepare }, task)
   })
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }
 
 async function decompress(file: string, program: string, log: (line: string) => void): Promise<void> {
@@ -162,69 +131,4 @@ async function decompress(file: string, program: string, log: (line: string) => 
   const output = `${file}.raw`
   await execa(program, ['-d', '-c', file], { stdout: { file: output } })
   await rename(output, file)
-}
-
-/** seconds between two lines about the progress of a download */
-const PROGRESS_SECONDS = 2
-
-/**
- * Fails as wget does: `download failed: exit code 8` for a server's refusal, 4 when there is no connection, 3 when
- * there is no room.
- * @param room bytes that are left there
- */
-async function fetchTo(
-  url: string,
-  file: string,
-  room: number,
-  log: (line: string) => void,
-  signal: AbortSignal,
-): Promise<void> {
-  const response = await fetch(url, { signal }).catch((error: Error & { cause?: Error }) => {
-    log(`failed: ${error.cause?.message ?? error.message}`)
-    throw failure(signal.aborted ? 'download failed: received interrupt' : 'download failed: exit code 4')
-  })
-  log(`HTTP request sent, awaiting response... ${response.status} ${response.statusText}`)
-  if (!response.ok || response.body === null) {
-    log(`ERROR ${response.status}: ${response.statusText}.`)
-    throw failure('download failed: exit code 8')
-  }
-  const total = response.headers.get('content-length')
-  log(
-    `Length: ${total ?? 'unspecified'} [${response.headers.get('content-type') ?? 'application/octet-stream'}]`,
-  )
-  log(`Saving to: '${file}'`)
-  let done = 0
-  let told = Date.now()
-  const measure = new Transform({
-    transform(chunk: Buffer, _encoding, next) {
-      done += chunk.length
-      if (done > room) return next(Object.assign(new Error('no room'), { code: 'ENOSPC' }))
-      if (Date.now() - told > PROGRESS_SECONDS * 1000) {
-        told = Date.now()
-        log(
-          total === null
-            ? `${done} bytes`
-            : `${done} of ${total} bytes (${Math.floor((done * 100) / Number(total))}%)`,
-        )
-      }
-      next(null, chunk)
-    },
-  })
-  try {
-    await pipeline(
-      Readable.fromWeb(response.body as import('node:stream/web').ReadableStream),
-      measure,
-      createWriteStream(file),
-      { signal },
-    )
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    log(code === 'ENOSPC' ? `Cannot write to '${file}' (No space left on device).` : messageOf(error))
-    throw failure(
-      signal.aborted
-        ? 'download failed: received interrupt'
-        : `download failed: exit code ${code === 'ENOSPC' ? 3 : 4}`,
-    )
-  }
-  log(`'${file}' saved [${(await stat(file)).size}/${total ?? done}]`)
 }

@@ -1,3 +1,4 @@
+import { readFile, rm } from 'node:fs/promises'
 import type { Storage, Volume } from '../world.ts'
 import { failure, messageOf, parameterError } from './errors.ts'
 import { splitList } from './formats.ts'
@@ -62,8 +63,18 @@ function volumeId(call: Call): string {
   return volume
 }
 
-function describe(volume: Volume): Record<string, unknown> {
-  const { volid, content, format, size, ctime } = volume
+/** `vzdump-lxc-310-2026_11_20-16_01_52.tar.zst` */
+const BACKUP = new RegExp(
+  '^[^:]+:backup/vzdump-(lxc|qemu)-(\\d+)-(\\d{4})_(\\d\\d)_(\\d\\d)-(\\d\\d)_(\\d\\d)_(\\d\\d)' +
+    '\\.(?:tar|vma)(?:\\.(?:gz|lzo|zst))?$',
+)
+
+async function describe({ lab, storage }: Call, volume: Volume): Promise<Record<string, unknown>> {
+  const { volid, format, size, ctime, vmid } = volume
+  if (volume.content === 'backup') return describeBackup(storage, volume)
+  // The storage does not know what a guest is.
+  const isRoot = volume.content === 'images' && lab.guests.find(vmid as number)?.type === 'lxc'
+  const content = isRoot ? 'rootdir' : volume.content
   if (content !== 'images' && content !== 'rootdir') {
     const shown = content === 'vztmpl' ? `t${format.replace(/^t?(?:ar\.)?/, '')}` : format
     return { volid, content, format: content === 'iso' ? 'iso' : shown, size, ctime }
@@ -75,20 +86,43 @@ function describe(volume: Volume): Record<string, unknown> {
     size,
     ctime,
     used: volume.used,
-    vmid: volume.vmid,
+    vmid,
     parent: volume.parent ?? null,
   }
+}
+
+async function describeBackup(storage: Storage, volume: Volume): Promise<Record<string, unknown>> {
+  const { volid, content, format, size } = volume
+  const [, subtype, vmid, ...time] = BACKUP.exec(volid) ?? []
+  const [year = 0, month = 1, ...rest] = time.map(Number)
+  const ctime =
+    subtype === undefined ? volume.ctime : new Date(year, month - 1, ...(rest as [])).getTime() / 1000
+  const notes = await readFile(`${storage.path(volid)}.notes`, 'utf8').catch(() => undefined)
+  return {
+    ...{ volid, content, format, size, ctime },
+    ...(subtype !== undefined && { subtype, vmid: Number(vmid) }),
+    ...(notes !== undefined && { notes }),
+  }
+}
+
+/** Backups are shown to those who may restore them; what else lies beside them is none. */
+function mayList(call: Call, { volid, content }: Volume): boolean {
+  if (content !== 'backup') return true
+  const owner = BACKUP.exec(volid)?.[2]
+  if (owner === undefined) return false
+  if (call.allowed(`/storage/${call.storage.id}`, ['Datastore.Allocate'])) return true
+  return call.allowed(`/vms/${owner}`, ['VM.Backup'])
 }
 
 async function listContent(call: Call): Promise<unknown[]> {
   const { storage } = call
   const content = call.text('content')
   const vmid = call.number('vmid')
-  const all = await storage.list()
-  return all
-    .filter((volume) => content === undefined || volume.content === content)
-    .filter((volume) => vmid === undefined || volume.vmid === undefined || volume.vmid === vmid)
-    .map(describe)
+  const all = (await storage.list()).filter((volume) => mayList(call, volume))
+  const rows = await Promise.all(all.map((volume) => describe(call, volume)))
+  return rows
+    .filter((row) => content === undefined || row.content === content)
+    .filter((row) => vmid === undefined || row.vmid === undefined || row.vmid === vmid)
     .sort((a, b) => (String(a.volid) < String(b.volid) ? -1 : 1))
 }
 
@@ -118,10 +152,11 @@ async function allocate(call: Call): Promise<string> {
 async function removeVolume(call: Call): Promise<string | null> {
   const { storage, lab } = call
   const volid = volumeId(call)
-  const owner = /(?:vm|base)-(\d+)-/.exec(volid.split('/').at(-1) ?? '')?.[1]
-  if (owner !== undefined && /^[^:]+:(?:(?:vm|base)-|\d+\/)/.test(volid)) {
+  const backup = BACKUP.exec(volid)
+  const owner = backup?.[2] ?? /(?:vm|base)-(\d+)-/.exec(volid.split('/').at(-1) ?? '')?.[1]
+  if (owner !== undefined && (backup || /^[^:]+:(?:(?:vm|base)-|\d+\/)/.test(volid))) {
     call.require(`/storage/${storage.id}`, ['Datastore.AllocateSpace'])
-    call.require(`/vms/${owner}`, ['VM.Config.Disk'])
+    call.require(`/vms/${owner}`, [backup ? 'VM.Backup' : 'VM.Config.Disk'])
   } else call.require(`/storage/${storage.id}`, ['Datastore.Allocate'])
   const upid = call.task(
     'imgdel',
@@ -135,6 +170,7 @@ async function removeVolume(call: Call): Promise<string | null> {
           throw failure(`base volume '${volid.replace(/^[^:]+:/, '')}' is still in use by linked clones`)
         }
         await storage.remove(volid)
+        if (backup) await rm(`${storage.path(volid)}.notes`, { force: true })
       }
       log(`Removed volume '${volid}'`)
     },

@@ -115,7 +115,7 @@ function checkTargets(call: Call, config: GuestConfig, full: boolean): void {
     checkedFormat(storage, full ? call.text('format') : undefined)
   }
   for (const [name, value] of Object.entries(config)) {
-    if (/^net\d+$/.test(name)) checkBridge(call, String(value))
+    if (/^net\d+$/.test(name)) checkBridge(call, parseNet(value))
   }
 }
 

@@ -19,7 +19,7 @@ import { mediumPath } from './machine-spec.ts'
 import { GUEST_OPTIONS } from './options.ts'
 import { checkDriveChange, checkDrives, checkOptions } from './permissions.ts'
 import { snapshotView } from './snapshots.ts'
-import { checkLock, type Guest, type GuestConfig, LOCK_SECONDS, withPending } from './store.ts'
+import { checkDigest, checkLock, type Guest, type GuestConfig, LOCK_SECONDS, withPending } from './store.ts'
 
 /** Reading and changing a guest's configuration, with what has to wait for the next start. */
 
@@ -32,7 +32,7 @@ export const HIDDEN = '**********'
 
 /** GET …/config: with what is pending, unless `current`; or that of a snapshot. */
 export function readConfig(call: Call): Record<string, unknown> {
-  const guest = call.lab.guests.need(call.vmid)
+  const { guest } = call
   const name = call.text('snapshot')
   const snapshot = name === undefined ? undefined : guest.snapshots[name]
   if (name !== undefined && !snapshot) throw failure(`snapshot '${name}' does not exist`)
@@ -47,7 +47,7 @@ export function readConfig(call: Call): Record<string, unknown> {
 
 /** GET …/pending */
 export function readPending(call: Call): unknown[] {
-  const guest = call.lab.guests.need(call.vmid)
+  const { guest } = call
   const hide = (key: string, value: string | number) => (key === 'cipassword' ? HIDDEN : value)
   const rows: Record<string, unknown>[] = Object.entries(guest.config).map(([key, value]) => ({
     key,
@@ -126,9 +126,7 @@ export async function updateConfigLater(call: Call): Promise<string | null> {
 }
 
 function checkBefore(lab: Lab, guest: Guest, change: Change): void {
-  if (change.digest !== undefined && change.digest !== lab.guests.digest(guest)) {
-    throw failure('checksum mismatch (file change by other user?)')
-  }
+  checkDigest(lab.guests, guest, change.digest)
   checkLock(guest, change.skipLock)
 }
 
@@ -214,7 +212,7 @@ async function changeMedium(lab: Lab, guest: Guest, slot: string, running: boole
 }
 
 /** Proxmox stores tags sorted, in lower case, once each; but only when they are updated, not at create. */
-function normalTags(tags: string): string {
+export function normalTags(tags: string): string {
   return [...new Set(splitList(tags.toLowerCase()))].sort().join(';')
 }
 

@@ -46,9 +46,11 @@ export async function createGuest(call: Call): Promise<string> {
   } catch (error) {
     throw failure(`${prefix} ${messageOf(error)}`)
   }
-  if (lab.guests.find(vmid)) {
+  try {
+    lab.guests.refuseTaken(vmid)
+  } catch (error) {
     release()
-    throw failure(`${prefix} VM ${vmid} already exists on node '${lab.node}'`)
+    throw failure(`${prefix} ${messageOf(error)}`)
   }
   const guest = lab.guests.add(vmid, { lock: 'create' })
   await lab.guests.save(guest)

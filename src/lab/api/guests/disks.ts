@@ -14,16 +14,9 @@ import {
 } from './drives.ts'
 import { isRunning } from './lifecycle.ts'
 import { canSnapshot } from './snapshots.ts'
-import { checkLock, type Guest, TASK_LOCK_SECONDS } from './store.ts'
+import { checkDigest, checkLock, TASK_LOCK_SECONDS } from './store.ts'
 
 /** Growing and moving a guest's disks. */
-
-function checkDigest(call: Call, guest: Guest): void {
-  const digest = call.text('digest')
-  if (digest !== undefined && digest !== call.lab.guests.digest(guest)) {
-    throw failure('checksum mismatch (file change by other user?)')
-  }
-}
 
 /** PUT …/resize */
 export function resize(call: Call): string {
@@ -35,7 +28,7 @@ export function resize(call: Call): string {
   return call.task('resize', vmid, ({ log }) =>
     lab.guests.locked(vmid, TASK_LOCK_SECONDS, async () => {
       const guest = lab.guests.need(vmid)
-      checkDigest(call, guest)
+      checkDigest(lab.guests, guest, call.text('digest'))
       checkLock(guest, skip)
       const value = guest.config[slot]
       if (value === undefined) throw failure(`disk '${slot}' does not exist`)
@@ -66,7 +59,7 @@ export async function moveDisk(call: Call): Promise<string> {
     throw failure('the lab moves disks between storages only')
   const slot = call.need('disk')
   const guest = lab.guests.need(vmid)
-  checkDigest(call, guest)
+  checkDigest(lab.guests, guest, call.text('digest'))
   checkLock(guest)
   const value = guest.config[slot]
   if (value === undefined) throw failure(`disk '${slot}' does not exist`)
@@ -109,7 +102,7 @@ export async function feature(call: Call): Promise<unknown> {
   const disks = drivesOf(guest.config).filter(([, drive]) => !isCdrom(drive))
   const has =
     wanted === 'snapshot'
-      ? await canSnapshot(lab, guest.config)
+      ? await canSnapshot(lab, guest)
       : wanted === 'clone'
         ? !call.has('snapname') && disks.every(([, drive]) => /base-\d+-[^/]*$/.test(drive.file))
         : true

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { failure, messageOf } from '../errors.ts'
 import type { Call, Lab } from '../router.ts'
 import { writeCloudInitDrive } from './cloudinit.ts'
@@ -53,7 +52,13 @@ export function stop(call: Call): string {
   })
 }
 
-async function shutDown(lab: Lab, vmid: number, seconds: number, force: boolean, log: Log): Promise<void> {
+export async function shutDown(
+  lab: Lab,
+  vmid: number,
+  seconds: number,
+  force: boolean,
+  log: Log,
+): Promise<void> {
   const guest = lab.guests.need(vmid)
   checkLock(guest)
   if (!(await isRunning(lab, vmid))) return
@@ -117,28 +122,5 @@ export function suspend(call: Call): Promise<string> {
 export function resume(call: Call): Promise<string> {
   return runningTask(call, 'qmresume', async () => {
     await call.lab.machines.monitor(call.vmid, 'cont')
-  })
-}
-
-/** POST /nodes/{node}/startall and stopall. */
-export function all(call: Call, action: 'start' | 'stop'): string {
-  const { lab } = call
-  const wanted = call
-    .text('vms')
-    ?.split(/[,; ]+/)
-    .map(Number)
-  return call.task(`${action}all`, '', async ({ log }) => {
-    for (const { vmid, config } of lab.guests.all()) {
-      if (wanted && !wanted.includes(vmid)) continue
-      if (!call.allowed(`/vms/${vmid}`, ['VM.PowerMgmt']) || config.template === 1) continue
-      const running = await isRunning(lab, vmid)
-      if (action === 'start' && !running && (call.flag('force') || config.onboot === 1)) {
-        await startGuest(lab, vmid, log)
-      }
-      if (action === 'stop' && running) {
-        await shutDown(lab, vmid, call.number('timeout') ?? 180, call.flag('force-stop', true), log)
-      }
-      await delay(0)
-    }
   })
 }

@@ -1,5 +1,6 @@
 import { isRootTicket } from '../access.ts'
 import { failure, parameterError } from '../errors.ts'
+import type { Properties } from '../property-string.ts'
 import type { Call } from '../router.ts'
 import { findStorage } from '../router.ts'
 import { isCdrom, isDriveSlot, parseDrive, parseNet, storageOf } from './drives.ts'
@@ -42,13 +43,12 @@ export function checkOptions(call: Call, vmid: number, names: readonly string[])
     const needs = NEEDS.find(([pattern]) => pattern.test(name))
     if (!needs) throw failure(`only root can set '${name}' config`)
     call.require(`/vms/${vmid}`, needs[1], true)
-    if (/^net\d+$/.test(name) && value !== undefined) checkBridge(call, value)
+    if (/^net\d+$/.test(name) && value !== undefined) checkBridge(call, parseNet(value))
   }
 }
 
 /** @throws ApiError 403 without SDN.Use on the bridge */
-export function checkBridge(call: Call, net: string): void {
-  const { bridge, tag } = parseNet(net)
+export function checkBridge(call: Call, { bridge, tag }: Properties): void {
   if (bridge === undefined) return
   const path = `/sdn/zones/localnetwork/${bridge}`
   call.require(tag === undefined ? path : `${path}/${tag}`, ['SDN.Use'])

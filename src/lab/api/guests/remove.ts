@@ -2,8 +2,9 @@ import { failure } from '../errors.ts'
 import { type Call, findStorage, type Lab } from '../router.ts'
 import { leavePools } from './create.ts'
 import { drivesOf, isCloudInit, ownsVolume, printDrive, storageOf } from './drives.ts'
+import { KINDS } from './kinds.ts'
 import { isRunning } from './lifecycle.ts'
-import { checkLock, type Guest, LOCK_SECONDS, TASK_LOCK_SECONDS } from './store.ts'
+import { checkLock, type Guest, LOCK_SECONDS, TASK_LOCK_SECONDS, wordFor } from './store.ts'
 
 /** The two ends of a guest: it becomes a template, or it is destroyed. */
 
@@ -53,17 +54,24 @@ export async function destroy(call: Call): Promise<string> {
       checkLock(now, skip)
       if (now.config.protection === 1) throw failure(`can't remove VM ${vmid} - protection mode enabled`)
       if (await isRunning(lab, vmid)) throw failure(`VM ${vmid} is running - destroy failed`)
-      await refuseBasesInUse(lab, now)
-      for (const volid of volumesOf(now)) await findStorage(lab, storageOf(volid)).remove(volid)
-      if (call.flag('destroy-unreferenced-disks')) await removeStrays(lab, vmid, log)
-      await lab.guests.remove(vmid)
-      await leavePools(lab, vmid)
-      if (!call.flag('purge')) return
-      log(`purging VM ${vmid} from related configurations..`)
-      lab.access.state.acl = lab.access.state.acl.filter((entry) => entry.path !== `/vms/${vmid}`)
-      await lab.access.save()
+      await removeGuest(call, now, log)
     }),
   )
+}
+
+/** The guest with its volumes, and what is known of it elsewhere. */
+export async function removeGuest(call: Call, guest: Guest, log: (line: string) => void): Promise<void> {
+  const { lab } = call
+  const { vmid } = guest
+  await refuseBasesInUse(lab, guest)
+  for (const volid of volumesOf(guest)) await findStorage(lab, storageOf(volid)).remove(volid)
+  if (call.flag('destroy-unreferenced-disks')) await removeStrays(lab, vmid, log)
+  await lab.guests.remove(vmid)
+  await leavePools(lab, vmid)
+  if (!call.flag('purge')) return
+  log(`purging ${wordFor(guest.type)} ${vmid} from related configurations..`)
+  lab.access.state.acl = lab.access.state.acl.filter((entry) => entry.path !== `/vms/${vmid}`)
+  await lab.access.save()
 }
 
 /** All volumes that are the guest's own: attached, detached, pending, and what only a snapshot still knows. */
@@ -71,8 +79,8 @@ function volumesOf(guest: Guest): string[] {
   const configs = [guest.config, guest.pending, ...Object.values(guest.snapshots).map(({ config }) => config)]
   const found = new Set<string>()
   for (const config of configs) {
-    for (const [, drive] of drivesOf(config)) {
-      if (ownsVolume(drive) && isOwn(drive.file, guest.vmid)) found.add(drive.file)
+    for (const volid of KINDS[guest.type].volumes(config)) {
+      if (isOwn(volid, guest.vmid)) found.add(volid)
     }
     for (const [name, value] of Object.entries(config)) {
       if (/^unused\d+$/.test(name) && isOwn(String(value), guest.vmid)) found.add(String(value))

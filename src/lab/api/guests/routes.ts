@@ -214,26 +214,7 @@ export const GUEST_ROUTES: readonly Route[] = [
     { description: optional(string()), snapname: SNAPSHOT_NAME, vmstate: optional(boolean()) },
     snapshots.createSnapshot,
   ),
-  get(SNAPSHOT, 'all', {}, () => subdirectories('config', 'rollback')),
-  del(SNAPSHOT, vm('VM.Snapshot'), { force: optional(boolean()) }, snapshots.deleteSnapshot),
-  get(
-    `${SNAPSHOT}/config`,
-    vmAny('VM.Snapshot', 'VM.Snapshot.Rollback', 'VM.Audit'),
-    {},
-    snapshots.readSnapshot,
-  ),
-  put(
-    `${SNAPSHOT}/config`,
-    vm('VM.Snapshot'),
-    { description: optional(string()) },
-    snapshots.describeSnapshot,
-  ),
-  post(
-    `${SNAPSHOT}/rollback`,
-    vmAny('VM.Snapshot', 'VM.Snapshot.Rollback'),
-    { start: optional(boolean()) },
-    snapshots.rollback,
-  ),
+  ...snapshots.snapshotRoutes(SNAPSHOT),
 
   post(`${GUEST}/clone`, CLONE_PERMISSION, CLONE, clone),
   post(`${GUEST}/template`, vm('VM.Allocate'), { disk: optional(oneOf(...DISK_SLOTS)) }, toTemplate),

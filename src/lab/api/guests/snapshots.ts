@@ -1,22 +1,18 @@
 import { failure, messageOf } from '../errors.ts'
-import type { Call, Lab } from '../router.ts'
-import { findStorage } from '../router.ts'
-import { drivesOf, isCdrom, storageOf } from './drives.ts'
-import { isRunning, startGuest } from './lifecycle.ts'
+import { boolean, optional, string } from '../parameters.ts'
+import { type Call, del, findStorage, get, type Lab, on, onAny, post, put, type Route } from '../router.ts'
+import { storageOf } from './drives.ts'
+import { KINDS } from './kinds.ts'
 import { checkLock, type Guest, type GuestConfig, type Snapshot, TASK_LOCK_SECONDS } from './store.ts'
 
-/** Snapshots of disks; the lab keeps no RAM state. */
-
-/** Slot and volume of each disk that takes part. */
-function disksOf(config: GuestConfig): [string, string][] {
-  return drivesOf(config)
-    .filter(([, drive]) => !isCdrom(drive))
-    .map(([slot, drive]) => [slot, drive.file])
-}
+/** Snapshots of disks, for both kinds of guests; the lab keeps no RAM state. */
 
 /** qcow2 in a directory, anything on storage with snapshots of its own. */
-export async function canSnapshot(lab: Lab, config: GuestConfig): Promise<boolean> {
-  for (const [, volid] of disksOf(config)) {
+export async function canSnapshot(
+  lab: Lab,
+  { type, config }: Pick<Guest, 'type' | 'config'>,
+): Promise<boolean> {
+  for (const [, volid] of KINDS[type].disks(config)) {
     if (!volid.includes(':')) return false
     const storage = findStorage(lab, storageOf(volid))
     if (storage.type === 'dir' && (await storage.find(volid))?.format !== 'qcow2') return false
@@ -25,16 +21,15 @@ export async function canSnapshot(lab: Lab, config: GuestConfig): Promise<boolea
 }
 
 export function listSnapshots(call: Call): Promise<unknown[]> {
-  const { lab, vmid } = call
-  const guest = lab.guests.need(vmid)
+  const { lab, vmid, guest } = call
   const rows = Object.entries(guest.snapshots).map(([name, { snaptime, description = '', parent }]) => ({
     name,
     snaptime,
     description,
-    vmstate: 0,
+    ...(call.type === 'qemu' && { vmstate: 0 }),
     ...(parent !== undefined && { parent }),
   }))
-  return isRunning(lab, vmid).then((running) => [
+  return KINDS[call.type].isRunning(lab, vmid).then((running) => [
     ...rows,
     {
       name: 'current',
@@ -54,9 +49,9 @@ function lockedTask(
   work: (guest: Guest, log: (line: string) => void) => Promise<void>,
 ): string {
   const { lab, vmid } = call
-  return call.task(type, vmid, ({ log }) =>
+  return call.task(KINDS[call.type].tasks + type, vmid, ({ log }) =>
     lab.guests.locked(vmid, TASK_LOCK_SECONDS, async () => {
-      const guest = lab.guests.need(vmid)
+      const { guest } = call
       checkLock(guest)
       guest.config.lock = lock
       try {
@@ -80,25 +75,24 @@ export function createSnapshot(call: Call): string {
   const name = call.need('snapname')
   if (name === 'current' || name === 'pending')
     throw failure(`unable to use snapshot name '${name}' (reserved name)`)
-  lab.guests.need(vmid)
+  const kind = KINDS[call.type]
+  lab.guests.need(vmid, call.type)
   const description = call.text('description')
-  return lockedTask(call, 'qmsnapshot', 'snapshot', async (guest, log) => {
+  return lockedTask(call, 'snapshot', 'snapshot', async (guest, log) => {
     if (guest.config.template === 1) throw failure("you can't take a snapshot if it's a template")
     if (guest.snapshots[name]) throw failure(`snapshot name '${name}' already used`)
-    if (!(await canSnapshot(lab, guest.config))) throw failure('snapshot feature is not available')
-    const running = await isRunning(lab, vmid)
+    if (!(await canSnapshot(lab, guest))) throw failure('snapshot feature is not available')
+    const running = await kind.isRunning(lab, vmid)
     if (running && call.flag('vmstate'))
       throw failure('the lab keeps no RAM state: take the snapshot without vmstate')
     const done: [string, string][] = []
     try {
-      for (const [slot, volid] of disksOf(guest.config)) {
-        log(`snapshotting 'drive-${slot}' (${volid})`)
-        if (running) await lab.machines.snapshotDrive(vmid, slot, name)
-        else await findStorage(lab, storageOf(volid)).snapshot(volid, name)
+      for (const [slot, volid] of kind.disks(guest.config)) {
+        await kind.snapshot({ lab, vmid, slot, volid, name, running }, log)
         done.push([slot, volid])
       }
     } catch (error) {
-      for (const [slot, volid] of done) await dropDisk(lab, vmid, slot, volid, name, running)
+      for (const [slot, volid] of done) await kind.deleteSnapshot({ lab, vmid, slot, volid, name, running })
       throw error
     }
     const { lock: _lock, parent, ...config } = guest.config
@@ -114,18 +108,6 @@ export function createSnapshot(call: Call): string {
   })
 }
 
-async function dropDisk(
-  lab: Lab,
-  vmid: number,
-  slot: string,
-  volid: string,
-  name: string,
-  running: boolean,
-): Promise<void> {
-  if (running) await lab.machines.deleteDriveSnapshot(vmid, slot, name)
-  else await findStorage(lab, storageOf(volid)).deleteSnapshot(volid, name)
-}
-
 /** The configuration that a rollback restores. */
 export function snapshotConfig(guest: Guest, name: string): GuestConfig {
   const { config, guestDescription } = needSnapshot(guest, name)
@@ -135,34 +117,37 @@ export function snapshotConfig(guest: Guest, name: string): GuestConfig {
 export function rollback(call: Call): string {
   const { lab, vmid } = call
   const name = call.need('snapname')
-  lab.guests.need(vmid)
+  const kind = KINDS[call.type]
+  lab.guests.need(vmid, call.type)
   const again = call.flag('start')
-  return call.task('qmrollback', vmid, async ({ log }) => {
+  return call.task(`${kind.tasks}rollback`, vmid, async ({ log }) => {
     await lab.guests.locked(vmid, TASK_LOCK_SECONDS, async () => {
-      const guest = lab.guests.need(vmid)
+      const { guest } = call
       checkLock(guest)
       const config = snapshotConfig(guest, name)
-      if (await isRunning(lab, vmid)) await lab.machines.stop(vmid)
-      for (const [, volid] of disksOf(config)) await findStorage(lab, storageOf(volid)).rollback(volid, name)
+      if (await kind.isRunning(lab, vmid)) await kind.stop(lab, vmid)
+      for (const [, volid] of kind.disks(config))
+        await findStorage(lab, storageOf(volid)).rollback(volid, name)
       guest.config = { ...config, parent: name }
       guest.pending = {}
       guest.removals = {}
       await lab.guests.save(guest)
     })
-    if (again) await startGuest(lab, vmid, log)
+    if (again) await kind.start(lab, vmid, log)
   })
 }
 
 export function deleteSnapshot(call: Call): string {
   const { lab, vmid } = call
   const name = call.need('snapname')
-  lab.guests.need(vmid)
-  return lockedTask(call, 'qmdelsnapshot', 'snapshot-delete', async (guest, log) => {
+  const kind = KINDS[call.type]
+  lab.guests.need(vmid, call.type)
+  return lockedTask(call, 'delsnapshot', 'snapshot-delete', async (guest, log) => {
     const snapshot = needSnapshot(guest, name)
-    const running = await isRunning(lab, vmid)
-    for (const [slot, volid] of disksOf(snapshot.config)) {
+    const running = await kind.isRunning(lab, vmid)
+    for (const [slot, volid] of kind.disks(snapshot.config)) {
       try {
-        await dropDisk(lab, vmid, slot, volid, name, running)
+        await kind.deleteSnapshot({ lab, vmid, slot, volid, name, running })
       } catch (error) {
         if (!call.flag('force')) throw error
         log(messageOf(error))
@@ -182,7 +167,7 @@ function setParent(holder: { parent?: string | number }, parent: string | undefi
 }
 
 export async function describeSnapshot(call: Call): Promise<null> {
-  const guest = call.lab.guests.need(call.vmid)
+  const { guest } = call
   const snapshot = needSnapshot(guest, call.need('snapname'))
   const description = call.text('description')
   if (description !== undefined) snapshot.description = description
@@ -201,5 +186,29 @@ export function snapshotView({ config, snaptime, description, parent }: Snapshot
 }
 
 export function readSnapshot(call: Call): GuestConfig {
-  return snapshotView(needSnapshot(call.lab.guests.need(call.vmid), call.need('snapname')))
+  return snapshotView(needSnapshot(call.guest, call.need('snapname')))
 }
+
+/** What is done with one snapshot: the same for both kinds. */
+export const snapshotRoutes = (path: string): Route[] => [
+  get(path, 'all', {}, () => [{ subdir: 'config' }, { subdir: 'rollback' }]),
+  del(path, on('/vms/{vmid}', 'VM.Snapshot'), { force: optional(boolean()) }, deleteSnapshot),
+  get(
+    `${path}/config`,
+    onAny('/vms/{vmid}', 'VM.Snapshot', 'VM.Snapshot.Rollback', 'VM.Audit'),
+    {},
+    readSnapshot,
+  ),
+  put(
+    `${path}/config`,
+    on('/vms/{vmid}', 'VM.Snapshot'),
+    { description: optional(string()) },
+    describeSnapshot,
+  ),
+  post(
+    `${path}/rollback`,
+    onAny('/vms/{vmid}', 'VM.Snapshot', 'VM.Snapshot.Rollback'),
+    { start: optional(boolean()) },
+    rollback,
+  ),
+]

@@ -1,6 +1,6 @@
 import type { MachineStatus } from '../../world.ts'
 import { parseProperties } from '../property-string.ts'
-import type { Call, Lab } from '../router.ts'
+import type { Call } from '../router.ts'
 import { bootOrder, drivesOf, isCdrom, parseSize } from './drives.ts'
 import { agentEnabled, cpusOf, memoryOf } from './machine-spec.ts'
 import { AGENT_FORMAT } from './options.ts'
@@ -21,7 +21,7 @@ function bootDiskSize(config: GuestConfig): number {
   return drive?.size === undefined ? 0 : parseSize(drive.size)
 }
 
-function common(guest: Guest, status: MachineStatus): Record<string, unknown> {
+export function summary(guest: Guest, status: MachineStatus): Record<string, unknown> {
   const { vmid, config } = guest
   return {
     vmid,
@@ -54,7 +54,7 @@ export async function current(call: Call): Promise<unknown> {
   const { agent } = guest.config
   const enabled = agent !== undefined && parseProperties(String(agent), AGENT_FORMAT).enabled === '1'
   return {
-    ...common(guest, status),
+    ...summary(guest, status),
     qmpstatus: status.running ? status.qmpstatus : 'stopped',
     ha: { managed: 0 },
     clipboard: null,
@@ -71,53 +71,6 @@ export async function current(call: Call): Promise<unknown> {
 
 /** GET /nodes/{node}/qemu */
 export async function listGuests(call: Call): Promise<unknown[]> {
-  const visible = call.lab.guests.all().filter(({ vmid }) => call.allowed(`/vms/${vmid}`, ['VM.Audit']))
-  return Promise.all(visible.map(async (guest) => common(guest, await call.lab.machines.status(guest.vmid))))
-}
-
-/**
- * Rows of `cluster/resources`. Proxmox collects them every 10 s or so: what changed since shows with its state of
- * before, and what is new with default values, only tags and lock are read at once.
- */
-export class GuestRows {
-  readonly #rows = new Map<number, Record<string, unknown>>()
-
-  async row(lab: Lab, guest: Guest): Promise<Record<string, unknown>> {
-    const { vmid, config } = guest
-    const old = this.#rows.get(vmid)
-    if (Date.now() - guest.changed >= lab.resourceLag * 1000) {
-      this.#rows.set(vmid, await this.#sample(lab, guest))
-    } else if (!old) this.#rows.set(vmid, this.#defaults(lab, vmid))
-    const { tags: _tags, lock: _lock, ...row } = this.#rows.get(vmid) as Record<string, unknown>
-    return {
-      ...row,
-      ...(config.tags !== undefined && { tags: config.tags }),
-      ...(config.lock !== undefined && { lock: config.lock }),
-    }
-  }
-
-  /** A deleted guest must not lend its row to the next one with its VMID. */
-  forget(present: ReadonlySet<number>): void {
-    for (const vmid of this.#rows.keys()) if (!present.has(vmid)) this.#rows.delete(vmid)
-  }
-
-  async #sample(lab: Lab, guest: Guest): Promise<Record<string, unknown>> {
-    const { cpus, pid: _pid, serial: _serial, ...row } = common(guest, await lab.machines.status(guest.vmid))
-    return {
-      ...row,
-      id: `qemu/${guest.vmid}`,
-      type: 'qemu',
-      node: lab.node,
-      maxcpu: cpus,
-      template: guest.config.template === 1 ? 1 : 0,
-    }
-  }
-
-  #defaults(lab: Lab, vmid: number): Record<string, unknown> {
-    return {
-      ...{ id: `qemu/${vmid}`, type: 'qemu', node: lab.node, vmid, name: `VM ${vmid}`, status: 'stopped' },
-      ...{ maxcpu: 1, cpu: 0, mem: 0, maxmem: 512 * MIB, disk: 0, maxdisk: 0, uptime: 0, template: 0 },
-      ...{ netin: 0, netout: 0, diskread: 0, diskwrite: 0 },
-    }
-  }
+  const visible = call.lab.guests.all('qemu').filter(({ vmid }) => call.allowed(`/vms/${vmid}`, ['VM.Audit']))
+  return Promise.all(visible.map(async (guest) => summary(guest, await call.lab.machines.status(guest.vmid))))
 }

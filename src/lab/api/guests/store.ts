@@ -8,6 +8,14 @@ import { readState, writeState } from '../state-file.ts'
 
 export type GuestConfig = Record<string, string | number>
 
+/** A VMID belongs to one guest: a virtual machine or a container. */
+export type GuestType = 'qemu' | 'lxc'
+
+/** What Proxmox calls a guest in its messages: VM 100, CT 100. */
+export function wordFor(type: GuestType): 'VM' | 'CT' {
+  return type === 'lxc' ? 'CT' : 'VM'
+}
+
 export interface Snapshot {
   config: GuestConfig
   snaptime: number
@@ -19,6 +27,7 @@ export interface Snapshot {
 
 export interface Guest {
   vmid: number
+  type: GuestType
   config: GuestConfig
   /** set while running, applied at the next start */
   pending: GuestConfig
@@ -49,12 +58,16 @@ export class GuestStore {
     for (const name of await readdir(this.#folder)) {
       if (!/^\d+\.json$/.test(name)) continue
       const guest = await readState<Guest>(join(this.#folder, name))
-      if (guest) this.#guests.set(guest.vmid, guest)
+      // Labs from before there were containers have virtual machines only.
+      if (guest) this.#guests.set(guest.vmid, { ...guest, type: guest.type ?? 'qemu' })
     }
   }
 
-  all(): Guest[] {
-    return [...this.#guests.values()].sort((a, b) => a.vmid - b.vmid)
+  /** by VMID; of one type, or all */
+  all(type?: GuestType): Guest[] {
+    return [...this.#guests.values()]
+      .filter((guest) => type === undefined || guest.type === type)
+      .sort((a, b) => a.vmid - b.vmid)
   }
 
   find(vmid: number): Guest | undefined {
@@ -62,14 +75,21 @@ export class GuestStore {
   }
 
   /** @throws ApiError 500, in the words for "No such VM" */
-  need(vmid: number): Guest {
+  need(vmid: number, type: GuestType = 'qemu'): Guest {
     const guest = this.#guests.get(vmid)
-    if (guest) return guest
-    throw failure(`Configuration file 'nodes/${this.#node}/qemu-server/${vmid}.conf' does not exist`)
+    if (guest?.type === type) return guest
+    const folder = type === 'lxc' ? 'lxc' : 'qemu-server'
+    throw failure(`Configuration file 'nodes/${this.#node}/${folder}/${vmid}.conf' does not exist`)
   }
 
-  add(vmid: number, config: GuestConfig): Guest {
-    const guest: Guest = { vmid, config, pending: {}, removals: {}, snapshots: {}, changed: Date.now() }
+  /** @throws ApiError 500 when the VMID has a guest of either type */
+  refuseTaken(vmid: number): void {
+    const guest = this.#guests.get(vmid)
+    if (guest) throw failure(`${wordFor(guest.type)} ${vmid} already exists on node '${this.#node}'`)
+  }
+
+  add(vmid: number, config: GuestConfig, type: GuestType = 'qemu'): Guest {
+    const guest: Guest = { vmid, type, config, pending: {}, removals: {}, snapshots: {}, changed: Date.now() }
     this.#guests.set(vmid, guest)
     return guest
   }
@@ -103,7 +123,7 @@ export class GuestStore {
       await new Promise<void>((resolve, reject) => {
         const timer = setTimeout(() => {
           lock.waiting = lock.waiting.filter((waiter) => waiter !== wake)
-          reject(failure(`can't lock file '/var/lock/qemu-server/lock-${vmid}.conf' - got timeout`))
+          reject(failure(`can't lock file '${this.#lockFile(vmid)}' - got timeout`))
         }, seconds * 1000)
         const wake = () => {
           clearTimeout(timer)
@@ -121,6 +141,12 @@ export class GuestStore {
       if (next) next()
       else this.#locks.delete(vmid)
     }
+  }
+
+  #lockFile(vmid: number): string {
+    return this.#guests.get(vmid)?.type === 'lxc'
+      ? `/run/lock/lxc/pve-config-${vmid}.lock`
+      : `/var/lock/qemu-server/lock-${vmid}.conf`
   }
 
   async locked<T>(vmid: number, seconds: number, work: () => Promise<T>, onWait?: () => void): Promise<T> {
@@ -155,5 +181,13 @@ export function withPending(guest: Guest): GuestConfig {
 
 /** @throws ApiError 500 "VM is locked (…)" */
 export function checkLock(guest: Guest, skip = false): void {
-  if (guest.config.lock !== undefined && !skip) throw failure(`VM is locked (${guest.config.lock})`)
+  const { lock } = guest.config
+  if (lock !== undefined && !skip) throw failure(`${wordFor(guest.type)} is locked (${lock})`)
+}
+
+/** Compare-and-swap. @throws ApiError 500 when the caller knows another state than this one */
+export function checkDigest(store: GuestStore, guest: Guest, digest: string | undefined): void {
+  if (digest !== undefined && digest !== store.digest(guest)) {
+    throw failure('checksum mismatch (file change by other user?)')
+  }
 }

@@ -1,0 +1,109 @@
+import { failure, messageOf, parameterError, permissionError } from '../errors.ts'
+import { removeVolumes } from '../guests/allocate.ts'
+import { joinPool, leavePools } from '../guests/create.ts'
+import { type GuestConfig, LOCK_SECONDS } from '../guests/store.ts'
+import type { Call, Lab } from '../router.ts'
+import type { TaskContext } from '../tasks.ts'
+import { startContainer } from './lifecycle.ts'
+import { checkArchive, checkOptions, checkRootStorage } from './permissions.ts'
+import { restoreContainer } from './restore.ts'
+import { archivePath, createRoot, DEFAULT_SIZE, type Plan, rootPlan } from './root.ts'
+import { completeOptions, containerOptions } from './settings.ts'
+import { containerSpec, DEFAULT_MEMORY, DEFAULT_SWAP } from './spec.ts'
+
+/** New containers: from a template, or from a backup. */
+
+/** POST /nodes/{node}/lxc */
+export async function createContainer(call: Call): Promise<string> {
+  const { lab, vmid } = call
+  const restore = call.flag('restore')
+  const pool = call.text('pool')
+  if (pool !== undefined && !lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
+  lab.guests.refuseTaken(vmid)
+  const mayInPool = pool !== undefined && call.allowed(`/pool/${pool}`, ['VM.Allocate'])
+  if (!mayInPool && !call.allowed(`/vms/${vmid}`, ['VM.Allocate'])) throw permissionError()
+  const options = containerOptions(call)
+  const unprivileged = options.unprivileged === 1
+  checkOptions(call, { set: options, remove: [], unprivileged, pool })
+  const archive = call.need('ostemplate')
+  checkArchive(call, archive, restore ? 'backup' : 'vztmpl')
+  const root = rootPlan(call, restore)
+  checkRootStorage(call, root.storage)
+  const password = call.text('password')
+  const sshPublicKeys = call.text('ssh-public-keys')
+  if (sshPublicKeys !== undefined) checkKeys(sshPublicKeys)
+  const plan: Plan = {
+    ...{ vmid, archive, root, settings: completeOptions(options), unique: call.flag('unique') },
+    ...(password !== undefined && { password }),
+    ...(sshPublicKeys !== undefined && { sshPublicKeys }),
+  }
+
+  const release = await lab.guests.acquire(vmid, LOCK_SECONDS)
+  try {
+    lab.guests.refuseTaken(vmid)
+  } catch (error) {
+    release()
+    throw error
+  }
+  await lab.guests.save(lab.guests.add(vmid, { lock: 'create' }, 'lxc'))
+  if (pool !== undefined) await joinPool(lab, pool, vmid)
+  // The lock goes over to the task, which keeps everybody else out until the container is whole.
+  return call.task(restore ? 'vzrestore' : 'vzcreate', vmid, async (task) => {
+    try {
+      await build(lab, plan, restore, task)
+    } catch (error) {
+      const why = messageOf(task.signal.aborted ? task.signal.reason : error)
+      throw failure(`unable to ${restore ? 'restore' : 'create'} CT ${vmid} - ${why}`)
+    } finally {
+      release()
+    }
+    if (call.flag('start')) await startContainer(lab, vmid, task.log)
+  })
+}
+
+async function build(lab: Lab, plan: Plan, restore: boolean, task: TaskContext): Promise<void> {
+  const created: string[] = []
+  try {
+    const guest = lab.guests.need(plan.vmid, 'lxc')
+    const make = restore ? restoreContainer : fillFromTemplate
+    guest.config = await make(lab, plan, created, task)
+    await lab.guests.save(guest)
+  } catch (error) {
+    await removeVolumes(lab, created, task.log)
+    await lab.guests.remove(plan.vmid)
+    await leavePools(lab, plan.vmid)
+    throw error
+  }
+}
+
+async function fillFromTemplate(
+  lab: Lab,
+  plan: Plan,
+  created: string[],
+  task: TaskContext,
+): Promise<GuestConfig> {
+  const config: GuestConfig = {
+    ...{ memory: DEFAULT_MEMORY, swap: DEFAULT_SWAP, arch: 'amd64', hostname: `CT${plan.vmid}` },
+    ...plan.settings,
+  }
+  config.rootfs = await createRoot(lab, plan, DEFAULT_SIZE, created, task)
+  const archive = await archivePath(lab, plan.archive)
+  const { password, sshPublicKeys } = plan
+  const spec = await containerSpec(lab, plan.vmid, config)
+  const from = {
+    archive,
+    ...(password !== undefined && { password }),
+    ...(sshPublicKeys !== undefined && { sshPublicKeys }),
+  }
+  const { ostype } = await lab.containers.create(spec, from, task.log, task.signal)
+  return { ...config, ostype }
+}
+
+const KEY = /^(?:.*\s)?(?:ssh-\S+|ecdsa-\S+|sk-\S+)\s+[A-Za-z0-9+/]+=*(?:\s.*)?$/
+
+function checkKeys(keys: string): void {
+  for (const line of keys.split('\n').map((text) => text.trim())) {
+    if (line === '' || line.startsWith('#') || KEY.test(line)) continue
+    throw parameterError({ 'ssh-public-keys': 'SSH public key validation error' })
+  }
+}

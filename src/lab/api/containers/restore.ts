@@ -1,0 +1,43 @@
+import { parseSize } from '../guests/drives.ts'
+import type { GuestConfig } from '../guests/store.ts'
+import type { Lab } from '../router.ts'
+import type { TaskContext } from '../tasks.ts'
+import { backedUpConfig } from './pct-conf.ts'
+import { archivePath, createRoot, DEFAULT_SIZE, type Plan } from './root.ts'
+import { containerSpec, DEFAULT_MEMORY, DEFAULT_SWAP } from './spec.ts'
+import { isNet, parseRoot, withNewMac } from './values.ts'
+
+/** What a backup does not bring back: volumes are made anew, a template becomes a container again. */
+const NOT_RESTORED = /^(rootfs|mp\d+|unused\d+|template|lock|parent|unprivileged)$/
+
+export async function restoreContainer(
+  lab: Lab,
+  plan: Plan,
+  created: string[],
+  task: TaskContext,
+): Promise<GuestConfig> {
+  const { vmid, settings, archive, unique } = plan
+  const { log, signal } = task
+  log(`recovering backed-up configuration from '${archive}'`)
+  const path = await archivePath(lab, archive)
+  const before = await backedUpConfig(path)
+  const size = before.rootfs === undefined ? undefined : parseRoot(before.rootfs).size
+  const rootfs = await createRoot(
+    lab,
+    plan,
+    size === undefined ? DEFAULT_SIZE : parseSize(size),
+    created,
+    task,
+  )
+  const unprivileged = settings.unprivileged ?? before.unprivileged
+  const given = { ...settings, rootfs, ...(unprivileged === 1 && { unprivileged }) }
+  log(`restoring '${archive}' now..`)
+  await lab.containers.restore(await containerSpec(lab, vmid, { ...before, ...given }), path, log, signal)
+  log('merging backed-up and given configuration..')
+  const config: GuestConfig = { memory: DEFAULT_MEMORY, swap: DEFAULT_SWAP, arch: 'amd64', ...given }
+  for (const [name, value] of Object.entries(before)) {
+    if (NOT_RESTORED.test(name) || settings[name] !== undefined) continue
+    config[name] = unique && isNet(name) ? withNewMac(value) : value
+  }
+  return config
+}
