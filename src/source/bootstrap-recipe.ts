@@ -56,13 +56,14 @@ const BASE_PACKAGES = [
 
 /**
  * What a container needs beyond that: whatever reads the network configuration that Proxmox writes into it, which
- * is /etc/network/interfaces for Debian, and systemd-networkd's files for Ubuntu. Nothing else that would want
- * to have eth0 or resolv.conf. cloud-init is no part of it: where fragments are to be applied, it is one of the
- * recipe's own packages.
+ * is /etc/network/interfaces for Debian, and systemd-networkd's files for Ubuntu. (networkd waits for udev where
+ * /sys can be written, as it can be in an unprivileged container.) Nothing else that would want to have eth0 or
+ * resolv.conf. cloud-init is no part of it: where fragments are to be applied, it is one of the recipe's own
+ * packages.
  */
 const ROOTFS_PACKAGES: Record<BootstrapRecipe['distribution'], readonly string[]> = {
   debian: ['ifupdown', 'isc-dhcp-client'],
-  ubuntu: [],
+  ubuntu: ['udev'],
 }
 
 /** What a virtual machine needs beyond it, except kernel and boot loader. */

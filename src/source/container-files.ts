@@ -33,8 +33,8 @@ const CLIENT_IDENTIFIER: SystemFile = {
 const DHCLIENT = '"$1"/etc/dhcp/dhclient.conf'
 const IDENTIFY_BY_MAC = `printf 'send dhcp-client-identifier = hardware;\\n' >> ${DHCLIENT}`
 
-/** debugfs cannot be mounted by the root of an unprivileged container: the unit would only ever fail. */
-const MASK_DEBUGFS = 'chroot "$1" systemctl --quiet mask sys-kernel-debug.mount'
+/** What the root of an unprivileged container may never do, and these units would try and fail: debugfs, modules. */
+const MASK = 'chroot "$1" systemctl --quiet mask sys-kernel-debug.mount systemd-modules-load.service'
 
 /** systemd-resolved would answer on an address of its own, beside the resolv.conf that Proxmox writes. */
 const DISABLE_RESOLVED = 'chroot "$1" systemctl --quiet disable systemd-resolved.service 2>/dev/null || true'
@@ -42,8 +42,5 @@ const ENABLE_NETWORKD = 'chroot "$1" systemctl --quiet enable systemd-networkd.s
 
 /** Commands for mmdebstrap's customize hook, in order. */
 export function containerHooks({ distribution }: BootstrapRecipe): string[] {
-  return [
-    MASK_DEBUGFS,
-    ...(distribution === 'debian' ? [IDENTIFY_BY_MAC] : [DISABLE_RESOLVED, ENABLE_NETWORKD]),
-  ]
+  return [MASK, ...(distribution === 'debian' ? [IDENTIFY_BY_MAC] : [DISABLE_RESOLVED, ENABLE_NETWORKD])]
 }

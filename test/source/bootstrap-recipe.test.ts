@@ -55,7 +55,7 @@ describe('a container', () => {
       expect(rootfs).toContain('openssh-server')
       expect(
         rootfs.filter((name) =>
-          /linux-image|grub|shim|initramfs|netplan|resolved|timesyncd|udev|cloud/.test(name),
+          /linux-image|grub|shim|initramfs|netplan|resolved|timesyncd|cloud/.test(name),
         ),
       ).toEqual([])
       expect(rootfs.includes('ifupdown')).toBe(recipe.distribution === 'debian')
