@@ -1,0 +1,103 @@
+import { once } from 'node:events'
+import { type FileHandle, open } from 'node:fs/promises'
+import type { Readable } from 'node:stream'
+import { startPacker } from './packer-process.ts'
+import { MAGIC_BYTES, packingOf, UNPACK } from './packing.ts'
+import { freeSpentChunks } from './spent-chunks.ts'
+
+/** A file, or bytes that arrive. */
+export type ArchiveInput = string | Readable
+
+/** The unpacked bytes of an archive. `packed()` says how many packed ones they are made of at most. */
+export interface Unpacked extends AsyncIterable<Buffer> {
+  packed(): number
+}
+
+/**
+ * Opens an archive, however it is packed; what packs it is told by its first bytes. Iterating ends after the packer
+ * has ended well.
+ * @throws PackerError where the bytes are not what the packing says; the signal's reason
+ */
+export async function openArchive(
+  input: ArchiveInput,
+  signal: AbortSignal,
+): Promise<Unpacked & AsyncDisposable> {
+  return typeof input === 'string' ? openFile(input, signal) : openStream(input, signal)
+}
+
+async function openFile(path: string, signal: AbortSignal): Promise<Unpacked & AsyncDisposable> {
+  const stack = new AsyncDisposableStack()
+  const file: FileHandle = await open(path)
+  stack.use(file)
+  const { size } = await file.stat()
+  const start = Buffer.alloc(MAGIC_BYTES)
+  await file.read(start, 0, MAGIC_BYTES, 0)
+  const packing = packingOf(start)
+  if (packing === 'none') {
+    const bytes = file.createReadStream({ start: 0, autoClose: false, highWaterMark: 2 ** 18, signal })
+    return owned(stack, bytes, () => size)
+  }
+  const packer = stack.use(startPacker(UNPACK[packing], { stdin: file.fd }, signal))
+  return owned(stack, thenDone(packer.stdout, packer.done), () => size)
+}
+
+async function openStream(input: Readable, signal: AbortSignal): Promise<Unpacked & AsyncDisposable> {
+  const stack = new AsyncDisposableStack()
+  const stop = () => input.destroy(signal.reason)
+  signal.addEventListener('abort', stop, { once: true })
+  stack.defer(() => {
+    signal.removeEventListener('abort', stop)
+    input.on('error', () => {}).destroy()
+  })
+  let packed = 0
+  const chunks = input[Symbol.asyncIterator]() as AsyncIterator<Buffer>
+  const first: Buffer[] = []
+  while (packed < MAGIC_BYTES) {
+    const { value, done } = await chunks.next()
+    if (done) break
+    first.push(value)
+    packed += value.length
+  }
+  const all = (async function* () {
+    yield* first
+    for (;;) {
+      const { value, done } = await chunks.next()
+      if (done) return
+      packed += value.length
+      yield value
+    }
+  })()
+  const packing = packingOf(Buffer.concat(first))
+  if (packing === 'none') return owned(stack, all, () => packed)
+  const packer = stack.use(startPacker(UNPACK[packing], {}, signal))
+  const fed = feed(all, packer.stdin)
+  fed.catch((error) => packer.stdout.destroy(error))
+  return owned(stack, thenDone(packer.stdout, Promise.all([packer.done, fed])), () => packed)
+}
+
+async function feed(chunks: AsyncIterable<Buffer>, into: NodeJS.WritableStream): Promise<void> {
+  const closed = new AbortController()
+  into.once('close', () => closed.abort())
+  for await (const chunk of chunks) {
+    if (closed.signal.aborted) return
+    if (!into.write(chunk)) await once(into, 'drain', { signal: closed.signal }).catch(() => {})
+  }
+  into.end()
+}
+
+async function* thenDone(bytes: Readable, done: Promise<unknown>): AsyncGenerator<Buffer> {
+  yield* freeSpentChunks(bytes)
+  await done
+}
+
+function owned(
+  stack: AsyncDisposableStack,
+  bytes: AsyncIterable<Buffer>,
+  packed: () => number,
+): Unpacked & AsyncDisposable {
+  return {
+    packed,
+    [Symbol.asyncIterator]: () => bytes[Symbol.asyncIterator](),
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  }
+}
