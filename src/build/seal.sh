@@ -69,6 +69,25 @@ rm -f /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init /e
   /etc/udev/rules.d/70-persistent-net.rules /etc/ssh/sshd_config.d/50-cloud-init.conf
 rm -f /etc/cloud/cloud-init.disabled
 
+# DHCP: who asks for a lease is the card's MAC, not the machine-id and not a number kept in a file, both of which are
+# new in every clone; a clone with a fixed MAC then has one lease, however often it is made. dhclient does so by itself:
+# it sends no identifier unless somebody has configured one. networkd keeps to this wherever a .network file, or
+# netplan, does not choose an identifier of its own.
+if [ -d /etc/systemd ]; then
+  mkdir -p /etc/systemd/networkd.conf.d
+  printf '%s\n' '# Identify to DHCP servers by the MAC address of the card instead of the machine-id.' \
+    '[DHCPv4]' 'DUIDType=link-layer' > /etc/systemd/networkd.conf.d/50-dhcp-identity.conf
+fi
+if [ -f /etc/dhcpcd.conf ]; then
+  sed -i -E 's/^[[:space:]]*duid([[:space:]].*)?$/clientid/' /etc/dhcpcd.conf
+  grep -qE '^[[:space:]]*clientid([[:space:]]|$)' /etc/dhcpcd.conf || echo clientid >> /etc/dhcpcd.conf
+fi
+if [ -d /etc/NetworkManager ]; then
+  mkdir -p /etc/NetworkManager/conf.d
+  printf '%s\n' '# Identify to DHCP servers by the MAC address of the card.' \
+    '[connection]' 'ipv4.dhcp-client-id=mac' > /etc/NetworkManager/conf.d/50-dhcp-identity.conf
+fi
+
 # Leases and what the network told us.
 rm -f /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*.lease /run/systemd/netif/leases/*
 

@@ -31,6 +31,8 @@ const BEFORE: Record<string, string> = {
   '/etc/netplan/50-cloud-init.yaml': 'network: {}\n',
   '/etc/netplan/90-default.yaml': 'network: {}\n',
   '/etc/NetworkManager/system-connections/cloud-init-eth0.nmconnection': '[connection]\n',
+  '/etc/systemd/': '',
+  '/etc/dhcpcd.conf': '# duid is for others\nduid\npersistent\n',
   '/etc/iscsi/initiatorname.iscsi': 'InitiatorName=iqn.1993-08.org.debian:01:aabbccddee\n',
   '/root/.ssh/authorized_keys': `no-pty ssh-ed25519 ${KEY} imagebuild-1\n`,
   '/root/.bash_history': 'secret\n',
@@ -168,6 +170,16 @@ describe.runIf(canMount)(
       expect(await there('/home/admin/.ssh/known_hosts')).toBe(true)
       expect(await there('/home/admin/.ansible/collections/mine')).toBe(true)
       expect(await read('/var/log/dpkg.log')).toBe('')
+    })
+
+    test('asks for leases by its MAC', async () => {
+      expect(await read('/etc/systemd/networkd.conf.d/50-dhcp-identity.conf')).toMatch(
+        /^\[DHCPv4\]\nDUIDType=link-layer$/m,
+      )
+      expect(await read('/etc/dhcpcd.conf')).toBe('# duid is for others\nclientid\npersistent\n')
+      expect(await read('/etc/NetworkManager/conf.d/50-dhcp-identity.conf')).toMatch(
+        /^\[connection\]\nipv4\.dhcp-client-id=mac$/m,
+      )
     })
 
     test('was quiet before it was cleaned, and written down before it was trimmed', async () => {
