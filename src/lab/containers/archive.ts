@@ -25,8 +25,8 @@ export async function unpack(
   unprivileged: boolean,
   log: Log,
 ): Promise<void> {
-  // LXC makes /dev itself, and an unprivileged root could make no device.
-  const dev = ['--anchored', '--exclude=./dev/*', '--exclude=dev/*']
+  // LXC makes /dev itself, and an unprivileged root could make no device. A backup's configuration is not the tree's.
+  const without = ['--anchored', '--exclude=./dev/*', '--exclude=dev/*', '--exclude=./etc/vzdump/pct.conf']
   const command = [
     '/bin/tar',
     '--extract',
@@ -34,7 +34,7 @@ export async function unpack(
     '--totals',
     ...KEPT,
     '--skip-old-files',
-    ...dev,
+    ...without,
   ]
   await using file = await open(archive)
   const code = await root.run(asInside(unprivileged, [...command, ...decompressor(archive), '--file=-']), {
@@ -68,9 +68,9 @@ export async function pack(
 }
 
 function decompressor(archive: string): string[] {
-  const suffix = /\.(zst|xz|gz)$/.exec(archive)?.[1]
+  const suffix = /\.(zst|xz|gz|lzo)$/.exec(archive)?.[1]
   if (suffix === undefined) return []
-  const program = { zst: 'zstd', xz: 'xz', gz: 'gzip' }[suffix]
+  const program = { zst: 'zstd', xz: 'xz', gz: 'gzip', lzo: 'lzop' }[suffix]
   return [`--use-compress-program=/usr/bin/${program}`]
 }
 
