@@ -22,6 +22,10 @@ export interface Target {
   /** file storage with room for 4 MiB, where one can be filled up */
   small: string | undefined
   bridge: string
+  /** the bridge of this machine behind it, which who starts containers has to make; undefined: it is another's */
+  linuxBridge: string | undefined
+  /** the lab's list of appliances, which a test may write */
+  appliances: string | undefined
   /** the lab, where no token can do what is tested: a root@pam ticket */
   root: Client | undefined
   /** the lab's certificate, PEM */
@@ -64,6 +68,8 @@ function realTarget(url: string): Target {
     block: process.env.IMAGEBUILD_TEST_PVE_BLOCK_STORAGE,
     small: undefined,
     bridge: process.env.IMAGEBUILD_TEST_PVE_BRIDGE ?? 'vmbr0',
+    linuxBridge: undefined,
+    appliances: undefined,
     root: undefined,
     ca: undefined,
     client,
@@ -89,7 +95,7 @@ async function startLab(): Promise<Target> {
   const local = new DirStorage({
     id: 'local',
     root: join(dir, 'local'),
-    content: ['images', 'iso', 'vztmpl', 'import', 'snippets'],
+    content: ['images', 'rootdir', 'iso', 'vztmpl', 'import', 'backup', 'snippets'],
   })
   const thin = new PoolStorage('lvmthin', {
     id: 'local-lvm',
@@ -113,7 +119,7 @@ async function startLab(): Promise<Target> {
   const containers = new LxcContainers({
     dir,
     names: labNames(dir),
-    bridge: (name) => name,
+    bridge: () => labNames(dir).bridge,
     nameserver: '10.77.0.1',
   })
   await containers.open()
@@ -121,6 +127,7 @@ async function startLab(): Promise<Target> {
   const server: ApiServer = await startApi({
     ...{ host: '127.0.0.1', port: 0, tls, stateDir: join(dir, 'state'), node: 'lab', machines, containers },
     storages: [local, thin, small],
+    appliances: join(dir, 'appliances.dat'),
     bridges: [{ name: 'vmbr0', address: '10.77.0.1', cidr: '10.77.0.0/24' }],
     onActivity: () => undefined,
     resourceLag: 1,
@@ -148,6 +155,8 @@ async function startLab(): Promise<Target> {
       block: 'local-lvm',
       small: 'small',
       bridge: 'vmbr0',
+      linuxBridge: labNames(dir).bridge,
+      appliances: join(dir, 'appliances.dat'),
       root,
       ca: tls.cert,
       client,

@@ -1,0 +1,35 @@
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { execa } from 'execa'
+
+/** The address that the container gives itself; of a range that is nobody's. */
+export const ADDRESS = '192.0.2.2'
+
+/** Ends when LXC asks for it, and says on its console that it is there. */
+const INIT = `#!/bin/busybox sh
+trap 'exit 0' PWR
+/bin/busybox ip link set eth0 up
+/bin/busybox ip addr add ${ADDRESS}/24 dev eth0
+echo tiny is up
+while :; do /bin/busybox sleep 1 & wait $!; done
+`
+
+/** A container in a megabyte or two, as .tar.zst: busybox, and an init of a few lines. */
+export async function tinyArchive(): Promise<Buffer> {
+  const root = await mkdtemp(join(tmpdir(), 'tiny-'))
+  const archive = `${root}.tar.zst`
+  try {
+    for (const folder of ['bin', 'sbin', 'etc', 'dev', 'proc', 'sys', 'tmp', 'var', 'run']) {
+      await mkdir(join(root, folder))
+    }
+    await copyFile('/bin/busybox', join(root, 'bin/busybox'))
+    await writeFile(join(root, 'sbin/init'), INIT, { mode: 0o755 })
+    await writeFile(join(root, 'etc/hostname'), 'tiny\n')
+    await execa('tar', ['--create', '--zstd', '--owner=0', '--group=0', '--file', archive, '-C', root, '.'])
+    return await readFile(archive)
+  } finally {
+    await rm(root, { recursive: true, force: true })
+    await rm(archive, { force: true })
+  }
+}
