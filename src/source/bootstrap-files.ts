@@ -24,11 +24,6 @@ export function systemFiles(recipe: BootstrapRecipe): SystemFile[] {
       path: '/etc/systemd/system-preset/10-image.preset',
       content: 'disable e2scrub_reap.service\ndisable e2scrub_all.timer\n',
     },
-    // Since Debian 13, /etc/default/locale is a link to it.
-    {
-      path: recipe.suite === 'trixie' ? '/etc/locale.conf' : '/etc/default/locale',
-      content: 'LANG=C.UTF-8\n',
-    },
     { path: '/etc/hostname', content: 'localhost\n' },
     {
       path: '/etc/hosts',

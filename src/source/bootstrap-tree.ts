@@ -35,6 +35,9 @@ const MAKE_INITRAMFS = `rm "$1"/usr/sbin/update-initramfs && ${DIVERT} --remove 
 /** The packages enabled their units before our preset was there. */
 const APPLY_PRESET = 'chroot "$1" systemctl --quiet disable e2scrub_reap.service e2scrub_all.timer || true'
 
+/** Through the file's name, which is a link to /etc/locale.conf (not there yet) since Debian 13 and Ubuntu 24.04. */
+const SET_LOCALE = `chroot "$1" sh -c 'echo LANG=C.UTF-8 > /etc/default/locale'`
+
 /**
  * Makes the root file system of a recipe in the (new) folder `root`: packages, the files given, and nothing
  * that two machines must not share.
@@ -91,6 +94,7 @@ export async function makeSystemTree(
       ...debs.options,
       ...(kind === 'disk' ? [`--essential-hook=${HOLD_INITRAMFS}`] : []),
       `--customize-hook=cp -r --preserve=mode -- ${quoted(overlay)}/. "$1"/`,
+      `--customize-hook=${SET_LOCALE}`,
       `--customize-hook=${APPLY_PRESET}`,
       ...(kind === 'disk' ? [MAKE_INITRAMFS] : containerHooks(recipe)).map(
         (hook) => `--customize-hook=${hook}`,
