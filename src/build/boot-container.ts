@@ -1,23 +1,23 @@
 import { ImagebuildError } from '../core/errors.ts'
 import type { LxcSpec } from '../definition/spec.ts'
+import type { Identity } from '../plan/network.ts'
 import { containerAccess } from './access.ts'
 import { ConsoleRecorder } from './console.ts'
 import { CONTAINER_USER, containerParameters } from './container.ts'
 import { type Build, during, outputOf, taskLine } from './context.ts'
 import { type BuildGuest, createBuildGuest } from './guest.ts'
 import { HostKeyLog } from './host-key-log.ts'
-import { chooseIdentity } from './identity.ts'
 
 /** Creates a container from an archive on the storage, our key in root's hands, and starts it. */
 export async function bootContainer(
   build: Build,
   image: LxcSpec,
   source: { volid: string },
+  identity: Identity,
 ): Promise<BuildGuest> {
   const { place, pve, run, signal } = build
   await using stack = new AsyncDisposableStack()
   const userKey = await containerAccess(run, signal)
-  const identity = await chooseIdentity(build)
   return await during(build, 'create', 'creating the container', async () => {
     const hostKeys = new HostKeyLog()
     const tell = taskLine(build, 'create')

@@ -7,18 +7,21 @@ import { type Access, type HostKeyPair, machineAccess } from './access.ts'
 import { ConsoleRecorder } from './console.ts'
 import { type Build, during, outputOf, taskLine } from './context.ts'
 import { type BuildGuest, createBuildGuest } from './guest.ts'
-import { chooseIdentity } from './identity.ts'
 import { buildParameters, DISK } from './machine.ts'
 import type { PlacedSource } from './placement.ts'
 
 type MachineSource = Exclude<PlacedSource, { kind: 'archive' }>
 
 /** Creates a virtual machine from the source, with our seed in its drive, and starts it. */
-export async function bootMachine(build: Build, image: VmSpec, source: MachineSource): Promise<BuildGuest> {
+export async function bootMachine(
+  build: Build,
+  image: VmSpec,
+  source: MachineSource,
+  identity: Identity,
+): Promise<BuildGuest> {
   const { namespace, place, pve, run, expires, emit, signal } = build
   await using stack = new AsyncDisposableStack()
   const { access, hostKey } = await machineAccess(run, signal)
-  const identity = await chooseIdentity(build)
   return await during(build, 'create', 'creating the guest', async () => {
     const bytes = seedOf(build, image, { access, hostKey, identity, source })
     const seed = stack.use(

@@ -11,6 +11,7 @@ import { bootGuest } from './boot.ts'
 import { awaitCloudInit } from './cloud-init.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
 import { convert } from './convert.ts'
+import { awaited, chooseIdentities } from './identity.ts'
 import { keepForInspection } from './keep.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { logIn } from './login.ts'
@@ -55,7 +56,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     requireTicketForFeatures(build.pve, image)
     await build.pve.requirePrivileges(privilegesNeeded(image, place, build.pve.version))
     await requireStorages(build.pve, image, place)
-    await using _claim = await claimImage(build.pve, {
+    await using claim = await claimImage(build.pve, {
       ...build,
       image: image.name,
       slot: choose(place.vmids.claims.last - place.vmids.claims.first + 1, 'claim', namespace, image.name),
@@ -69,11 +70,14 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       return done('built', found.candidate, plan.digest)
     }
 
+    // Hearing that nobody answers at an address takes most of a second; meanwhile the source is placed.
+    const choosing = chooseIdentities(build, claim, ['build'])
+    await using _chosen = awaited(choosing)
     const source = await during(build, 'source', describeSource(decision), () =>
       placeSource(build, decision, sourceContext(build)),
     )
     const version = await chooseVersion(build)
-    await using guest = await bootGuest(build, source)
+    await using guest = await bootGuest(build, source, (await choosing).build)
     await using results = new AsyncDisposableStack()
     let archive: Artifact | undefined
     try {

@@ -5,7 +5,7 @@ import { type GuestCards, readCards } from '../pve/addresses.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import { guestLabel } from '../pve/guest-ref.ts'
 import type { Build } from './context.ts'
-import { busyAddresses, keptGuest } from './leftovers.ts'
+import { keptGuest } from './leftovers.ts'
 import { probeAddress } from './probe.ts'
 
 /** Lines of an error that says who has all addresses. */
@@ -129,13 +129,11 @@ async function byDhcp(build: Build, roles: readonly Role[]): Promise<Identity[]>
   })
 }
 
-/** The first pair of MAC and address that no guest of ours occupies. By DHCP there is only one. */
-export async function chooseIdentity(build: Build): Promise<Identity> {
-  const { pve, place } = build
-  if (place.addresses === undefined) return (await byDhcp(build, ['build']))[0] as Identity
-  const busy = await busyAddresses(pve, place.node)
-  for (const identity of candidates(build, 'build')) {
-    if (identity.address === undefined || !busy.has(identity.address)) return identity
-  }
-  throw noneLeft(build, { passed: [] })
+/** Ends no sooner than the choice does: a claim must not be released while something is written on it. */
+export function awaited(choosing: Promise<unknown>): AsyncDisposable {
+  const settled = choosing.then(
+    () => undefined,
+    () => undefined,
+  )
+  return { [Symbol.asyncDispose]: () => settled }
 }

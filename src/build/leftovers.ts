@@ -23,20 +23,6 @@ async function ourGuests(pve: Pve, place: Place, namespace: string): Promise<Our
   return [...marked, ...(await unmarkedClones(pve, place, namespace, rows))]
 }
 
-/**
- * Addresses of all temporary guests in the cluster, whoever builds with them. Of this node's the node is asked:
- * the cluster learns of a guest, and of its end, some seconds later.
- */
-export async function busyAddresses(pve: Pve, node: string): Promise<Set<string>> {
-  const [near, far] = await Promise.all([nodeGuests(pve, node), clusterGuests(pve)])
-  return new Set(
-    [...near, ...far.filter((row) => row.node !== node)].flatMap(({ vmid, tags }) => {
-      const address = fromTags(vmid, tags)?.address
-      return address === undefined ? [] : [address]
-    }),
-  )
-}
-
 /** VMID of a kept guest of this image on this node. */
 export async function keptGuest(
   pve: Pve,

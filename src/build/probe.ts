@@ -30,6 +30,7 @@ export interface Answer {
 export async function probeAddress(address: string, signal: AbortSignal): Promise<Answer | undefined> {
   const link = linkTo(address)
   if (link === OWN) return { by: 'this machine' }
+  if (link === LOOPBACK) return undefined
   const stop = new AbortController()
   const until = AbortSignal.any([signal, stop.signal, AbortSignal.timeout(ANSWER_MILLISECONDS)])
   try {
@@ -48,17 +49,20 @@ export async function probeAddress(address: string, signal: AbortSignal): Promis
 }
 
 const OWN = Symbol('an address of this machine')
+/** all of it leads back to this machine, so that closed ports answer too; others are not there */
+const LOOPBACK = Symbol('the loopback network')
 
 /** The interface of this machine in whose network the address lies. */
-function linkTo(address: string): string | typeof OWN | undefined {
+function linkTo(address: string): string | typeof OWN | typeof LOOPBACK | undefined {
   const wanted = addressToNumber(address)
-  let found: string | undefined
+  let found: string | typeof LOOPBACK | undefined
   for (const [name, addresses] of Object.entries(networkInterfaces())) {
     for (const own of addresses ?? []) {
       if (own.family !== 'IPv4') continue
       if (own.address === address) return OWN
       const size = 2 ** (32 - Number(own.cidr?.split('/')[1] ?? 32))
-      if (Math.floor(wanted / size) === Math.floor(addressToNumber(own.address) / size)) found = name
+      if (Math.floor(wanted / size) === Math.floor(addressToNumber(own.address) / size))
+        found = own.internal ? LOOPBACK : name
     }
   }
   return found

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { chooseIdentity } from '../../src/build/identity.ts'
-import { busyAddresses, prune, removeLeftovers } from '../../src/build/leftovers.ts'
+import { prune, removeLeftovers } from '../../src/build/leftovers.ts'
 import type { Event } from '../../src/core/events.ts'
 import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
 import { thisOwner } from '../../src/pve/owner.ts'
@@ -259,45 +258,4 @@ describe('before a build, under its claim', () => {
     put(pve, 9000, 'current', { digest: DIGEST, version: '20260101.1' })
     expect((await removeLeftovers(aBuild({}, pve), DIGEST)).current?.vmid).toBe(9000)
   })
-})
-
-test('addresses in use are those of all temporary guests in the cluster, of whatever namespace', async () => {
-  const pve = new MemoryProxmox()
-  put(pve, 9004, 'building', { address: '192.0.2.100' })
-  put(pve, 9005, 'kept', { address: '192.0.2.101', namespace: 'other', node: 'pve2' })
-  put(pve, 9000, 'current')
-  // A clone of a guest in the making does not have its address.
-  pve.put(500, {
-    tags: toTags({ vmid: 9, namespace: 'homelab', image: 'web', state: 'building', address: '192.0.2.102' }),
-  })
-  const client = pve.client()
-  const busy = new Set(['192.0.2.100', '192.0.2.101'])
-  expect(await busyAddresses(client, 'pve')).toEqual(busy)
-  // The cluster's list of this node is some seconds old.
-  const cluster = [...pve.guests].map(([vmid, { node, config }]) => ({ vmid, node, tags: config.tags }))
-  const before = [
-    { vmid: 9009, node: 'pve', tags: String(pve.guests.get(9004)?.config.tags).replaceAll('9004', '9009') },
-    ...cluster.filter(({ node }) => node !== 'pve'),
-  ]
-  const lagging = {
-    ...client,
-    api: { ...client.api, nodes: client.api.nodes, cluster: { resources: { $get: async () => before } } },
-  }
-  expect(await busyAddresses(lagging as never, 'pve')).toEqual(busy)
-})
-
-test('by DHCP, a kept guest has the one MAC address that there is: the next build says so', async () => {
-  const pve = new MemoryProxmox()
-  const build = aBuild({}, pve)
-  expect(await chooseIdentity(build)).toMatchObject({ mac: expect.stringMatching(/^02:1B:/) })
-  put(pve, 9005, 'kept', { image: 'db' })
-  expect(await chooseIdentity(build)).not.toHaveProperty('address')
-  put(pve, 9004, 'kept')
-  await expect(chooseIdentity(build)).rejects.toMatchObject({
-    code: 'busy',
-    next: expect.stringContaining('prune --kept'),
-  })
-  const addresses = { first: '192.0.2.100', last: '192.0.2.109', prefix: 24, gateway: '192.0.2.1' }
-  const pooled = aBuild({ place: { ...PLACE, addresses } }, pve)
-  expect(await chooseIdentity(pooled)).toMatchObject({ address: expect.stringMatching(/^192/) })
 })
