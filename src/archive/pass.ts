@@ -3,7 +3,7 @@ import { type ArchiveContents, ContentsNote } from './contents.ts'
 import type { Entry } from './entry.ts'
 import type { ArchiveLimits } from './limits.ts'
 import { parentOf, toText } from './names.ts'
-import { readEntries } from './read-entries.ts'
+import { brokenFormat, readEntries } from './read-entries.ts'
 import { Refusal } from './refusal.ts'
 import type { Tree } from './tree.ts'
 import type { Unpacked } from './unpacked.ts'
@@ -45,7 +45,11 @@ export async function passThrough(unpacked: Unpacked, to: Destination, pass: Pas
       continue
     }
     note.entry(entry)
-    await to.entry(entry, note.wants(entry) ? noting(entry.path, body, note) : body)
+    try {
+      await to.entry(entry, note.wants(entry) ? noting(entry.path, body, note) : body)
+    } catch (error) {
+      throw brokenFormat(error, read.name)
+    }
   }
   for (const { entry, content } of additions?.remaining() ?? []) {
     note.added(entry.path, content)

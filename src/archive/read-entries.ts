@@ -58,12 +58,7 @@ export async function* readEntries(
     checkEnd(raw.rest(), last)
   } catch (error) {
     if (failure !== undefined) throw failure
-    if (error instanceof Error && TAR_STREAM_ERRORS.test(error.message)) {
-      throw new Refusal(`its format is broken after ${raw.total} bytes: ${error.message}`, last, {
-        cause: error,
-      })
-    }
-    throw error
+    throw brokenFormat(error, last)
   } finally {
     // What feeds it ends with the next chunk, or when the input is closed.
     reader.destroy()
@@ -72,6 +67,13 @@ export async function* readEntries(
 
 /** What tar-stream says of an archive that is none. */
 const TAR_STREAM_ERRORS = /^(Invalid (tar )?header|Unexpected end of data|Header exceeds max size)/
+
+/** The same error, as a refusal if it is tar-stream's; reading a body may throw those, too. */
+export function brokenFormat(error: unknown, entry: string | undefined): unknown {
+  return error instanceof Error && TAR_STREAM_ERRORS.test(error.message)
+    ? new Refusal(`its format is broken: ${error.message}`, entry, { cause: error })
+    : error
+}
 
 function checkSize(uncompressed: number, packed: number, limits: ArchiveLimits): void {
   if (uncompressed > limits.uncompressed) {

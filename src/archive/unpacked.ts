@@ -5,6 +5,9 @@ import { startPacker } from './packer-process.ts'
 import { MAGIC_BYTES, packingOf, UNPACK } from './packing.ts'
 import { freeSpentChunks } from './spent-chunks.ts'
 
+/** Bytes that are read at once. */
+const PIECE = 2 ** 18
+
 /** A file, or bytes that arrive. */
 export type ArchiveInput = string | Readable
 
@@ -34,7 +37,7 @@ async function openFile(path: string, signal: AbortSignal): Promise<Unpacked & A
   await file.read(start, 0, MAGIC_BYTES, 0)
   const packing = packingOf(start)
   if (packing === 'none') {
-    const bytes = file.createReadStream({ start: 0, autoClose: false, highWaterMark: 2 ** 18, signal })
+    const bytes = file.createReadStream({ start: 0, autoClose: false, highWaterMark: PIECE, signal })
     return owned(stack, bytes, () => size)
   }
   const packer = stack.use(startPacker(UNPACK[packing], { stdin: file.fd }, signal))
@@ -59,12 +62,12 @@ async function openStream(input: Readable, signal: AbortSignal): Promise<Unpacke
     packed += value.length
   }
   const all = (async function* () {
-    yield* first
+    for (const chunk of first) yield* pieces(chunk)
     for (;;) {
       const { value, done } = await chunks.next()
       if (done) return
       packed += value.length
-      yield value
+      yield* pieces(value)
     }
   })()
   const packing = packingOf(Buffer.concat(first))
@@ -72,7 +75,15 @@ async function openStream(input: Readable, signal: AbortSignal): Promise<Unpacke
   const packer = stack.use(startPacker(UNPACK[packing], {}, signal))
   const fed = feed(all, packer.stdin)
   fed.catch((error) => packer.stdout.destroy(error))
-  return owned(stack, thenDone(packer.stdout, Promise.all([packer.done, fed])), () => packed)
+  const done = Promise.all([packer.done, fed])
+  // Where the archive is refused before its end, nobody waits for it.
+  done.catch(() => {})
+  return owned(stack, thenDone(packer.stdout, done), () => packed)
+}
+
+/** Whoever produces them may hand over all at once. */
+function* pieces(chunk: Buffer): Generator<Buffer> {
+  for (let at = 0; at < chunk.length; at += PIECE) yield chunk.subarray(at, at + PIECE)
 }
 
 async function feed(chunks: AsyncIterable<Buffer>, into: NodeJS.WritableStream): Promise<void> {
