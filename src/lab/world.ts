@@ -259,7 +259,7 @@ export interface Containers {
   afterClone(spec: ContainerSpec): Promise<void>
   /** its file system stands still, complete on its volume, while `work` copies that; at once where it does not run */
   frozen<T>(vmid: number, work: () => Promise<T>): Promise<T>
-  /** grows the file system to its volume's size, whether it runs or not */
+  /** grows the file system to its volume's size; of a running container at its next start, where the node may not */
   growRoot(spec: ContainerSpec, log: Log): Promise<void>
   /** the tree of a stopped container as an archive (tar.zst), with the ids that its inside sees */
   dump(spec: ContainerSpec, target: string, log: Log, signal?: AbortSignal): Promise<void>

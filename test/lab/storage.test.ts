@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -264,5 +264,99 @@ describe('LVM-thin and ZFS, as seen from outside', () => {
     await storage.snapshot(volid, 'two')
     await expect(storage.rollback(volid, 'one')).rejects.toThrow("'one' is not most recent snapshot")
     await storage.rollback(volid, 'two')
+  })
+})
+
+describe('roots of containers', () => {
+  const text = (path: string) => readFileSync(path).subarray(0, 5).toString()
+  const fill = (path: string, content: string) => writeFile(path, content, { flag: 'r+' })
+
+  test('are raw files on a directory, with the words of qemu-img and neither snapshots nor room for them', async () => {
+    const storage = await dir()
+    const log: string[] = []
+    const volume = await storage.createRoot(300, 4 * MiB, (line) => log.push(line))
+    const path = join(root, 'local/images/300/vm-300-disk-0.raw')
+    expect(volume).toMatchObject({
+      volid: 'local:300/vm-300-disk-0.raw',
+      format: 'raw',
+      size: 4 * MiB,
+      vmid: 300,
+    })
+    expect(log).toEqual([`Formatting '${path}', fmt=raw size=${4 * MiB} preallocation=off`])
+    expect(storage.path(volume.volid)).toBe(path)
+    await expect(storage.snapshot(volume.volid, 's')).rejects.toThrow('snapshot feature is not available')
+  })
+
+  test.each(['lvmthin', 'zfspool'] as const)(
+    'are raw underneath and thin to the outside on %s',
+    async (type) => {
+      const storage = await pool(type)
+      const { volid, format, size } = await storage.createRoot(300, 4 * MiB, quiet)
+      expect([volid, format, size]).toEqual(['pool:vm-300-disk-0', 'raw', 4 * MiB])
+      const path = storage.path(volid)
+      expect(path).toMatch(/\.raw$/)
+      await fill(path, 'first')
+      await storage.snapshot(volid, 'one')
+      await fill(path, 'other')
+      await storage.snapshot(volid, 'two')
+      await fill(path, 'third')
+      expect(await storage.snapshots(volid)).toEqual(['one', 'two'])
+      expect((await storage.list()).map((volume) => volume.volid)).toEqual([volid])
+      expect(text(storage.path(volid, 'one'))).toBe('first')
+      const copy = await storage.cloneRoot({ storage, volid, snapshot: 'one' }, 301, quiet)
+      expect(text(storage.path(copy.volid))).toBe('first')
+      if (type === 'zfspool') await expect(storage.rollback(volid, 'one')).rejects.toThrow('not most recent')
+      await storage.rollback(volid, 'two')
+      expect(text(path)).toBe('other')
+      await storage.deleteSnapshot(volid, 'two')
+      await storage.rollback(volid, 'one')
+      expect(text(path)).toBe('first')
+      expect(await storage.snapshots(volid)).toEqual(['one'])
+      await storage.remove(volid)
+      await storage.remove(copy.volid)
+      expect(await readdir(join(root, 'pool'))).toEqual([])
+    },
+  )
+
+  test('make base volumes with linked clones, which ZFS remembers and LVM-thin does not', async () => {
+    for (const type of ['lvmthin', 'zfspool'] as const) {
+      const storage = await pool(type)
+      const { volid } = await storage.createRoot(300, 4 * MiB, quiet)
+      await fill(storage.path(volid), 'first')
+      const base = await storage.toBase(volid)
+      expect(base.volid).toBe('pool:base-300-disk-0')
+      const clone = await storage.linkedClone(base.volid, 301, quiet)
+      expect(text(storage.path(clone.volid))).toBe('first')
+      await fill(storage.path(clone.volid), 'other')
+      expect(text(storage.path(base.volid))).toBe('first')
+      if (type === 'lvmthin') {
+        expect(clone.volid).toBe('pool:vm-301-disk-0')
+        await storage.remove(base.volid)
+        expect(text(storage.path(clone.volid))).toBe('other')
+        await storage.remove(clone.volid)
+      } else {
+        expect(clone).toMatchObject({ volid: 'pool:base-300-disk-0/vm-301-disk-0', parent: base.volid })
+        await expect(storage.remove(base.volid)).rejects.toThrow('still in use by linked clones')
+        await storage.remove(clone.volid)
+        await storage.remove(base.volid)
+      }
+      expect(await readdir(join(root, 'pool'))).toEqual([])
+    }
+  })
+
+  test('are copied between storages as they are, with their holes', async () => {
+    const [files, thin] = [await dir(), await pool('lvmthin')]
+    const { volid } = await files.createRoot(300, 5 * MiB, quiet)
+    await fill(files.path(volid), 'first')
+    const there = await thin.cloneRoot({ storage: files, volid }, 301, quiet)
+    expect(there).toMatchObject({ volid: 'pool:vm-301-disk-0', size: 8 * MiB })
+    expect(there.used).toBeLessThan(MiB)
+    const back = await files.cloneRoot({ storage: thin, volid: there.volid }, 302, quiet)
+    expect(back).toMatchObject({ volid: 'local:302/vm-302-disk-0.raw', format: 'raw', size: 8 * MiB })
+    expect(text(files.path(back.volid))).toBe('first')
+    const full = new AbortController()
+    full.abort(new Error('enough'))
+    await expect(thin.cloneRoot({ storage: files, volid }, 303, quiet, full.signal)).rejects.toThrow()
+    expect((await thin.list()).map((volume) => volume.vmid)).toEqual([301])
   })
 })

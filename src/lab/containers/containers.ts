@@ -12,7 +12,7 @@ import { removeGroups } from './cgroups.ts'
 import { openConsole } from './console.ts'
 import { type ContainerFiles, containerFiles } from './container-files.ts'
 import { containerInterfaces, containerStatus, STOPPED } from './container-status.ts'
-import { growFileSystem, growMounted, makeFileSystem } from './file-system.ts'
+import { growFileSystem, growMounted, hasRoomToGrow, makeFileSystem } from './file-system.ts'
 import { whileFrozen } from './freeze.ts'
 import { rootId } from './id-map.ts'
 import { lxc } from './lxc-command.ts'
@@ -147,6 +147,7 @@ export class LxcContainers implements Containers {
       await writeFile(files.config, lxcConfig(spec, { ...this.#options, files }), { mode: 0o600 })
       await writeFile(files.seccomp, seccompProfile(spec), { mode: 0o600 })
       await writeFile(files.spec, JSON.stringify(spec), { mode: 0o600 })
+      if (await hasRoomToGrow(spec.root)) await growFileSystem(spec.root, log)
       {
         await using root = await MountedRoot.open(spec.root)
         await setUp(treeOf(root, spec), spec, nameserver)

@@ -1,3 +1,4 @@
+import { open } from 'node:fs/promises'
 import { execa } from 'execa'
 import type { Log } from '../world.ts'
 import { rootId } from './id-map.ts'
@@ -20,13 +21,31 @@ export async function growFileSystem(file: string, log: Log): Promise<void> {
   for (const line of await run('resize2fs', [file], log)) log(line)
 }
 
-/** The same under a running container; `monitor`: a process that has the root mounted. */
+/**
+ * The same under a running container; `monitor`: a process that has the root mounted. Linux wants CAP_SYS_RESOURCE
+ * for it, which not every root has: then it is said as Proxmox says it, and the next start makes up for it.
+ */
 export async function growMounted(file: string, monitor: number, log: Log): Promise<void> {
   const loop = await loopOf(file)
   if (loop === undefined) throw new Error(`${file} is not mounted`)
   await run('losetup', ['--set-capacity', loop], log)
-  for (const line of await run('nsenter', [`--mount=/proc/${monitor}/ns/mnt`, 'resize2fs', loop], log))
-    log(line)
+  try {
+    const lines = await run('nsenter', [`--mount=/proc/${monitor}/ns/mnt`, 'resize2fs', loop], log)
+    for (const line of lines) log(line)
+  } catch (error) {
+    log(`Failed to update the container's filesystem: ${(error as Error).message}`)
+  }
+}
+
+/** Is there room behind the file system in its volume? For one that is not mounted. */
+export async function hasRoomToGrow(file: string): Promise<boolean> {
+  await using volume = await open(file)
+  // ext4's superblock: count of blocks (its high half later), size of a block, the magic number.
+  const { buffer } = await volume.read(Buffer.alloc(1024), 0, 1024, 1024)
+  if (buffer.readUInt16LE(0x38) !== 0xef53) return false
+  const blocks = buffer.readUInt32LE(0x4) + buffer.readUInt32LE(0x150) * 2 ** 32
+  const block = 1024 << buffer.readUInt32LE(0x18)
+  return (await volume.stat()).size >= (blocks + 1) * block
 }
 
 async function run(command: string, args: string[], log: Log, harmless = 0): Promise<string[]> {
