@@ -4,7 +4,9 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { WebSocket } from 'ws'
 import type { Client, Fields } from './client.ts'
+import { holdProcess } from './held-process.ts'
 import { ended, startTarget, type Target } from './target.ts'
 import { ADDRESS, tinyArchive } from './tiny-archive.ts'
 
@@ -22,11 +24,7 @@ beforeAll(async () => {
     await execa('ip', ['link', 'set', target.linuxBridge, 'up'])
   }
   template = `${target.files}:vztmpl/contract-tiny_1_amd64.tar.zst`
-  const reply = await target.client.upload(`${nodePath}/storage/${target.files}/upload`, [
-    ['content', 'vztmpl'],
-    ['filename', { name: 'contract-tiny_1_amd64.tar.zst', data: await tinyArchive() }],
-  ])
-  expect(await ended(target, reply)).toMatchObject({ exitstatus: 'OK' })
+  expect(await upload('contract-tiny_1_amd64.tar.zst', await tinyArchive())).toBe(template)
 })
 afterAll(async () => {
   const path = `${nodePath}/storage/${target.files}/content/${encodeURIComponent(template)}`
@@ -34,6 +32,15 @@ afterAll(async () => {
   await target.stop()
   if (target.linuxBridge !== undefined) await execa('ip', ['link', 'delete', target.linuxBridge])
 })
+
+async function upload(name: string, data: Buffer): Promise<string> {
+  const reply = await target.client.upload(`${nodePath}/storage/${target.files}/upload`, [
+    ['content', 'vztmpl'],
+    ['filename', { name, data }],
+  ])
+  expect(await ended(target, reply)).toMatchObject({ exitstatus: 'OK' })
+  return `${target.files}:vztmpl/${name}`
+}
 
 type Config = Record<string, string | number>
 
@@ -339,6 +346,83 @@ describe('a running container', () => {
     const content = `${nodePath}/storage/${target.files}/content/${encodeURIComponent(volid)}`
     expect((await target.client.delete(content, { delay: 10 })).body).toEqual({ data: null })
     expect((await volumes(target.files, 'backup')).map((volume) => volume.volid)).not.toContain(volid)
+  })
+})
+
+describe('a container that is busy', () => {
+  test('21.6 while it is created it is locked; stopping that leaves nothing', async ({ skip }) => {
+    if (!target.lab) return skip('a real server is not slowed down')
+    const vmid = await target.vmid()
+    const volid = await upload('contract-large_1_amd64.tar.zst', await tinyArchive(64 << 20))
+    const held = holdProcess((command) => /\btar\0--extract\0/.test(command))
+    const reply = await post({ vmid, ...basics(), ostemplate: volid })
+    const goOn = await held
+    expect((await config(vmid)).lock).toBe('create')
+    expect((await target.client.delete(path(vmid))).reason).toBe('CT is locked (create)')
+    const task = `${nodePath}/tasks/${encodeURIComponent(reply.body.data as string)}`
+    const stopping = target.client.delete(task)
+    goOn()
+    await stopping
+    expect((await ended(target, reply)).exitstatus).toBe(`unable to create CT ${vmid} - received interrupt`)
+    expect((await target.client.get(path(vmid, '/config'))).status).toBe(500)
+    expect(await volumes(target.files, 'images')).not.toContainEqual(expect.objectContaining({ vmid }))
+  })
+
+  test('21.7 it stands still for its snapshot, and is stopped for its backup', async ({ skip }) => {
+    const { block } = target
+    if (block === undefined) return skip('there is no block storage')
+    const vmid = await create({ rootfs: `${block}:0.1`, start: 1 })
+    expect(await run(vmid, '/snapshot', { snapname: 'live' })).toBe('OK')
+    const pid = async () => ((await target.client.get(path(vmid, '/status/current'))).body.data as Config).pid
+    const before = await pid()
+    const dump = await ended(
+      target,
+      await target.client.post(`${nodePath}/vzdump`, {
+        vmid,
+        storage: target.files,
+        mode: 'stop',
+        compress: 'gzip',
+      }),
+    )
+    expect(dump).toMatchObject({ exitstatus: 'OK' })
+    expect(await pid()).toEqual(expect.any(Number))
+    expect(await pid()).not.toBe(before)
+    expect(await config(vmid)).not.toHaveProperty('lock')
+    const backup = (await volumes(target.files, 'backup')).find((volume) => volume.vmid === vmid)
+    expect(backup).toMatchObject({ format: 'tar.gz' })
+    expect(await run(vmid, '/snapshot/live/rollback')).toBe('OK')
+    expect(await destroy(vmid, { force: 1 })).toBe('OK')
+    const newid = await target.vmid()
+    const restore = { vmid: newid, ostemplate: String(backup?.volid), restore: 1, rootfs: `${block}:0.2` }
+    expect(await ended(target, await post({ ...restore, hostname: 'other' }))).toMatchObject({
+      exitstatus: 'OK',
+    })
+    expect(await config(newid)).toMatchObject({ hostname: 'other', unprivileged: 1 })
+    expect(await destroy(newid)).toBe('OK')
+    const content = `${nodePath}/storage/${target.files}/content/${encodeURIComponent(String(backup?.volid))}`
+    expect((await target.client.delete(content, { delay: 10 })).status).toBe(200)
+  })
+
+  test('21.8 its console', async ({ skip }) => {
+    const { root } = target
+    if (root === undefined) return skip('needs a root@pam ticket')
+    const vmid = await create({ net0: `name=eth0,bridge=${target.bridge}` })
+    expect((await root.post(path(vmid, '/termproxy'))).reason).toBe(`CT ${vmid} not running`)
+    expect(await run(vmid, '/status/start')).toBe('OK')
+    const it = (await root.post(path(vmid, '/termproxy'))).body.data as Record<string, string>
+    const query = new URLSearchParams({ port: String(it.port), vncticket: String(it.ticket) })
+    const url = `${root.base.replace(/^http/, 'ws')}/api2/json${path(vmid, '/vncwebsocket')}?${query}`
+    const socket = new WebSocket(url, ['binary'], { ca: target.ca as string, headers: root.headers() })
+    let text = ''
+    socket.on('open', () => socket.send(`${it.user}:${it.ticket}\n`))
+    socket.on('message', (data: Buffer) => {
+      text += data.toString()
+    })
+    await expect.poll(() => text, { timeout: 30_000 }).toMatch(/^OK[\s\S]*tiny is up/)
+    socket.close()
+    expect((await ended(target, it.upid as string)).exitstatus).toBe('OK')
+    expect(await run(vmid, '/status/stop')).toBe('OK')
+    expect(await destroy(vmid)).toBe('OK')
   })
 })
 

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Fields, Reply } from './client.ts'
+import { holdProcess } from './held-process.ts'
 import { ended, startTarget, type Target } from './target.ts'
 
 /** Clauses 8.5 and 8.6 of pve.md: what others may do while a guest is being made. */
@@ -23,18 +23,8 @@ beforeAll(async () => {
 afterAll(() => target.stop())
 
 /** Stops the copying of one of the guest's disks, which has not begun yet, for as long as the test wants it. */
-async function holdCopy(vmid: number): Promise<() => void> {
-  const before = new Set(await readdir('/proc'))
-  for (;;) {
-    for (const pid of await readdir('/proc')) {
-      if (before.has(pid)) continue
-      const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
-      if (!command.startsWith('qemu-img\0convert') || !command.includes(`vm-${vmid}-disk-`)) continue
-      process.kill(Number(pid), 'SIGSTOP')
-      return () => process.kill(Number(pid), 'SIGCONT')
-    }
-  }
-}
+const holdCopy = (vmid: number) =>
+  holdProcess((command) => command.startsWith('qemu-img\0convert') && command.includes(`vm-${vmid}-disk-`))
 
 /** A create that has begun to import and waits there. */
 async function slowCreate(): Promise<{ vmid: number; reply: Reply; goOn: () => void }> {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,8 +16,11 @@ echo tiny is up
 while :; do /bin/busybox sleep 1 & wait $!; done
 `
 
-/** A container in a megabyte or two, as .tar.zst: busybox, and an init of a few lines. */
-export async function tinyArchive(): Promise<Buffer> {
+/**
+ * A container in a megabyte or two, as .tar.zst: busybox, and an init of a few lines.
+ * @param ballast bytes that nobody needs, so that it takes its time to unpack
+ */
+export async function tinyArchive(ballast = 0): Promise<Buffer> {
   const root = await mkdtemp(join(tmpdir(), 'tiny-'))
   const archive = `${root}.tar.zst`
   try {
@@ -26,6 +30,7 @@ export async function tinyArchive(): Promise<Buffer> {
     await copyFile('/bin/busybox', join(root, 'bin/busybox'))
     await writeFile(join(root, 'sbin/init'), INIT, { mode: 0o755 })
     await writeFile(join(root, 'etc/hostname'), 'tiny\n')
+    if (ballast > 0) await writeFile(join(root, 'ballast'), randomBytes(ballast))
     await execa('tar', ['--create', '--zstd', '--owner=0', '--group=0', '--file', archive, '-C', root, '.'])
     return await readFile(archive)
   } finally {
