@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { constants } from 'node:fs'
+import { constants, existsSync } from 'node:fs'
 import { access, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { delimiter, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -82,9 +82,10 @@ export async function stopLab(folder: string): Promise<boolean> {
   const pid = await daemonOf(dir)
   if (pid !== undefined) await endProcess(pid, dir, STOP_SECONDS)
   // After a daemon that ended in order there is nothing left, and nothing to do.
-  const remains = await stat(labNames(dir).runtime).catch(() => undefined)
-  if (remains !== undefined) await closeHost(dir)
-  return pid !== undefined || remains !== undefined
+  const { runtime, lxcPath } = labNames(dir)
+  const remains = [runtime, lxcPath].some((path) => existsSync(path))
+  if (remains) await closeHost(dir)
+  return pid !== undefined || remains
 }
 
 export type LabStatus = ({ running: true } & LabConnection) | { running: false }
@@ -150,7 +151,7 @@ function notRoot(): ImagebuildError {
   return new ImagebuildError({
     code: 'prerequisite_missing',
     what: 'the lab needs root',
-    why: 'it makes a network bridge for its guests',
+    why: 'it makes a network bridge for its guests, and containers',
     next: line.join(' '),
   })
 }

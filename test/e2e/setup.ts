@@ -20,7 +20,7 @@ export async function teardown(): Promise<void> {
 
 /** What of the tests' own lab is still on this machine; another lab may be running beside it. */
 export async function traces(): Promise<string[]> {
-  const { bridge, table, runtime } = labNames(LAB_DIR)
+  const { bridge, table, runtime, lxcPath } = labNames(LAB_DIR)
   const [processes, links, rules, mounts] = await Promise.all([
     execa('pgrep', ['-af', `${LAB_DIR}|${runtime}`], { reject: false }),
     execa('ip', ['-br', 'link', 'show'], { reject: false }),
@@ -28,12 +28,12 @@ export async function traces(): Promise<string[]> {
     execa('cat', ['/proc/mounts']),
   ])
   return [
-    ...processes.stdout.split('\n').filter((line) => /qemu-system|dnsmasq|daemon\.ts/.test(line)),
+    ...processes.stdout.split('\n').filter((line) => /qemu-system|dnsmasq|daemon\.ts|lxc/.test(line)),
     ...links.stdout
       .split('\n')
       .filter((line) => line.startsWith(bridge) || line.startsWith(`ibt${bridge.slice(6, 10)}`)),
     ...rules.stdout.split('\n').filter((line) => line.includes(table)),
     ...mounts.stdout.split('\n').filter((line) => line.includes(LAB_DIR)),
-    ...(existsSync(runtime) ? [runtime] : []),
+    ...[runtime, lxcPath].filter((path) => existsSync(path)),
   ]
 }

@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { LxcContainers } from '../../src/lab/containers/containers.ts'
 import { MountedRoot } from '../../src/lab/containers/mounted-root.ts'
 import { DirStorage } from '../../src/lab/dir-storage.ts'
+import { stopLab } from '../../src/lab/lab.ts'
 import { labNames } from '../../src/lab/names.ts'
 import { PoolStorage } from '../../src/lab/pool-storage.ts'
 import type { ContainerSpec } from '../../src/lab/world.ts'
@@ -219,6 +220,15 @@ describe.skipIf(notRoot)(`containers${notRoot ? ' (skipped: needs root)' : ''}`,
     await next.stopAll()
     expect(ended).toEqual([105])
     expect(traces()).toEqual([])
+  })
+
+  test('whose daemon was killed end with their lab', async () => {
+    const spec = await tiny(117)
+    await containers.start(spec, quiet)
+    containers.close()
+    expect(await stopLab(dir)).toBe(true)
+    expect(traces()).toEqual([])
+    expect(await stopLab(dir)).toBe(false)
   })
 
   test('whose monitor is killed go with all that is theirs', async () => {

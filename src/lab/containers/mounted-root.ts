@@ -101,7 +101,7 @@ export class MountedRoot implements AsyncDisposable {
 function hold(file: string, readOnly: boolean, signal: AbortSignal | undefined) {
   // Process ids are others in here, and programs look theirs up in /proc.
   const script = `mount -n -t proc proc /proc && cat; umount ${MOUNT_POINT}`
-  const [command = '', ...args] = mounting(file, readOnly ? 'ro,noatime' : 'noatime', [
+  const [command = '', ...args] = mounting(file, `noatime,nodev,nosuid,noexec${readOnly ? ',ro' : ''}`, [
     ...['unshare', '--pid', '--fork', '--kill-child=SIGKILL', '--'],
     ...['/bin/sh', '-c', script],
   ])
