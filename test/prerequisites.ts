@@ -12,6 +12,10 @@ const TESTS = [
   { command: 'gpg', package: 'gpg' },
   { command: 'gpg-agent', package: 'gpg-agent' },
   { command: 'mount', package: 'mount' },
+  { command: 'bsdtar', package: 'libarchive-tools' },
+  { command: 'setcap', package: 'libcap2-bin' },
+  { command: 'setfacl', package: 'acl' },
+  { command: 'setfattr', package: 'attr' },
   { command: '/usr/lib/python3/dist-packages/yaml/__init__.py', package: 'python3-yaml' },
   { command: 'python3', package: 'python3-minimal' },
 ]

@@ -2,7 +2,8 @@ import { createHash, randomUUID } from 'node:crypto'
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Writable } from 'node:stream'
-import { type PackerProcess, startPacker } from './packer-process.ts'
+import { ImagebuildError } from '../core/errors.ts'
+import { PackerError, type PackerProcess, startPacker } from './packer-process.ts'
 import { PACK } from './packing.ts'
 
 /** Bytes read at once for the digest. */
@@ -37,13 +38,24 @@ export class CompressedFile implements AsyncDisposable {
   }
 
   /** Rejects when the packer fails, as soon as it does. */
-  get packed(): Promise<void> {
-    return this.#packer.done
+  async packed(): Promise<void> {
+    try {
+      await this.#packer.done
+    } catch (cause) {
+      if (!(cause instanceof PackerError)) throw cause
+      throw new ImagebuildError({
+        code: 'build_failed',
+        what: `${this.#path} cannot be written`,
+        why: cause.message,
+        next: 'look whether the disk is full',
+        cause,
+      })
+    }
   }
 
   /** Waits for the packer, and puts the file in its place, safely on the disk. */
   async keep(signal: AbortSignal): Promise<{ size: number; sha256: string }> {
-    await this.#packer.done
+    await this.packed()
     const digest = await this.#digest(signal)
     await this.#file.sync()
     await rename(this.#partial, this.#path)

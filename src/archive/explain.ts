@@ -27,9 +27,9 @@ export async function explain<T>({ input, origin, signal }: About, work: () => P
     if (cause instanceof PackerError) {
       throw new ImagebuildError({
         code: from.blame,
-        what: `${from.name} cannot be unpacked or packed again`,
+        what: `${from.name} cannot be unpacked`,
         why: cause.message,
-        next: 'compare its checksum with that of its source, and look whether the disk is full',
+        next: 'compare its checksum with that of its source',
         cause,
       })
     }

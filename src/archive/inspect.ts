@@ -23,7 +23,7 @@ export interface InspectOptions {
 export async function inspectArchive(options: InspectOptions): Promise<ArchiveContents> {
   return explain(options, async () => {
     await using unpacked = await openArchive(options.input, options.signal)
-    return passThrough(
+    return await passThrough(
       unpacked,
       {
         async entry({ size }, body) {

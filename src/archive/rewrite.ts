@@ -50,7 +50,7 @@ export interface Rewritten extends ArchiveContents {
  * for byte; not kept are names of owners, other times, inode numbers.
  *
  * @throws ImagebuildError with `origin.blame` for an archive that is broken, hostile or beyond the limits, naming the
- *   entry; `prerequisite_missing` without the packer; the signal's reason. Nothing is left behind then.
+ *   entry; `build_failed` if the output cannot be written; `prerequisite_missing` without the packer; the signal's reason. Nothing is left behind then.
  */
 export async function rewriteArchive(options: RewriteOptions): Promise<Rewritten> {
   const { input, signal, sourceDateEpoch } = options
@@ -84,7 +84,7 @@ export async function rewriteArchive(options: RewriteOptions): Promise<Rewritten
       await writer.end()
     } catch (error) {
       // A broken pipe says nothing; why the packer ended does.
-      if (writer.broken) await file.packed
+      if (writer.broken) await file.packed()
       throw error
     }
     return { ...contents, ...(await file.keep(signal)) }

@@ -27,7 +27,7 @@ const HOSTILE: [
   ['an empty name', archive(file('')), '', /empty/],
   ['a NUL in a name', archive(pax({ path: 'a\0b' }), file('x')), 'a\0b', /NUL/],
   ['a part of a name that is too long', archive(pax({ path: long(256) }), file('x')), long(256), /255 bytes/],
-  ['a path that is too long', archive(pax({ path: 'aa/'.repeat(1500) + 'x' }), file('x')), undefined, /4095/],
+  ['a path that is too long', archive(pax({ path: `${'aa/'.repeat(1500)}x` }), file('x')), undefined, /4095/],
   ['a hard link out of the tree', archive(hardlink('x', '../../etc/shadow')), 'x', /hard link.*`\.\.`/],
   ['a hard link to an absolute path', archive(hardlink('x', '/etc/shadow')), 'x', /hard link.*absolute/],
   ['a hard link to nothing', archive(hardlink('x', 'y')), 'x', /not in the archive before/],
@@ -115,7 +115,7 @@ const HOSTILE: [
   [
     'a pax record that is longer than it is',
     archive(raw({ name: 'p', type: 'x', content: '99 path=a\n' }), file('a')),
-    'a',
+    undefined,
     /pax header is broken/,
   ],
   [
@@ -168,7 +168,13 @@ const HOSTILE: [
   ['no archive at all', Buffer.from('<html>not found</html>'.repeat(100)), undefined, /format is broken/],
   ['nothing', Buffer.alloc(0), undefined, /cut off/],
   ['nothing in it', END, undefined, /nothing in it/],
-  ['too many entries', archive(file('a'), file('b'), file('c')), 'b', /more than 2 entries/, { entries: 2 }],
+  [
+    'too many entries',
+    archive(file('a'), file('b'), file('c')),
+    undefined,
+    /more than 2 entries/,
+    { entries: 2 },
+  ],
   [
     'too many bytes',
     archive(file('a', long(70_000))),
