@@ -91,19 +91,20 @@ export async function connectTarget(
     storages: withArchives(target.storages),
     bridge: target.bridge,
     ...(target.vlan !== undefined && { vlan: target.vlan }),
-    ...(target.addresses !== 'dhcp' && {
-      addresses: {
-        ...pool(target.addresses.range),
-        prefix: target.addresses.prefix,
-        gateway: target.addresses.gateway,
-      },
-    }),
+    ...addressesOf(target),
     dns: target.dns,
   })
 }
 
 function connected(pve: Pve, place: Place): Connected {
   return { pve, place, [Symbol.asyncDispose]: () => pve[Symbol.asyncDispose]() }
+}
+
+/** The pool of addresses that a target's guests may have; nothing with DHCP. */
+export function addressesOf({ addresses }: PveTarget): Pick<Place, 'addresses'> {
+  if (addresses === 'dhcp') return {}
+  const { range, prefix, gateway } = addresses
+  return { addresses: { ...pool(range), prefix, gateway } }
 }
 
 /** Where nothing else is said, containers' archives lie with the other images. */

@@ -8,9 +8,15 @@ import { canonicalJson, choose } from './identity.ts'
  * - with an address pool, an address is chosen by hash of (namespace, image, role) and the MAC is a function
  *   of (namespace, address): the two appear together, whoever uses them
  * - with DHCP, the MAC is a function of (namespace, image, role, nic)
+ *
+ * A MAC is `macPrefix` (one to three bytes, locally administered and unicast: the low bits of the first are 10), and
+ * then as many bytes of SHA-256 as are missing. With the default of two bytes that leaves 32 bits: among n MACs two
+ * are the same with a chance of about n²/2·2⁻³², 1 in 8,600 for 1,000 of them and 1 in 860,000 for 100. With three
+ * bytes of prefix 24 bits are left: 1 in 34 for 1,000, 1 in 3,400 for 100. A longer prefix buys recognition with that.
  */
 
-export type Role = 'build' | 'verify-a' | 'verify-b'
+export const ROLES = ['build', 'verify-a', 'verify-b'] as const
+export type Role = (typeof ROLES)[number]
 
 export interface AddressPool {
   /** first and last address, both usable */
@@ -69,6 +75,20 @@ export function* identities(
     if (address === pool.gateway) continue
     yield { address, mac: macOfAddress(who.namespace, who.macPrefix, address) }
   }
+}
+
+/** The first choice of each role: no two the same. What a build gets where nothing is in use. */
+export function preferredIdentities(
+  who: { namespace: string; image: string; macPrefix: string },
+  pool: AddressPool | undefined,
+  roles: readonly Role[],
+): Identity[] {
+  const taken = new Set<string>()
+  return roles.flatMap((role) => {
+    const first = identities({ ...who, role }, pool).find(({ mac }) => !taken.has(mac))
+    if (first !== undefined) taken.add(first.mac)
+    return first ?? []
+  })
 }
 
 export function addressToNumber(address: string): number {

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import {
   type AddressPool,
   addressToNumber,
@@ -6,6 +6,8 @@ import {
   macOfAddress,
   macOfRole,
   numberToAddress,
+  preferredIdentities,
+  ROLES,
 } from '../../src/plan/network.ts'
 
 const POOL: AddressPool = { first: '192.0.2.100', last: '192.0.2.119', prefix: 24, gateway: '192.0.2.1' }
@@ -119,4 +121,23 @@ test('addresses are numbers and back, to the last one', () => {
   for (const address of ['0.0.0.0', '10.0.255.1', '192.0.2.100', '255.255.255.255'])
     expect(numberToAddress(addressToNumber(address))).toBe(address)
   expect(addressToNumber('255.255.255.255')).toBe(2 ** 32 - 1)
+})
+
+describe('preferred pairs', () => {
+  test('of the roles of one image differ, also where their hashes choose the same address', () => {
+    const tiny = { ...POOL, last: '192.0.2.102' }
+    for (const image of ['web', 'db', 'debian-base', 'a', 'b', 'c']) {
+      const pairs = preferredIdentities({ ...WHO, image }, tiny, ROLES)
+      expect(new Set(pairs.map(({ address }) => address)).size).toBe(3)
+      expect(pairs[0]).toEqual([...identities({ ...WHO, image }, tiny)][0])
+    }
+  })
+
+  test('follow from the definition and the configuration alone: every lab, runner and day has the same', () => {
+    const once = preferredIdentities(WHO, POOL, ROLES)
+    vi.stubEnv('IMAGEBUILD_LAB_DIR', '/somewhere/else')
+    vi.stubEnv('HOSTNAME', 'another')
+    expect(preferredIdentities(structuredClone(WHO), structuredClone(POOL), ROLES)).toEqual(once)
+    vi.unstubAllEnvs()
+  })
 })

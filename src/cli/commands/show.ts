@@ -1,11 +1,11 @@
-import { identities, type Role } from '../../plan/network.ts'
+import { asImagebuildError } from '../../core/errors.ts'
+import type { Project } from '../../definition/load.ts'
+import { type AddressPool, preferredIdentities, ROLES } from '../../plan/network.ts'
 import { byVersion, nodeTemplates, readNote } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { formatTable } from '../table.ts'
-import { connectTarget } from '../target.ts'
-
-const ROLES: readonly Role[] = ['build', 'verify-a', 'verify-b']
+import { addressesOf, chooseTarget, connectTarget } from '../target.ts'
 
 /** Who an image's temporary guests are on the network, and which templates there are. */
 export async function show(
@@ -16,46 +16,81 @@ export async function show(
   const project = await openProject(invocation, [name])
   const image = project.images.get(name)
   if (image === undefined) throw new TypeError(`${name} was not loaded`)
-  await using connected = await connectTarget(invocation, project, options.target, () => {})
-  const { pve, place } = connected
+  const { target, pool, templates, unknown } = await ask(invocation, project, name, options.target)
   const { namespace } = project
-  const identity = ROLES.map((role) => {
-    const [first] = identities({ namespace, image: name, role, macPrefix: place.macPrefix }, place.addresses)
-    return { role, mac: first?.mac ?? '', address: first?.address ?? 'dhcp' }
-  })
-  const templates = await Promise.all(
-    (await nodeTemplates(pve, place.node, namespace))
-      .filter(({ marks }) => marks.image === name)
-      .sort((a, b) => byVersion(b, a))
-      .map(async (template) => {
-        const note = await readNote(pve, template)
-        return {
-          version: template.marks.version ?? '',
-          state: template.marks.state,
-          vmid: template.vmid,
-          node: template.node,
-          built: note?.built ?? '',
-          digest: note?.digest ?? '',
-          source:
-            note?.source === undefined
-              ? ''
-              : `${note.source.request}${note.source.fallback ? ' (bootstrapped: the cloud image could not be reached)' : ''}`,
-        }
-      }),
+  const { macPrefix } = target
+  const identity = preferredIdentities({ namespace, image: name, macPrefix }, pool, ROLES).map(
+    ({ mac, address }, index) => ({ role: ROLES[index] ?? '', mac, address: address ?? 'dhcp' }),
   )
   if (options.json) {
-    process.stdout.write(
-      `${JSON.stringify({ image: name, kind: image.kind, target: place.target, identity, templates }, undefined, 2)}\n`,
-    )
+    const shown = {
+      image: name,
+      kind: image.kind,
+      target: target.name,
+      identity,
+      pool: pool ?? null,
+      templates,
+    }
+    process.stdout.write(`${JSON.stringify(shown, undefined, 2)}\n`)
     return
   }
-  process.stdout.write(`${name} (${image.kind}) on ${place.target}\n\n`)
+  process.stdout.write(`${name} (${image.kind}) on ${target.name}\n\n`)
   process.stdout.write(formatTable(['role', 'mac', 'address'], identity))
-  if (templates.length > 0) {
-    process.stdout.write(
-      `\n${formatTable(['version', 'state', 'vmid', 'node', 'built', 'source'], templates)}`,
-    )
+  process.stdout.write(`\n${pool === undefined ? DHCP : pooled(pool)}\n`)
+  if (unknown !== undefined) process.stderr.write(`\nits templates are not known: ${unknown}\n`)
+  else if (templates?.length) {
+    const columns = ['version', 'state', 'vmid', 'node', 'built', 'source'] as const
+    process.stdout.write(`\n${formatTable([...columns], templates)}`)
   } else {
     process.stderr.write(`\nno template yet: imagebuild run ${name}\n`)
+  }
+}
+
+const DHCP = 'Addresses come by DHCP, for these MAC addresses: reserve one for each to know them beforehand.'
+
+function pooled({ first, last }: AddressPool): string {
+  return (
+    `These are the preferred pairs. Where one is in use, a build takes the next pair from ${first} to ${last}: ` +
+    'a firewall should let in all of them.'
+  )
+}
+
+/**
+ * Identities follow from the configuration alone, so they are told also where the target is not up yet or lets
+ * nobody in. Only the lab chooses its own network.
+ */
+async function ask(invocation: Invocation, project: Project, image: string, asked: string | undefined) {
+  const { name, target } = chooseTarget(project, asked)
+  const facts = { name, macPrefix: target.macPrefix }
+  try {
+    await using connected = await connectTarget(invocation, project, asked, () => {})
+    const { pve, place } = connected
+    const found = (await nodeTemplates(pve, place.node, project.namespace)).filter(
+      ({ marks }) => marks.image === image,
+    )
+    const templates = await Promise.all(
+      found
+        .sort((a, b) => byVersion(b, a))
+        .map(async (template) => {
+          const note = await readNote(pve, template)
+          return {
+            version: template.marks.version ?? '',
+            state: template.marks.state,
+            vmid: template.vmid,
+            node: template.node,
+            built: note?.built ?? '',
+            digest: note?.digest ?? '',
+            source:
+              note?.source === undefined
+                ? ''
+                : `${note.source.request}${note.source.fallback ? ' (bootstrapped: the cloud image could not be reached)' : ''}`,
+          }
+        }),
+    )
+    return { target: facts, pool: place.addresses, templates, unknown: undefined }
+  } catch (error) {
+    if (target.kind === 'lab' || invocation.signal.aborted) throw error
+    const unknown = asImagebuildError(error).message
+    return { target: facts, pool: addressesOf(target).addresses, templates: null, unknown }
   }
 }
