@@ -1,7 +1,6 @@
 import { failure, messageOf } from '../errors.ts'
-import { removeVolumes } from '../guests/allocate.ts'
-import { joinPool, leavePools } from '../guests/create.ts'
 import { formatSize, storageOf } from '../guests/drives.ts'
+import { abandonGuest, reserveGuest } from '../guests/new-guest.ts'
 import { checkBridge } from '../guests/permissions.ts'
 import { canSnapshot, snapshotConfig } from '../guests/snapshots.ts'
 import { checkLock, type GuestConfig, LOCK_SECONDS, TASK_LOCK_SECONDS } from '../guests/store.ts'
@@ -41,16 +40,8 @@ export async function clone(call: Call): Promise<string> {
   }
   const settings = clonedSettings(call, config)
 
-  const release = await lab.guests.acquire(newid, LOCK_SECONDS)
-  try {
-    lab.guests.refuseTaken(newid)
-  } catch (error) {
-    release()
-    throw error
-  }
-  const guest = lab.guests.add(newid, { lock: 'create' }, 'lxc')
-  await lab.guests.save(guest)
-  if (pool !== undefined) await joinPool(lab, pool, newid)
+  const wanted = { vmid: newid, type: 'lxc', config: { lock: 'create' }, pool } as const
+  const { guest, release } = await reserveGuest(lab, wanted, LOCK_SECONDS)
   return call.task('vzclone', vmid, async (task) => {
     const created: string[] = []
     const plan = { config, newid, full, storage, snapname }
@@ -63,9 +54,7 @@ export async function clone(call: Call): Promise<string> {
       guest.config = complete
       await lab.guests.save(guest)
     } catch (error) {
-      await removeVolumes(lab, created, task.log)
-      await lab.guests.remove(newid)
-      await leavePools(lab, newid)
+      await abandonGuest(lab, newid, created, task.log)
       throw failure(`clone failed: ${messageOf(task.signal.aborted ? task.signal.reason : error)}`)
     } finally {
       release()

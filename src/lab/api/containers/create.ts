@@ -1,6 +1,5 @@
 import { failure, messageOf, parameterError, permissionError } from '../errors.ts'
-import { removeVolumes } from '../guests/allocate.ts'
-import { joinPool, leavePools } from '../guests/create.ts'
+import { abandonGuest, reserveGuest } from '../guests/new-guest.ts'
 import { type GuestConfig, LOCK_SECONDS } from '../guests/store.ts'
 import type { Call, Lab } from '../router.ts'
 import type { TaskContext } from '../tasks.ts'
@@ -38,15 +37,8 @@ export async function createContainer(call: Call): Promise<string> {
     ...(sshPublicKeys !== undefined && { sshPublicKeys }),
   }
 
-  const release = await lab.guests.acquire(vmid, LOCK_SECONDS)
-  try {
-    lab.guests.refuseTaken(vmid)
-  } catch (error) {
-    release()
-    throw error
-  }
-  await lab.guests.save(lab.guests.add(vmid, { lock: 'create' }, 'lxc'))
-  if (pool !== undefined) await joinPool(lab, pool, vmid)
+  const wanted = { vmid, type: 'lxc', config: { lock: 'create' }, pool } as const
+  const { release } = await reserveGuest(lab, wanted, LOCK_SECONDS)
   // The lock goes over to the task, which keeps everybody else out until the container is whole.
   return call.task(restore ? 'vzrestore' : 'vzcreate', vmid, async (task) => {
     try {
@@ -69,9 +61,7 @@ async function build(lab: Lab, plan: Plan, restore: boolean, task: TaskContext):
     guest.config = await make(lab, plan, created, task)
     await lab.guests.save(guest)
   } catch (error) {
-    await removeVolumes(lab, created, task.log)
-    await lab.guests.remove(plan.vmid)
-    await leavePools(lab, plan.vmid)
+    await abandonGuest(lab, plan.vmid, created, task.log)
     throw error
   }
 }

@@ -1,4 +1,5 @@
 import { readConfig, readPending } from '../guests/config.ts'
+import { MAY_CLONE } from '../guests/permissions.ts'
 import * as snapshots from '../guests/snapshots.ts'
 import { boolean, formatted, integer, number, oneOf, optional, type Rules, string } from '../parameters.ts'
 import { type Check, del, get, on, onAny, post, put, type Route, SNAPSHOT_NAME, VMID } from '../router.ts'
@@ -55,9 +56,6 @@ const CLONE: Rules = {
   snapname: optional(SNAPSHOT_NAME),
   storage: STORAGE,
   target: optional(formatted('node')),
-}
-const CLONE_PERMISSION: Check = {
-  and: [ct('VM.Clone'), { or: [on('/vms/{newid}', 'VM.Allocate'), on('/pool/{pool}', 'VM.Allocate')] }],
 }
 const MOUNT_POINTS = Array.from({ length: 256 }, (_, index) => `mp${index}`)
 const subdirectories = (...names: string[]) => names.map((name) => ({ subdir: name }))
@@ -137,6 +135,6 @@ export const CONTAINER_ROUTES: readonly Route[] = [
   ),
   ...snapshots.snapshotRoutes(SNAPSHOT),
 
-  post(`${GUEST}/clone`, CLONE_PERMISSION, CLONE, clone),
+  post(`${GUEST}/clone`, MAY_CLONE, CLONE, clone),
   post(`${GUEST}/template`, ct('VM.Allocate'), {}, toTemplate),
 ]

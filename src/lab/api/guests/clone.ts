@@ -3,8 +3,7 @@ import { failure, messageOf, parameterError } from '../errors.ts'
 import type { Properties } from '../property-string.ts'
 import { type Call, findStorage, type Lab } from '../router.ts'
 import type { TaskContext } from '../tasks.ts'
-import { checkedFormat, copyFormat, createCloudInitDisk, removeVolumes } from './allocate.ts'
-import { joinPool, leavePools } from './create.ts'
+import { checkedFormat, copyFormat, createCloudInitDisk } from './allocate.ts'
 import {
   drivesOf,
   formatSize,
@@ -17,6 +16,7 @@ import {
   storageOf,
 } from './drives.ts'
 import { isRunning } from './lifecycle.ts'
+import { abandonGuest, reserveGuest } from './new-guest.ts'
 import { checkBridge } from './permissions.ts'
 import { snapshotConfig } from './snapshots.ts'
 import { checkLock, type GuestConfig, LOCK_SECONDS, TASK_LOCK_SECONDS } from './store.ts'
@@ -51,14 +51,10 @@ export async function clone(call: Call): Promise<string> {
   }
   const settings = clonedSettings(call, config)
 
-  const release = await lab.guests.acquire(newid, LOCK_SECONDS)
-  if (lab.guests.find(newid)) {
-    release()
-    throw failure(`unable to create VM ${newid}: config file already exists`)
-  }
-  const guest = lab.guests.add(newid, { lock: 'clone', description: ' qmclone temporary file' })
-  await lab.guests.save(guest)
-  if (pool !== undefined) await joinPool(lab, pool, newid)
+  const notes = ' qmclone temporary file'
+  const wanted = { vmid: newid, type: 'qemu', config: { lock: 'clone', description: notes }, pool } as const
+  if (lab.guests.find(newid)) throw failure(`unable to create VM ${newid}: config file already exists`)
+  const { guest, release } = await reserveGuest(lab, wanted, LOCK_SECONDS)
   return call.task('qmclone', vmid, async (task) => {
     const created: string[] = []
     try {
@@ -73,9 +69,7 @@ export async function clone(call: Call): Promise<string> {
       guest.config = { ...settings, ...drives }
       await lab.guests.save(guest)
     } catch (error) {
-      await removeVolumes(lab, created, task.log)
-      await lab.guests.remove(newid)
-      await leavePools(lab, newid)
+      await abandonGuest(lab, newid, created, task.log)
       throw failure(`clone failed: ${messageOf(error)}`)
     } finally {
       release()

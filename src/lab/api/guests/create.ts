@@ -3,7 +3,7 @@ import { isRootTicket } from '../access.ts'
 import { failure, messageOf, parameterError, permissionError } from '../errors.ts'
 import type { Call, Lab } from '../router.ts'
 import type { TaskContext } from '../tasks.ts'
-import { allocateDrives, removeVolumes } from './allocate.ts'
+import { allocateDrives } from './allocate.ts'
 import { hashedPassword } from './cloudinit.ts'
 import {
   defaultBootOrder,
@@ -15,6 +15,7 @@ import {
   randomMac,
 } from './drives.ts'
 import { startGuest } from './lifecycle.ts'
+import { abandonGuest, reserveGuest } from './new-guest.ts'
 import { GUEST_OPTIONS } from './options.ts'
 import { checkDrives, checkOptions } from './permissions.ts'
 import type { GuestConfig } from './store.ts'
@@ -40,22 +41,10 @@ export async function createGuest(call: Call): Promise<string> {
   const settings = await completeOptions(options)
 
   const prefix = `unable to create VM ${vmid} -`
-  let release: () => void
-  try {
-    release = await lab.guests.acquire(vmid, CREATE_LOCK_SECONDS)
-  } catch (error) {
+  const wanted = { vmid, type: 'qemu', config: { lock: 'create' }, pool } as const
+  const { release } = await reserveGuest(lab, wanted, CREATE_LOCK_SECONDS).catch((error) => {
     throw failure(`${prefix} ${messageOf(error)}`)
-  }
-  try {
-    lab.guests.refuseTaken(vmid)
-  } catch (error) {
-    release()
-    throw failure(`${prefix} ${messageOf(error)}`)
-  }
-  const guest = lab.guests.add(vmid, { lock: 'create' })
-  await lab.guests.save(guest)
-  // The member must be there at once: privileges on the pool are what the creator may have only.
-  if (pool !== undefined) await joinPool(lab, pool, vmid)
+  })
   // The lock goes over to the task, which keeps everybody else out until the guest is whole.
   return call.task('qmcreate', vmid, async (task) => {
     try {
@@ -82,9 +71,7 @@ async function build(lab: Lab, vmid: number, settings: GuestConfig, task: TaskCo
     guest.config = config
     await lab.guests.save(guest)
   } catch (error) {
-    await removeVolumes(lab, created, task.log)
-    await lab.guests.remove(vmid)
-    await leavePools(lab, vmid)
+    await abandonGuest(lab, vmid, created, task.log)
     throw error
   }
 }
@@ -121,18 +108,4 @@ export async function completeOptions(options: GuestConfig): Promise<GuestConfig
     if (name === 'cipassword') complete[name] = await hashedPassword(String(value))
   }
   return complete
-}
-
-export async function joinPool(lab: Lab, pool: string, vmid: number): Promise<void> {
-  const members = lab.access.state.pools[pool]?.vms
-  if (!members || members.includes(vmid)) return
-  members.push(vmid)
-  await lab.access.save()
-}
-
-export async function leavePools(lab: Lab, vmid: number): Promise<void> {
-  const pools = Object.values(lab.access.state.pools).filter((pool) => pool.vms.includes(vmid))
-  if (pools.length === 0) return
-  for (const pool of pools) pool.vms = pool.vms.filter((member) => member !== vmid)
-  await lab.access.save()
 }

@@ -1,8 +1,7 @@
 import { isRootTicket } from '../access.ts'
 import { failure, parameterError } from '../errors.ts'
 import type { Properties } from '../property-string.ts'
-import type { Call } from '../router.ts'
-import { findStorage } from '../router.ts'
+import { type Call, type Check, findStorage, on } from '../router.ts'
 import { isCdrom, isDriveSlot, parseDrive, parseNet, storageOf } from './drives.ts'
 
 /** Which privilege each option of a guest needs. */
@@ -26,6 +25,13 @@ const NEEDS: readonly (readonly [RegExp, readonly string[]])[] = [
   ],
   [/^net\d+$/, ['VM.Config.Network']],
 ]
+
+export const MAY_CLONE: Check = {
+  and: [
+    on('/vms/{vmid}', 'VM.Clone'),
+    { or: [on('/vms/{newid}', 'VM.Allocate'), on('/pool/{pool}', 'VM.Allocate')] },
+  ],
+}
 
 /** Options that are not about a drive. @throws ApiError 403, or 500 for what only root may */
 export function checkOptions(call: Call, vmid: number, names: readonly string[]): void {

@@ -1,9 +1,9 @@
 import { failure } from '../errors.ts'
 import { type Call, findStorage, type Lab } from '../router.ts'
-import { leavePools } from './create.ts'
 import { drivesOf, isCloudInit, ownsVolume, printDrive, storageOf } from './drives.ts'
 import { KINDS } from './kinds.ts'
 import { isRunning } from './lifecycle.ts'
+import { leavePools } from './new-guest.ts'
 import { checkLock, type Guest, LOCK_SECONDS, TASK_LOCK_SECONDS, wordFor } from './store.ts'
 
 /** The two ends of a guest: it becomes a template, or it is destroyed. */

@@ -19,6 +19,7 @@ import { feature, moveDisk, resize } from './disks.ts'
 import { DISK_SLOTS } from './drives.ts'
 import * as lifecycle from './lifecycle.ts'
 import { GUEST_OPTIONS, MACHINE_FORMAT } from './options.ts'
+import { MAY_CLONE } from './permissions.ts'
 import { destroy, toTemplate } from './remove.ts'
 import * as snapshots from './snapshots.ts'
 import { current, listGuests } from './status.ts'
@@ -74,9 +75,6 @@ const CLONE: Rules = {
   snapname: optional(SNAPSHOT_NAME),
   storage: STORAGE,
   target: optional(formatted('node')),
-}
-const CLONE_PERMISSION: Check = {
-  and: [vm('VM.Clone'), { or: [on('/vms/{newid}', 'VM.Allocate'), on('/pool/{pool}', 'VM.Allocate')] }],
 }
 const START: Rules = {
   ...SKIPLOCK,
@@ -216,7 +214,7 @@ export const GUEST_ROUTES: readonly Route[] = [
   ),
   ...snapshots.snapshotRoutes(SNAPSHOT),
 
-  post(`${GUEST}/clone`, CLONE_PERMISSION, CLONE, clone),
+  post(`${GUEST}/clone`, MAY_CLONE, CLONE, clone),
   post(`${GUEST}/template`, vm('VM.Allocate'), { disk: optional(oneOf(...DISK_SLOTS)) }, toTemplate),
 
   get(`${GUEST}/agent`, 'all', {}, () => subdirectories(...Object.keys(agent.AGENT_COMMANDS))),
