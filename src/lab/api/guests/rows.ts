@@ -12,7 +12,9 @@ export class GuestRows {
   readonly #rows = new Map<number, Record<string, unknown>>()
 
   async row(lab: Lab, guest: Guest): Promise<Record<string, unknown>> {
-    const { vmid, config } = guest
+    const { vmid, type, config } = guest
+    // A VMID may have changed hands since.
+    if (this.#rows.get(vmid)?.type !== type) this.#rows.delete(vmid)
     const old = this.#rows.get(vmid)
     if (Date.now() - guest.changed >= lab.resourceLag * 1000) {
       this.#rows.set(vmid, await this.#sample(lab, guest))
