@@ -1,5 +1,6 @@
 import { mkdir, readdir, rename, rm, rmdir, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { refuseForeignFiles } from './foreign-files.ts'
 import { readQcow2 } from './qcow2.ts'
 import {
   convert,
@@ -305,18 +306,6 @@ function freeName(vmid: number, taken: ReadonlySet<string>): string {
     const name = `vm-${vmid}-disk-${number}`
     if (!taken.has(name) && !taken.has(`base-${vmid}-disk-${number}`)) return name
   }
-}
-
-/** An uploaded image must not reach for other files of this machine. */
-async function refuseForeignFiles(source: string): Promise<void> {
-  if (basename(dirname(source)) !== 'import' || formatOf(source) !== 'qcow2') return
-  const header = await readQcow2(source)
-  if (header === undefined)
-    throw new Error(`qemu-img: Could not open '${source}': Image is not in qcow2 format`)
-  if (header.backing !== undefined)
-    throw new Error(`backing file not allowed for untrusted image '${source}'!`)
-  if (header.externalData)
-    throw new Error(`external data files are not allowed for untrusted image '${source}'!`)
 }
 
 /** Bytes on disk of all files below a folder. */

@@ -7,20 +7,17 @@ import type { LabNames } from '../names.ts'
 import { tail } from '../serial-console.ts'
 import { Turns } from '../turns.ts'
 import type { ContainerInterface, ContainerSpec, ContainerStatus, Containers, Log } from '../world.ts'
-import { pack, unpack } from './archive.ts'
 import { removeGroups } from './cgroups.ts'
 import { openConsole } from './console.ts'
 import { type ContainerFiles, containerFiles } from './container-files.ts'
 import { containerInterfaces, containerStatus, STOPPED } from './container-status.ts'
-import { growFileSystem, growMounted, hasRoomToGrow, makeFileSystem } from './file-system.ts'
+import { createContents, dumpContents, prepareClone, prepareStart, restoreContents } from './contents.ts'
+import { growFileSystem, growMounted, hasRoomToGrow } from './file-system.ts'
 import { whileFrozen } from './freeze.ts'
-import { rootId } from './id-map.ts'
 import { lxc } from './lxc-command.ts'
 import { lxcConfig, seccompProfile } from './lxc-config.ts'
 import { Monitor } from './monitor.ts'
-import { MountedRoot, mounting, released } from './mounted-root.ts'
-import { setUp, setUpClone, setUpNew } from './setup/setup.ts'
-import { Tree } from './setup/tree.ts'
+import { mounting, released } from './mounted-root.ts'
 
 export interface ContainersOptions {
   /** the lab's folder: console logs are kept there */
@@ -85,36 +82,19 @@ export class LxcContainers implements Containers {
     log: Log,
     signal?: AbortSignal,
   ): Promise<{ ostype: string }> {
-    await makeFileSystem(spec.root, spec.unprivileged, log)
-    await using root = await MountedRoot.open(spec.root, { signal })
-    log(`extracting archive '${from.archive}'`)
-    await unpack(root, from.archive, spec.unprivileged, log)
-    signal?.throwIfAborted()
-    const access = { ...from, nameserver: this.#options.nameserver }
-    return { ostype: await setUpNew(treeOf(root, spec), spec, access, log) }
+    return createContents(spec, from.archive, { ...from, nameserver: this.#options.nameserver }, log, signal)
   }
 
   async restore(spec: ContainerSpec, archive: string, log: Log, signal?: AbortSignal): Promise<void> {
-    await makeFileSystem(spec.root, spec.unprivileged, log)
-    await using root = await MountedRoot.open(spec.root, { signal })
-    log(`extracting archive '${archive}'`)
-    await unpack(root, archive, spec.unprivileged, log)
+    await restoreContents(spec, archive, log, signal)
   }
 
   async dump(spec: ContainerSpec, target: string, log: Log, signal?: AbortSignal): Promise<void> {
-    await using root = await MountedRoot.open(spec.root, { readOnly: true, signal })
-    try {
-      await pack(root, target, spec.unprivileged, log)
-    } catch (error) {
-      await rm(target, { force: true })
-      signal?.throwIfAborted()
-      throw error
-    }
+    await dumpContents(spec, target, log, signal)
   }
 
   async afterClone(spec: ContainerSpec): Promise<void> {
-    await using root = await MountedRoot.open(spec.root)
-    await setUpClone(treeOf(root, spec), spec)
+    await prepareClone(spec)
   }
 
   async growRoot(spec: ContainerSpec, log: Log): Promise<void> {
@@ -148,10 +128,7 @@ export class LxcContainers implements Containers {
       await writeFile(files.seccomp, seccompProfile(spec), { mode: 0o600 })
       await writeFile(files.spec, JSON.stringify(spec), { mode: 0o600 })
       if (await hasRoomToGrow(spec.root)) await growFileSystem(spec.root, log)
-      {
-        await using root = await MountedRoot.open(spec.root)
-        await setUp(treeOf(root, spec), spec, nameserver)
-      }
+      await prepareStart(spec, nameserver)
       await this.#launch(spec, files, log)
       const monitor = await Monitor.find(names.lxcPath, names.container(vmid), files)
       if (monitor === undefined) throw new Error(`startup for container '${vmid}' failed`)
@@ -280,10 +257,6 @@ export class LxcContainers implements Containers {
     if (running === undefined) throw new Error(`CT ${vmid} not running`)
     return running
   }
-}
-
-function treeOf(root: MountedRoot, { unprivileged }: ContainerSpec): Tree {
-  return new Tree(root.path, rootId(unprivileged))
 }
 
 /** What the configuration asks for and the lab does not have. */
