@@ -34,6 +34,7 @@ export function networkConfig(network: SeedNetwork): CloudConfig {
   if (network.kind === 'dhcp') {
     card.dhcp4 = true
     // By default networkd identifies itself by the machine-id, which is new in every guest; a lease then follows that.
+    // cloud-init hands this on to netplan only; ifupdown's dhclient sends no identifier but the MAC anyway.
     card['dhcp-identifier'] = 'mac'
   } else {
     card.addresses = [network.address]
