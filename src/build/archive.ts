@@ -21,13 +21,14 @@ export interface Artifact extends AsyncDisposable {
 const TREE_SECONDS = 3600
 
 /**
- * Numeric ids, since names mean other users elsewhere; what is mounted (/proc, /sys, /dev, /run) is left out, its
- * mount points are kept. In the order of names: the same tree gives the same archive.
+ * Numeric ids, since names mean other users elsewhere. What is mounted (/proc, /sys, /dev, /run) is left out, its mount
+ * points are kept; lost+found is the file system's own. In the order of names: the same tree gives the same archive.
  */
 const TAR = [
   'tar --create --file=- --directory=/ --one-file-system --numeric-owner --sort=name',
   '--acls --xattrs --xattrs-include=user.* --xattrs-include=security.capability',
-  '--warning=no-file-ignored --warning=no-file-changed --warning=no-file-removed .',
+  '--warning=no-file-ignored --warning=no-file-changed --warning=no-file-removed',
+  '--anchored --exclude=./lost+found .',
 ].join(' ')
 
 const TREE = { name: 'the tree of the container', blame: 'build_failed' } as const

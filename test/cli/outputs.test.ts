@@ -4,6 +4,7 @@ import { formatTable } from '../../src/cli/table.ts'
 
 const CURRENT = {
   'debian-base': {
+    kind: 'vm' as const,
     vmid: 9000,
     node: 'pve',
     version: '20260101.1',
@@ -11,11 +12,13 @@ const CURRENT = {
     built: '2026-01-01T00:00:00.000Z',
   },
   web: {
+    kind: 'lxc' as const,
     vmid: 9001,
     node: 'pve',
     version: '20260101.2',
     digest: 'sha256:cd',
     built: '2026-01-01T01:00:00.000Z',
+    archive: 'local:vztmpl/web-20260101.2.tar.zst',
   },
 }
 
@@ -32,18 +35,21 @@ describe('outputs', () => {
   test('env is one assignment per line that a shell can read', () => {
     const lines = formatOutputs(CURRENT, 'env').trimEnd().split('\n')
     expect(lines).toEqual([
+      'IMAGEBUILD_DEBIAN_BASE_KIND=vm',
       'IMAGEBUILD_DEBIAN_BASE_VMID=9000',
       'IMAGEBUILD_DEBIAN_BASE_NODE=pve',
       'IMAGEBUILD_DEBIAN_BASE_VERSION=20260101.1',
       'IMAGEBUILD_DEBIAN_BASE_DIGEST=sha256:ab',
       'IMAGEBUILD_DEBIAN_BASE_BUILT=2026-01-01T00:00:00.000Z',
+      'IMAGEBUILD_WEB_KIND=lxc',
       'IMAGEBUILD_WEB_VMID=9001',
       'IMAGEBUILD_WEB_NODE=pve',
       'IMAGEBUILD_WEB_VERSION=20260101.2',
       'IMAGEBUILD_WEB_DIGEST=sha256:cd',
       'IMAGEBUILD_WEB_BUILT=2026-01-01T01:00:00.000Z',
+      'IMAGEBUILD_WEB_ARCHIVE=local:vztmpl/web-20260101.2.tar.zst',
     ])
-    for (const line of lines) expect(line).toMatch(/^[A-Z_][A-Z0-9_]*=[\w.:-]+$/)
+    for (const line of lines) expect(line).toMatch(/^[A-Z_][A-Z0-9_]*=[\w.:/-]+$/)
   })
 
   test.each(['json', 'tfvars', 'ansible'] as const)('without templates %s is still JSON', (format) => {

@@ -114,7 +114,7 @@ export async function labClient(): Promise<Pve> {
 
 export interface Inventory {
   guests: { vmid: number; name: string; template: boolean; running: boolean; tags: string }[]
-  /** volumes of every content type, but for the source images that are kept for the next build */
+  /** volumes of every content type, but for the sources that are kept for the next build */
   volumes: string[]
 }
 
@@ -124,7 +124,8 @@ export async function inventory(
   node = 'lab',
   storages = ['local', 'local-lvm'],
 ): Promise<Inventory> {
-  const rows = (await pve.api.nodes.$(node).qemu.$get()) as unknown as {
+  const { qemu, lxc } = pve.api.nodes.$(node)
+  const rows = (await Promise.all([qemu.$get(), lxc.$get()])).flat() as unknown as {
     vmid: number
     name: string
     template?: number
@@ -136,7 +137,7 @@ export async function inventory(
     const content = (await pve.api.nodes.$(node).storage.$(storage).content.$get()) as unknown as {
       volid: string
     }[]
-    volumes.push(...content.map(({ volid }) => volid).filter((volid) => !volid.includes('import/ib-source-')))
+    volumes.push(...content.map(({ volid }) => volid).filter((volid) => !volid.includes('/ib-source-')))
   }
   return {
     guests: rows

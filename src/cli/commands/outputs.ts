@@ -1,15 +1,19 @@
+import type { GuestKind } from '../../pve/guest-ref.ts'
 import { nodeTemplates, readNote, select } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { connectTarget } from '../target.ts'
 
 export interface Output {
+  kind: GuestKind
   vmid: number
   node: string
   version: string
   digest: string
   /** ISO 8601, UTC */
   built: string
+  /** volume id of a container's archive, where its definition keeps one */
+  archive?: string
 }
 
 export type OutputFormat = 'json' | 'tfvars' | 'ansible' | 'env'
@@ -28,12 +32,15 @@ export async function outputs(
     const template = select(templates, image)
     if (template === undefined) continue
     const note = await readNote(pve, template)
+    const archive = note?.archive?.volid
     current[image] = {
+      kind: template.kind,
       vmid: template.vmid,
       node: template.node,
       version: template.marks.version ?? '',
       digest: note?.digest ?? '',
       built: note?.built ?? '',
+      ...(archive !== undefined && { archive }),
     }
   }
   process.stdout.write(formatOutputs(current, options.format))

@@ -1,0 +1,162 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { execa } from 'execa'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { inspectArchive } from '../../src/archive/inspect.ts'
+import { placeArchive } from '../../src/build/archive-placement.ts'
+import type { SourceDecision } from '../../src/build/source.ts'
+import type { LxcSpec } from '../../src/definition/spec.ts'
+import { hashFile } from '../../src/source/cache.ts'
+import { lxcSpec, WHERE } from '../plan/spec.ts'
+import { MemoryProxmox } from '../pve/memory-proxmox.ts'
+import { aBuild } from './world.ts'
+
+let folder: string
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'imagebuild-archive-'))
+})
+afterEach(async () => {
+  await rm(folder, { recursive: true })
+})
+
+const signal = new AbortController().signal
+
+/** A tree with the given (empty) programs, packed by the real tar. */
+async function archive(programs: readonly string[]): Promise<{ path: string; decision: SourceDecision }> {
+  const tree = join(folder, 'tree')
+  await execa('mkdir', [
+    '-p',
+    join(tree, 'etc'),
+    join(tree, 'usr/bin'),
+    join(tree, 'usr/sbin'),
+    join(tree, 'sbin'),
+  ])
+  for (const program of programs) await writeFile(join(tree, program), '', { mode: 0o755 })
+  const path = join(folder, 'rootfs.tar.gz')
+  await execa('tar', ['-C', tree, '-czf', path, '.'])
+  const value = await hashFile('sha256', path, signal)
+  const checksum = { algorithm: 'sha256', value } as const
+  return {
+    path,
+    decision: {
+      record: { request: 'url', identity: `sha256:${value}`, version: '', fallback: false },
+      from: { kind: 'file', file: { url: `file://${path}`, checksum, format: 'tar.gz' } },
+    },
+  }
+}
+
+/** Places it, and gives what was uploaded. */
+async function place(image: LxcSpec, decision: SourceDecision, pve = new MemoryProxmox()) {
+  const build = aBuild({ image, cacheDir: join(folder, 'cache') }, pve)
+  const uploads: { path: string; filename: string }[] = []
+  const client = build.pve
+  build.pve = {
+    ...client,
+    upload: async (node, storage, file, options) => {
+      if ('path' in file.source) uploads.push({ path: file.source.path, filename: file.filename })
+      return await client.upload(node, storage, file, options)
+    },
+  }
+  const volid = await placeArchive(build, image, decision, { cacheDir: build.cacheDir, signal })
+  return { volid, uploads }
+}
+
+const FRAGMENT = { name: 'base', config: { timezone: 'Etc/UTC' }, where: WHERE }
+
+test('an archive that has what a build needs is uploaded as it is', async () => {
+  const { path, decision } = await archive(['sbin/init', 'usr/sbin/sshd'])
+  const { volid, uploads } = await place(lxcSpec(), decision)
+  expect(volid).toMatch(/^local:vztmpl\/ib-source-[0-9a-f]{32}-mine\.tar\.gz$/)
+  expect(uploads).toMatchObject([{ path }])
+})
+
+test('one without an SSH server gets a unit that installs it, and a folder in which Proxmox makes host keys', async () => {
+  const { decision } = await archive(['sbin/init', 'usr/bin/apt-get', 'usr/bin/systemctl'])
+  const { volid, uploads } = await place(lxcSpec(), decision)
+  expect(volid).toMatch(/\.tar\.zst$/)
+  const contents = await inspectArchive({ input: uploads[0]?.path as string, signal })
+  expect(contents.has('etc/ssh')).toBe(true)
+  expect(contents.has('etc/systemd/system/multi-user.target.wants/imagebuild-sshd.service')).toBe(true)
+})
+
+test('fragments become a seed in its tree; the same archive and fragments make the same bytes, once', async () => {
+  const { decision } = await archive(['sbin/init', 'usr/sbin/sshd', 'usr/bin/cloud-init'])
+  const image = lxcSpec({ cloudInit: [FRAGMENT] })
+  const first = await place(image, decision)
+  const second = await place(image, decision)
+  expect(second.uploads).toMatchObject([{ path: first.uploads[0]?.path }])
+  const { stdout } = await execa('tar', [
+    '--zstd',
+    '-xOf',
+    first.uploads[0]?.path as string,
+    './var/lib/cloud/seed/nocloud/user-data',
+  ]).catch(async () =>
+    execa('tar', [
+      '--zstd',
+      '-xOf',
+      first.uploads[0]?.path as string,
+      'var/lib/cloud/seed/nocloud/user-data',
+    ]),
+  )
+  expect(stdout).toMatch(/^#cloud-config\n/)
+  expect(stdout).toContain('timezone: Etc/UTC')
+  expect(stdout).toContain('ssh_deletekeys: false')
+})
+
+test.each([
+  ['no init', ['usr/sbin/sshd'], [], /no init/],
+  ['neither SSH server nor apt', ['sbin/init'], [], /no SSH server/],
+  ['fragments and no cloud-init', ['sbin/init', 'usr/sbin/sshd'], [FRAGMENT], /no cloud-init/],
+])('%s: refused with the place in the definition', async (_, programs, cloudInit, why) => {
+  const { decision } = await archive(programs)
+  await expect(place(lxcSpec({ cloudInit }), decision)).rejects.toMatchObject({
+    code: 'definition_invalid',
+    where: WHERE,
+    why: expect.stringMatching(why),
+  })
+})
+
+test('a hostile archive is refused as the definition’s fault, before anything is uploaded', async () => {
+  const path = join(folder, 'evil.tar')
+  await writeFile(join(folder, 'passwd'), 'x')
+  await execa('tar', ['-C', folder, '--transform', 's,^,../../,', '-P', '-cf', path, 'passwd'])
+  const value = await hashFile('sha256', path, signal)
+  const decision: SourceDecision = {
+    record: { request: 'url', identity: `sha256:${value}`, version: '', fallback: false },
+    from: {
+      kind: 'file',
+      file: { url: `file://${path}`, checksum: { algorithm: 'sha256', value }, format: 'tar' },
+    },
+  }
+  const pve = new MemoryProxmox()
+  await expect(place(lxcSpec(), decision, pve)).rejects.toMatchObject({
+    code: 'definition_invalid',
+    message: expect.stringContaining('the source archive of web is refused'),
+  })
+  expect(pve.writes).toEqual([])
+})
+
+test('the archive of a parent is taken where it lies; one that is gone is told', async () => {
+  const pve = new MemoryProxmox()
+  const volid = 'local:vztmpl/base-20260101.1.tar.zst'
+  const template = {
+    kind: 'lxc',
+    node: 'pve',
+    vmid: 9000,
+    name: 'base-20260101.1',
+    marks: {} as never,
+  } as const
+  const decision: SourceDecision = {
+    record: { request: 'image base', identity: 'sha256:1', version: '20260101.1', fallback: false },
+    from: { kind: 'archive', volid, template },
+  }
+  const image = lxcSpec({ source: { kind: 'image', image: 'base', architecture: 'amd64', where: WHERE } })
+  await expect(place(image, decision, pve)).rejects.toMatchObject({
+    code: 'not_found',
+    next: 'imagebuild run base --force',
+  })
+  pve.files.push({ volid, size: 1, ctime: 0, content: 'vztmpl' })
+  expect((await place(image, decision, pve)).volid).toBe(volid)
+  expect(pve.writes).toEqual([])
+})
