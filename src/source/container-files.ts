@@ -7,11 +7,8 @@ import type { BootstrapRecipe } from './bootstrap-recipe.ts'
  */
 export function containerFiles({ distribution }: BootstrapRecipe): SystemFile[] {
   return [
-    // For a container that has cloud-init: its seed is a folder, and its network is not cloud-init's.
-    {
-      path: '/etc/cloud/cloud.cfg.d/95-datasources.cfg',
-      content: 'datasource_list: [ NoCloud, None ]\n',
-    },
+    // For a container that has cloud-init: its network is not cloud-init's. Which data sources there are is left to it:
+    // without a seed it finds none, and stays off, as it must in a clone.
     { path: '/etc/cloud/cloud.cfg.d/95-network.cfg', content: 'network: { config: disabled }\n' },
     ...(distribution === 'ubuntu' ? [CLIENT_IDENTIFIER] : []),
   ]

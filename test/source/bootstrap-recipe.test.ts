@@ -69,7 +69,7 @@ describe('a container', () => {
     const content = containerFiles(recipe)
       .map((file) => file.content)
       .join('')
-    expect(content).toBe('datasource_list: [ NoCloud, None ]\nnetwork: { config: disabled }\n')
+    expect(content).toBe('network: { config: disabled }\n')
   })
 
   test('is known to a DHCP server by its MAC', () => {
