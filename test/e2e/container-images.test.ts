@@ -1,4 +1,8 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
@@ -9,7 +13,17 @@ import type { Pve } from '../../src/pve/client.ts'
 import { destroyGuest } from '../../src/pve/destroy.ts'
 import { fingerprint } from '../../src/ssh/host-key.ts'
 import { generateKeyPair, knownHostsLine } from '../../src/ssh/openssh.ts'
-import { BOOTSTRAP, inventory, labClient, makeProject, type Project, ROOT, untilEvent } from './harness.ts'
+import { debianArchive } from './debian-archive.ts'
+import {
+  BOOTSTRAP,
+  inventory,
+  LAB_DIR,
+  labClient,
+  makeProject,
+  type Project,
+  ROOT,
+  untilEvent,
+} from './harness.ts'
 
 /** Containers as images: the shipped ones built, their clones booted, their archives used by others. */
 let project: Project
@@ -224,6 +238,70 @@ cloudInit: [base, marker]
     // Nothing tells it anything here, so it must not touch host keys that others know already.
     expect(await one.run('cloud-init status || true')).toContain('disabled')
     expect(await one.run('find /var/lib/cloud -type f')).toBe('')
+  })
+})
+
+describe('other sources', () => {
+  const hash = async (algorithm: string, path: string) =>
+    createHash(algorithm)
+      .update(await readFile(path))
+      .digest('hex')
+
+  test('an archive at a URL that has no SSH server gets one on its first boot', async () => {
+    const path = await debianArchive({ sshd: false })
+    await project.write({
+      'images/bare/image.yaml': `name: bare
+kind: lxc
+source: { url: "file://${path}", checksum: "sha256:${await hash('sha256', path)}" }
+hardware: { rootfs: 2G }
+`,
+    })
+    const { exitCode, result, stderr } = await project.run(['bare'])
+    expect(exitCode, stderr).toBe(0)
+    await using one = await clone(result.template?.vmid as number, 516)
+    expect(await one.run('systemctl is-active ssh')).toBe('active')
+    expect(await one.run('ls /etc/systemd/system')).not.toContain('imagebuild-sshd')
+  })
+
+  test('an appliance is downloaded and checked by the node', async () => {
+    const path = await debianArchive()
+    const file = 'debian-12-standard_12.7-1_amd64.tar.zst'
+    const server = createServer((request, response) => {
+      if (request.url === `/${file}`) createReadStream(path).pipe(response)
+      else response.writeHead(404).end()
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as AddressInfo
+    await writeFile(
+      join(LAB_DIR, 'appliances.dat'),
+      `Package: debian-12-standard
+Version: 12.7-1
+Type: lxc
+OS: debian-12
+Section: system
+Architecture: amd64
+Location: http://127.0.0.1:${port}/${file}
+sha512sum: ${await hash('sha512', path)}
+Description: Debian 12
+`,
+    )
+    await project.write({
+      'images/appliance/image.yaml':
+        'name: appliance\nkind: lxc\nsource: { appliance: debian-12-standard }\nhardware: { rootfs: 2G }\n',
+    })
+    const { exitCode, result, stderr } = await project.run(['appliance'])
+    server.close()
+    expect(exitCode, stderr).toBe(0)
+    expect(result.status).toBe('built')
+    expect((await inventory(pve)).volumes).toContain(`local:vztmpl/${file}`)
+    const unknown = await project
+      .write({
+        'images/appliance/image.yaml':
+          'name: appliance\nkind: lxc\nsource: { appliance: debian-12-standart }\nhardware: { rootfs: 2G }\n',
+      })
+      .then(() => project.run(['appliance']))
+    expect(unknown.exitCode).toBe(1)
+    expect(JSON.stringify(unknown.result.error)).toContain('did you mean `debian-12-standard`')
   })
 })
 
