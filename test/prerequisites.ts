@@ -1,4 +1,5 @@
 import { installMissing, LAB_HOST } from '../src/cli/prerequisites.ts'
+import { fetchCloudInit, RELEASES } from './seed/cloud-init.ts'
 
 /**
  * What the tests need from Debian beyond what imagebuild itself needs: servers and readers of the real kind to
@@ -18,6 +19,11 @@ const TESTS = [
   { command: 'setfattr', package: 'attr' },
   { command: '/usr/lib/python3/dist-packages/yaml/__init__.py', package: 'python3-yaml' },
   { command: 'python3', package: 'python3-minimal' },
+  // What cloud-init, which is not installed itself, imports.
+  ...['configobj', 'jinja2', 'jsonpatch', 'netifaces', 'requests'].map((name) => ({
+    command: `/usr/share/doc/python3-${name}/copyright`,
+    package: `python3-${name}`,
+  })),
 ]
 
 try {
@@ -28,4 +34,15 @@ try {
   const { message, next } = error as { message: string; next?: string }
   process.stderr.write(`${message}\n${next ?? ''}\n`)
   process.exitCode = 69
+}
+
+// Old releases leave the mirrors at some time, and what is tested with them is not worth failing for.
+for (const release of RELEASES) {
+  try {
+    fetchCloudInit(release)
+  } catch (error) {
+    process.stderr.write(
+      `cloud-init of Debian ${release}, with which seeds are tested: ${(error as Error).message}\n`,
+    )
+  }
 }

@@ -64,6 +64,8 @@ export function renderSeed(options: SeedOptions): Buffer {
  * - package lists, upgrades, growing of the disk, apt pipelining: cloud-init's and the image's defaults.
  * - `manage_etc_hosts: localhost` adds one line to /etc/hosts, without which sudo asks the network for the
  *   guest's own name at each call. Sealing removes the line.
+ * - `bootcmd` where an address has a gateway: for ifupdown cloud-init writes the default route as `route add … || true`,
+ *   which goes unnoticed where there is no `route` (net-tools); and up to 22.4 it makes ::/64 of ::/0 for all but netplan.
  */
 export function userData(options: SeedOptions): CloudConfigBuilder {
   const builder = cloudConfig()
@@ -74,6 +76,8 @@ export function userData(options: SeedOptions): CloudConfigBuilder {
     )
     .sshHostKey(options.hostKey, OURS)
     .merge({ ssh_deletekeys: true, disable_root: true }, OURS)
+  const gateway = options.network.kind === 'static' ? options.network.gateway : undefined
+  if (gateway !== undefined) builder.merge({ bootcmd: [defaultRoute(gateway)] }, OURS)
   for (const { name, config } of options.fragments ?? []) builder.merge(config, name)
   if (options.guestAgent) {
     // The package's unit is started by udev when the port appears, which was before it was installed.
@@ -82,6 +86,17 @@ export function userData(options: SeedOptions): CloudConfigBuilder {
       .runCommand(['systemctl', 'start', '--no-block', 'qemu-guest-agent.service'])
   }
   return builder.orElse({ manage_etc_hosts: 'localhost', ...DEFAULTS }, OURS)
+}
+
+/** Sets the default route if there is none. Does not fail: the network may be one that comes up later by itself. */
+function defaultRoute(gateway: string): string[] {
+  const ip = gateway.includes(':') ? 'ip -6' : 'ip -4'
+  return [
+    'sh',
+    '-c',
+    `${ip} route show default | grep -q . || ${ip} route add default via "$0" || true`,
+    gateway,
+  ]
 }
 
 /** What fragments may have otherwise. */

@@ -60,9 +60,9 @@ async function leases(mac: string): Promise<Lease[]> {
 /** A guest that is new in all but its MAC, until DHCP has given it an address. */
 async function bootOnce(mac: string, boot: number, { ourIdentifier }: { ourIdentifier: boolean }) {
   const { ethernets } = networkConfig({ kind: 'dhcp', macAddress: mac }) as {
-    ethernets: { build0: Record<string, string> }
+    ethernets: { eth0: Record<string, string> }
   }
-  if (!ourIdentifier) delete ethernets.build0['dhcp-identifier']
+  if (!ourIdentifier) delete ethernets.eth0['dhcp-identifier']
   const seed = iso9660(
     'cidata',
     [

@@ -83,8 +83,9 @@ describe('the network-config', () => {
     expect(networkConfig(network)).toEqual({
       version: 2,
       ethernets: {
-        build0: {
+        eth0: {
           match: { macaddress: '02:aa:00:00:00:01' },
+          'set-name': 'eth0',
           mtu: 1450,
           addresses: ['192.0.2.10/24'],
           routes: [{ to: '0.0.0.0/0', via: '192.0.2.1' }],
@@ -103,8 +104,9 @@ describe('the network-config', () => {
       gateway: '2001:db8::1',
     } as const
     expect(networkConfig(network).ethernets).toEqual({
-      build0: {
+      eth0: {
         match: { macaddress: '02:aa:00:00:00:01' },
+        'set-name': 'eth0',
         addresses: ['2001:db8::5/64'],
         routes: [{ to: '::/0', via: '2001:db8::1' }],
       },
@@ -113,7 +115,12 @@ describe('the network-config', () => {
 
   test('DHCP with the MAC as client identifier', () => {
     expect(networkConfig({ kind: 'dhcp', macAddress: '02:aa:00:00:00:01' }).ethernets).toEqual({
-      build0: { match: { macaddress: '02:aa:00:00:00:01' }, dhcp4: true, 'dhcp-identifier': 'mac' },
+      eth0: {
+        match: { macaddress: '02:aa:00:00:00:01' },
+        'set-name': 'eth0',
+        dhcp4: true,
+        'dhcp-identifier': 'mac',
+      },
     })
   })
 })

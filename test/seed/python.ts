@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 
 /** PyYAML, which cloud-init reads with, in the system's own Python. */
-const PYTHON = '/usr/bin/python3'
+export const PYTHON = '/usr/bin/python3'
 
 /** Why a comparison with PyYAML cannot be made here, or false. */
 export const noPyYaml: string | false = (() => {
