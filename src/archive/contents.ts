@@ -1,5 +1,6 @@
 import type { Entry } from './entry.ts'
 import { fromText, normalisePath } from './names.ts'
+import type { Packing } from './packing.ts'
 import type { Tree } from './tree.ts'
 
 /** Files that say which system it is; the first is a symlink to the second on most. */
@@ -14,6 +15,8 @@ export interface ArchiveContents {
   entries: number
   /** bytes of the unpacked archive as it came */
   uncompressed: number
+  /** how it was packed, told by its first bytes */
+  packing: Packing
   /** device nodes below /dev that were left out */
   devices: number
   /** how its names began: `./`, nothing, or both */
@@ -66,7 +69,7 @@ export class ContentsNote {
     this.#texts.set(path, Buffer.from(content).toString('utf8'))
   }
 
-  contents(tree: Tree, uncompressed: number): ArchiveContents {
+  contents(tree: Tree, uncompressed: number, packing: Packing): ArchiveContents {
     const has = (path: string) => {
       const place = normalisePath(fromText(path.replace(/^\/+/, '')))
       if ('refused' in place) return false
@@ -79,6 +82,7 @@ export class ContentsNote {
     return {
       entries: this.#entries,
       uncompressed,
+      packing,
       devices: this.#devices,
       prefix: this.#bare === 0 ? './' : this.#dotted === 0 ? '' : 'mixed',
       has,

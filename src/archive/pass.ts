@@ -2,7 +2,7 @@ import type { Additions } from './additions.ts'
 import { type ArchiveContents, ContentsNote } from './contents.ts'
 import type { Entry } from './entry.ts'
 import type { ArchiveLimits } from './limits.ts'
-import { parentOf, toText } from './names.ts'
+import { toText } from './names.ts'
 import { brokenFormat, readEntries } from './read-entries.ts'
 import { Refusal } from './refusal.ts'
 import type { Tree } from './tree.ts'
@@ -56,7 +56,7 @@ export async function passThrough(unpacked: Unpacked, to: Destination, pass: Pas
     await to.entry(entry, once(content))
   }
   if (note.empty) throw new Refusal('there is nothing in it')
-  return note.contents(tree, uncompressed)
+  return note.contents(tree, uncompressed, unpacked.packing)
 }
 
 /** The entry as it goes on, or undefined if it is left out. */
@@ -66,8 +66,8 @@ function placed(entry: Entry, { tree, additions, drop, latest }: Pass): Entry | 
       if (drop?.(toText(at))) return 'drop'
       return additions?.replaces(at, entry.kind) ? 'replace' : 'keep'
     })
-    if (entry.kind === 'device' && parentOf(path) !== 'dev') {
-      throw new Refusal('it is a device node, and not directly below dev/, which Proxmox leaves out')
+    if (entry.kind === 'device' && !path.startsWith('dev/')) {
+      throw new Refusal('it is a device node, and not below dev/, which Proxmox leaves out')
     }
     if (left) return undefined
     if (entry.kind === 'symlink') additions?.onSymlink(path)

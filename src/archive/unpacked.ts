@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { type FileHandle, open } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { startPacker } from './packer-process.ts'
-import { MAGIC_BYTES, packingOf, UNPACK } from './packing.ts'
+import { MAGIC_BYTES, type Packing, packingOf, UNPACK } from './packing.ts'
 import { freeSpentChunks } from './spent-chunks.ts'
 
 /** Bytes that are read at once. */
@@ -13,6 +13,7 @@ export type ArchiveInput = string | Readable
 
 /** The unpacked bytes of an archive. `packed()` says how many packed ones they are made of at most. */
 export interface Unpacked extends AsyncIterable<Buffer> {
+  packing: Packing
   packed(): number
 }
 
@@ -38,10 +39,10 @@ async function openFile(path: string, signal: AbortSignal): Promise<Unpacked & A
   const packing = packingOf(start)
   if (packing === 'none') {
     const bytes = file.createReadStream({ start: 0, autoClose: false, highWaterMark: PIECE, signal })
-    return owned(stack, bytes, () => size)
+    return owned(stack, packing, bytes, () => size)
   }
   const packer = stack.use(startPacker(UNPACK[packing], { stdin: file.fd }, signal))
-  return owned(stack, thenDone(packer.stdout, packer.done), () => size)
+  return owned(stack, packing, thenDone(packer.stdout, packer.done), () => size)
 }
 
 async function openStream(input: Readable, signal: AbortSignal): Promise<Unpacked & AsyncDisposable> {
@@ -71,14 +72,14 @@ async function openStream(input: Readable, signal: AbortSignal): Promise<Unpacke
     }
   })()
   const packing = packingOf(Buffer.concat(first))
-  if (packing === 'none') return owned(stack, all, () => packed)
+  if (packing === 'none') return owned(stack, packing, all, () => packed)
   const packer = stack.use(startPacker(UNPACK[packing], {}, signal))
   const fed = feed(all, packer.stdin)
   fed.catch((error) => packer.stdout.destroy(error))
   const done = Promise.all([packer.done, fed])
   // Where the archive is refused before its end, nobody waits for it.
   done.catch(() => {})
-  return owned(stack, thenDone(packer.stdout, done), () => packed)
+  return owned(stack, packing, thenDone(packer.stdout, done), () => packed)
 }
 
 /** Whoever produces them may hand over all at once. */
@@ -103,10 +104,12 @@ async function* thenDone(bytes: Readable, done: Promise<unknown>): AsyncGenerato
 
 function owned(
   stack: AsyncDisposableStack,
+  packing: Packing,
   bytes: AsyncIterable<Buffer>,
   packed: () => number,
 ): Unpacked & AsyncDisposable {
   return {
+    packing,
     packed,
     [Symbol.asyncIterator]: () => bytes[Symbol.asyncIterator](),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import type { ArchiveFile } from '../archive/additions.ts'
 import type { ArchiveContents } from '../archive/contents.ts'
 import { ImagebuildError } from '../core/errors.ts'
@@ -10,7 +11,7 @@ import { containerSeed } from '../seed/nocloud.ts'
  * what it cannot bring is put into the archive before it is uploaded.
  * @throws ImagebuildError `definition_invalid` for an archive that no build can start from
  */
-export function additionsFor(image: LxcSpec, contents: ArchiveContents): ArchiveFile[] {
+export async function additionsFor(image: LxcSpec, contents: ArchiveContents): Promise<ArchiveFile[]> {
   if (!contents.init) {
     throw unfit(
       image,
@@ -18,41 +19,60 @@ export function additionsFor(image: LxcSpec, contents: ArchiveContents): Archive
       'it must hold the root file system of a whole system',
     )
   }
-  return [...(contents.sshd ? [] : sshServer(image, contents)), ...cloudInitSeed(image, contents)]
+  return [...(await preparation(image, contents)), ...cloudInitSeed(image, contents)]
 }
 
-/** Installed on the first boot by the system itself. Proxmox makes host keys only where there is a folder for them. */
-function sshServer(image: LxcSpec, contents: ArchiveContents): ArchiveFile[] {
+const UNIT = 'etc/systemd/system/imagebuild-prepare.service'
+const SCRIPT = 'usr/local/sbin/imagebuild-prepare'
+
+/**
+ * Packages that the system installs itself on its first boot. Debian's containers of images.linuxcontainers.org have
+ * neither an SSH server nor ifupdown, by which alone Proxmox tells Debian its network; their network is meant to come
+ * from cloud-init.
+ */
+async function preparation(image: LxcSpec, contents: ArchiveContents): Promise<ArchiveFile[]> {
+  const isDebian = contents.osRelease?.ID === 'debian'
+  const ifupdown = contents.has('usr/sbin/ifup') || contents.has('sbin/ifup')
+  const packages = [
+    ...(contents.sshd ? [] : ['openssh-server']),
+    ...(isDebian && !ifupdown ? ['ifupdown', 'isc-dhcp-client'] : []),
+  ]
+  if (packages.length === 0) return []
   if (!contents.has('usr/bin/apt-get') || !contents.has('usr/bin/systemctl')) {
     throw unfit(
       image,
-      'there is no SSH server in it, and without apt and systemd none can be installed by itself',
-      'take an archive that has one: the `cloud` variants of images.linuxcontainers.org do',
+      `it lacks ${packages.join(', ')}, and without apt and systemd cannot install that by itself`,
+      'take an archive that has an SSH server',
     )
   }
   return [
-    { type: 'directory', path: '/etc/ssh' },
-    { type: 'file', path: '/etc/systemd/system/imagebuild-sshd.service', content: INSTALL_SSHD },
+    // Proxmox makes host keys only where there is a folder for them.
+    { type: 'directory', path: 'etc/ssh' },
+    {
+      type: 'file',
+      path: SCRIPT,
+      content: await readFile(new URL('prepare.sh', import.meta.url)),
+      mode: 0o755,
+    },
+    { type: 'file', path: UNIT, content: unitFor(packages) },
     {
       type: 'symlink',
-      path: '/etc/systemd/system/multi-user.target.wants/imagebuild-sshd.service',
-      target: '/etc/systemd/system/imagebuild-sshd.service',
+      path: 'etc/systemd/system/multi-user.target.wants/imagebuild-prepare.service',
+      target: `/${UNIT}`,
     },
   ]
 }
 
-/** Sealing removes it. Until the network is there, apt fails at once: hence the tries. */
-const INSTALL_SSHD = `[Unit]
-Description=Install the SSH server that imagebuild logs in by
-After=network-online.target
-Wants=network-online.target
-ConditionPathExists=!/usr/sbin/sshd
+function unitFor(packages: readonly string[]): string {
+  return `[Unit]
+Description=Install what imagebuild needs to log in
+After=network.target systemd-networkd.service
 
 [Service]
 Type=oneshot
-Environment=DEBIAN_FRONTEND=noninteractive
-ExecStart=/bin/sh -c 'for try in 1 2 3 4 5 6 7 8 9 10; do apt-get -q update && apt-get -q -y --no-install-recommends install openssh-server && exit 0; sleep 3; done; exit 1'
+ExecStart=/${SCRIPT} ${packages.join(' ')}
 `
+}
 
 function cloudInitSeed(image: LxcSpec, contents: ArchiveContents): ArchiveFile[] {
   if (image.cloudInit.length === 0) return []

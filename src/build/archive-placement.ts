@@ -1,4 +1,3 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ArchiveFile } from '../archive/additions.ts'
 import { inspectArchive } from '../archive/inspect.ts'
@@ -11,6 +10,7 @@ import { bootstrapRootfs } from '../source/bootstrap.ts'
 import { adoptFile, findCached, readPointer, writePointer } from '../source/cache.ts'
 import type { CachedFile, SourceContext } from '../source/context.ts'
 import { fetchFile } from '../source/fetch.ts'
+import { withWorkFolder } from '../source/work-folder.ts'
 import { additionsFor } from './archive-additions.ts'
 import { type Build, taskLine } from './context.ts'
 import type { SourceDecision } from './source.ts'
@@ -34,23 +34,16 @@ export async function placeArchive(
       return await placeAppliance(build, from.template)
     case 'bootstrap': {
       const rootfs = await bootstrapRootfs(from.recipe, context, { refresh: build.options.noCache })
-      return await prepareAndUpload(build, image, { file: rootfs, format: 'tar.zst' }, context)
+      return await prepareAndUpload(build, image, rootfs, context)
     }
-    case 'file': {
-      const { format } = from.file
-      return await prepareAndUpload(
-        build,
-        image,
-        { file: await fetchFile(from.file, context), format },
-        context,
-      )
-    }
+    case 'file':
+      return await prepareAndUpload(build, image, await fetchFile(from.file, context), context)
     case 'unavailable': {
       // Upstream is away, but what was last fetched from it may still be here.
       const format = image.source.kind === 'url' ? image.source.format : 'tar.xz'
       const file = await findCached(context.cacheDir, record.identity, format)
       if (file === undefined) throw from.why
-      return await prepareAndUpload(build, image, { file, format }, context)
+      return await prepareAndUpload(build, image, file, context)
     }
     default:
       throw new TypeError(`a container cannot start from a ${from.kind}`)
@@ -95,17 +88,23 @@ async function placeAppliance(build: Build, template: string): Promise<string> {
   })
 }
 
+/** Archives of images.linuxcontainers.org have it; where there is a seed, cloud-init must run. */
+const CLOUD_INIT_DISABLED = 'etc/cloud/cloud-init.disabled'
+
 /** Looked through, rewritten where it must be, put on the storage. */
 async function prepareAndUpload(
   build: Build,
   image: LxcSpec,
-  { file, format }: { file: CachedFile; format: string },
+  file: CachedFile,
   context: SourceContext,
 ): Promise<string> {
   const { signal } = build
   const contents = await inspectArchive({ input: file.path, origin: originOf(image), signal })
-  const add = additionsFor(image, contents)
-  if (add.length === 0) return await uploadSource(build, file, { content: 'vztmpl', extension: format })
+  const add = await additionsFor(image, contents)
+  // Proxmox leaves `./dev/*` out, by that name alone, and takes packed archives only.
+  const isFit = contents.packing !== 'none' && (contents.devices === 0 || contents.prefix === './')
+  if (add.length === 0 && isFit)
+    return await uploadSource(build, file, { content: 'vztmpl', extension: `tar.${contents.packing}` })
   const changed = await changedArchive(build, { file, add }, context)
   return await uploadSource(build, changed, { content: 'vztmpl', extension: 'tar.zst' })
 }
@@ -126,22 +125,16 @@ async function changedArchive(
   const known = await readPointer(cacheDir, identity)
   if (known !== undefined) return known
   const names = add.map(({ path }) => path).join(', ')
-  emit({ type: 'info', image: image.name, message: `adding to the archive: ${names}` })
-  await mkdir(cacheDir, { recursive: true })
-  const folder = await mkdtemp(join(cacheDir, 'archive-'))
-  try {
+  const message =
+    add.length > 0 ? `adding to the archive: ${names}` : 'packing the archive as Proxmox takes it'
+  emit({ type: 'info', image: image.name, message })
+  return await withWorkFolder(cacheDir, 'archive', async (folder) => {
     const output = join(folder, 'changed.tar.zst')
-    const { sha256 } = await rewriteArchive({
-      input: file.path,
-      origin: originOf(image),
-      output,
-      add,
-      signal,
-    })
+    const origin = originOf(image)
+    const drop = (path: string) => path === CLOUD_INIT_DISABLED && image.cloudInit.length > 0
+    const { sha256 } = await rewriteArchive({ input: file.path, origin, output, add, drop, signal })
     const changed = await adoptFile(context, output, 'tar.zst', `sha256:${sha256}`)
     await writePointer(cacheDir, identity, changed)
     return changed
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
+  })
 }

@@ -1,4 +1,3 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { rewriteArchive } from '../archive/rewrite.ts'
@@ -7,9 +6,11 @@ import { Ownership } from '../core/scope.ts'
 import type { LxcSpec } from '../definition/spec.ts'
 import { type Note, renderNote } from '../pve/marks.ts'
 import { filenameOf, listFiles, removeFile } from '../pve/volumes.ts'
+import { withWorkFolder } from '../source/work-folder.ts'
 import type { Session } from '../ssh/session.ts'
 import { type Build, noteOf, outputOf, taskLine } from './context.ts'
 import type { BuildGuest } from './guest.ts'
+import { volidOf } from './upload-source.ts'
 
 /** A container's tree as a file that others are created from. Removed with its scope, unless it is kept. */
 export interface Artifact extends AsyncDisposable {
@@ -48,50 +49,64 @@ export async function keepArchive(
   const { pve, place, owner, expires, emit, signal, cacheDir } = build
   const file = `${image.name}-${from.version}.tar.zst`
   const { guest } = from.machine
-  // First what shall be: whoever removes the guest of a killed run removes this file too.
-  const intent = noteOf(build, guest.vmid, { owner, expires, archive: { file } })
-  await guest.configure({ description: renderNote(intent) })
-  const owned = new Ownership({
-    resource: `${file} on storage ${place.storages.archives}`,
-    image: image.name,
-    next: 'run `imagebuild prune`',
-    emit,
-    remove: (cleaning) => removeArchive(build, file, cleaning),
-  })
-  await mkdir(cacheDir, { recursive: true })
-  const folder = await mkdtemp(join(cacheDir, 'archive-'))
-  try {
+  let upload: string | undefined
+  return await withWorkFolder(cacheDir, 'archive', async (folder) => {
     const path = join(folder, file)
     const { sha256 } = await readTree(build, from.session, path)
-    const upid = await pve.upload(
-      place.node,
-      place.storages.archives,
-      {
-        content: 'vztmpl',
-        filename: file,
-        source: { path },
-        checksum: { algorithm: 'sha256', value: sha256 },
+    await refuseTaken(build, file)
+    // First what shall be: whoever removes the guest of a killed run removes this file too.
+    const intent = noteOf(build, guest.vmid, { owner, expires, archive: { file } })
+    await guest.configure({ description: renderNote(intent) })
+    const owned = new Ownership({
+      resource: `${file} on storage ${place.storages.archives}`,
+      image: image.name,
+      next: 'run `imagebuild prune`',
+      emit,
+      remove: async (cleaning) => {
+        // Proxmox goes on copying what it has got; only then is there something to remove.
+        if (upload !== undefined)
+          await pve
+            .withSignal(cleaning)
+            .waitTask(upload, { seconds: 60 })
+            .catch(() => cleaning.throwIfAborted())
+        await removeArchive(build, file, cleaning)
       },
-      {
-        onProgress: (done, total) =>
-          emit({ type: 'progress', image: image.name, step: 'archive', done, total, unit: 'bytes' }),
-        signal,
-      },
-    )
-    await pve.waitTask(upid, { seconds: 3600, onLog: taskLine(build, 'archive') })
-    const volid = (await listFiles(pve, place, 'vztmpl')).find((one) => filenameOf(one) === file)?.volid
-    if (volid === undefined) throw new Error(`Proxmox took ${file}, but does not list it`)
-    return {
-      note: { file, volid, sha256 },
-      keep: () => owned.keep(),
-      [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
+    })
+    try {
+      const checksum = { algorithm: 'sha256', value: sha256 } as const
+      upload = await pve.upload(
+        place.node,
+        place.storages.archives,
+        { content: 'vztmpl', filename: file, source: { path }, checksum },
+        {
+          onProgress: (done, total) =>
+            emit({ type: 'progress', image: image.name, step: 'archive', done, total, unit: 'bytes' }),
+          signal,
+        },
+      )
+      await pve.waitTask(upload, { seconds: 3600, onLog: taskLine(build, 'archive') })
+      const volid = await volidOf(build, 'vztmpl', file)
+      return {
+        note: { file, volid, sha256 },
+        keep: () => owned.keep(),
+        [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
+      }
+    } catch (error) {
+      await owned[Symbol.asyncDispose]()
+      throw error
     }
-  } catch (error) {
-    await owned[Symbol.asyncDispose]()
-    throw error
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
+  })
+}
+
+/** Builds of one image in two namespaces know nothing of each other, but may share a storage; Proxmox would overwrite. */
+async function refuseTaken({ pve, place, image }: Build, file: string): Promise<void> {
+  if (!(await listFiles(pve, place, 'vztmpl')).some((stored) => filenameOf(stored) === file)) return
+  throw new ImagebuildError({
+    code: 'busy',
+    what: `storage ${place.storages.archives} has got a file ${file} while ${image.name} was built`,
+    why: 'somebody else builds an image of that name for the same storage',
+    next: 'run again, or give one of the images another name',
+  })
 }
 
 async function readTree(build: Build, session: Session, output: string): Promise<{ sha256: string }> {

@@ -16,6 +16,7 @@ import { keepForInspection } from './keep.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { logIn } from './login.ts'
 import { placeSource } from './placement.ts'
+import { awaitPreparation } from './preparation.ts'
 import { privilegesNeeded, requireTicketForFeatures } from './privileges.ts'
 import { demandSecrets, provision } from './provision.ts'
 import { powerOff, seal } from './seal.ts'
@@ -82,6 +83,8 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     let archive: Artifact | undefined
     try {
       await using session = await during(build, 'boot', 'booting', () => logIn(build, guest))
+      if (image.kind === 'lxc')
+        await during(build, 'prepare', 'waiting for its preparation', () => awaitPreparation(build, session))
       if (hasSeed(image))
         await during(build, 'cloud-init', 'waiting for cloud-init', () => awaitCloudInit(build, session))
       for (const [index, { layer }] of plan.layers.entries()) {

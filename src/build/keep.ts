@@ -1,8 +1,9 @@
 import { join } from 'node:path'
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import { consoleCommand, guestApi, guestLabel } from '../pve/guest-ref.ts'
+import { renderNote } from '../pve/marks.ts'
 import { saveAccess } from './access.ts'
-import { type Build, tagsOf } from './context.ts'
+import { type Build, noteOf, tagsOf } from './context.ts'
 import type { BuildGuest } from './guest.ts'
 
 /** Seconds that a kept guest is left alone by `prune`: a day. */
@@ -25,6 +26,8 @@ export async function keepForInspection(
     const pve = build.pve.withSignal(AbortSignal.timeout(KEEPING_SECONDS * 1000))
     await guestApi(pve, guest).config.$put({
       tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
+      // Without the name of an archive: this build's goes now, and a later one may be called the same.
+      description: renderNote(noteOf(build, guest.vmid, { owner: build.owner, expires })),
     })
   } catch (error) {
     // Without its marks the next run would take it for a leftover. What made the build fail must not be lost by it.
@@ -36,7 +39,7 @@ export async function keepForInspection(
     return failure
   }
   machine.keepAll()
-  const address = identity.address ?? (await guest.addresses())?.[0]
+  const address = identity.address ?? (await guest.addresses(identity.mac))?.[0]
   const login =
     address === undefined
       ? `its address is unknown; see its console: ${consoleCommand(guest)}`

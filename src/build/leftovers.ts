@@ -81,9 +81,23 @@ async function removeUnfinished(
   const { pve, signal } = by
   const config = guest.kind === 'lxc' ? await configIfThere(pve, guest) : undefined
   const note = config && parseNote(guest.vmid, config.description)
-  if (note?.archive !== undefined && (run === undefined || note.run === run))
-    await removeArchive(by, note.archive.file, signal)
+  const file = run === undefined || note?.run === run ? note?.archive?.file : undefined
+  if (file !== undefined && !(await isKeptArchive(by, guest, file))) await removeArchive(by, file, signal)
   await destroyGuest(pve, { ...guest, ...(run !== undefined && { run }), signal })
+}
+
+/** Whether another template of ours, also of another namespace, has this file for its archive. */
+async function isKeptArchive(
+  { pve, place }: Pick<Build, 'pve' | 'place'>,
+  guest: OurGuest,
+  file: string,
+): Promise<boolean> {
+  for (const row of await nodeGuests(pve, place.node)) {
+    if (row.kind !== 'lxc' || !row.template || row.vmid === guest.vmid) continue
+    const note = await readNote(pve, { ...row, node: place.node })
+    if (note?.version !== undefined && note.archive?.file === file) return true
+  }
+  return false
 }
 
 async function seeds(pve: Pve, place: Place, namespace: string): Promise<(SeedName & { volid: string })[]> {

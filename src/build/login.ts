@@ -16,7 +16,7 @@ export async function logIn(build: Build, machine: BuildGuest): Promise<Session>
   let address = identity.address
   using running = whileRunning(guest, signal)
   try {
-    address ??= await addressOf({ image, signal: running }, guest)
+    address ??= await addressOf({ image, signal: running }, guest, identity.mac)
     const session = await openSession({
       host: address,
       username: access.user,
@@ -82,9 +82,10 @@ async function hostKeyOf(session: Session, { signal }: Build): Promise<string> {
 async function addressOf(
   { image, signal }: Pick<Build, 'image' | 'signal'>,
   guest: BuildGuest['guest'],
+  mac: string,
 ): Promise<string> {
   using deadline = withDeadline(signal, image.build.bootTimeout, 'waiting for an address by DHCP')
-  return await poll(async () => (await guest.addresses())?.[0], {
+  return await poll(async () => (await guest.addresses(mac))?.[0], {
     signal: deadline,
     first: 500,
     max: 1000,

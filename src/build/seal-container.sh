@@ -26,10 +26,24 @@ UNIT
 systemctl --quiet enable imagebuild-first-boot.service
 
 # What Proxmox writes at each start, for the machine that starts: not this one's name and address.
-if [ -f /etc/network/interfaces ]; then printf 'auto lo\niface lo inet loopback\n' > /etc/network/interfaces; fi
+if [ -f /etc/network/interfaces ]; then
+  # A stanza ends where the next line begins that is not indented.
+  awk '/^(auto|allow-[a-z]+)[ \t]+eth0[ \t]*$/ { next } /^iface[ \t]+eth0[ \t]/ { skip = 1; next } skip && /^[ \t]/ { next } { skip = 0; print }' \
+    /etc/network/interfaces > /etc/network/interfaces.sealed
+  cat /etc/network/interfaces.sealed > /etc/network/interfaces
+  rm -f /etc/network/interfaces.sealed
+fi
 rm -f /etc/systemd/network/eth0.network
 sed -i '/^# --- BEGIN PVE ---$/,/^# --- END PVE ---$/d' /etc/hosts
 if [ -f /etc/resolv.conf ] && [ ! -L /etc/resolv.conf ]; then : > /etc/resolv.conf; fi
 
 # Only there so that the build could begin.
-rm -f /etc/systemd/system/imagebuild-sshd.service /etc/systemd/system/multi-user.target.wants/imagebuild-sshd.service
+rm -f /usr/local/sbin/imagebuild-prepare /etc/systemd/system/imagebuild-prepare.service \
+  /etc/systemd/system/multi-user.target.wants/imagebuild-prepare.service \
+  /run/systemd/network/eth0.network
+
+# A container that is created from the archive has no machine-id, which systemd takes for a first boot: it then enables
+# by its presets whatever a layer has disabled.
+mkdir -p /etc/systemd/system-preset
+systemctl list-unit-files --state=disabled --no-legend --plain | awk '{ print "disable " $1 }' \
+  > /etc/systemd/system-preset/00-imagebuild.preset

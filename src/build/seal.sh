@@ -18,7 +18,8 @@ journalctl --relinquish-var >/dev/null 2>&1 || true
 for home in /root /home/*; do
   keys="$home/.ssh/authorized_keys"
   [ -f "$keys" ] || continue
-  grep -vF "$BUILD_KEY" "$keys" > "$keys.sealed" || true
+  # Proxmox puts its keys between two marks, which stay behind where they were all.
+  grep -vF "$BUILD_KEY" "$keys" | sed '/^# --- BEGIN PVE ---$/{N;/\n# --- END PVE ---$/d}' > "$keys.sealed" || true
   if [ -s "$keys.sealed" ]; then
     cat "$keys.sealed" > "$keys"
     rm -f "$keys.sealed"
@@ -70,13 +71,16 @@ rm -f /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init /e
 rm -f /etc/cloud/cloud-init.disabled
 
 # DHCP: who asks for a lease is the card's MAC, not the machine-id and not a number kept in a file, both of which are
-# new in every clone; a clone with a fixed MAC then has one lease, however often it is made. dhclient does so by itself:
-# it sends no identifier unless somebody has configured one. networkd keeps to this wherever a .network file, or
+# new in every clone; a clone with a fixed MAC then has one lease, however often it is made. ifupdown calls dhclient with
+# -i, an identifier that is made up wherever there is no lease yet: what is configured counts more. networkd keeps to this wherever a .network file, or
 # netplan, does not choose an identifier of its own.
 if [ -d /etc/systemd ]; then
   mkdir -p /etc/systemd/networkd.conf.d
   printf '%s\n' '# Identify to DHCP servers by the MAC address of the card instead of the machine-id.' \
     '[DHCPv4]' 'DUIDType=link-layer' > /etc/systemd/networkd.conf.d/50-dhcp-identity.conf
+fi
+if [ -f /etc/dhcp/dhclient.conf ] && ! grep -q '^[[:space:]]*send dhcp-client-identifier' /etc/dhcp/dhclient.conf; then
+  echo 'send dhcp-client-identifier = hardware;' >> /etc/dhcp/dhclient.conf
 fi
 if [ -f /etc/dhcpcd.conf ]; then
   sed -i -E 's/^[[:space:]]*duid([[:space:]].*)?$/clientid/' /etc/dhcpcd.conf

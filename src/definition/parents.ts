@@ -70,6 +70,10 @@ export function findUnfitParents(images: ReadonlyMap<string, Member>): Diagnosti
         `\`${parent}\` keeps no archive, and a container starts from its parent’s archive`,
         `write \`template: { archive: true }\` in images/${parent}/image.yaml`,
       )
+    } else if (own === 'lxc' && yaml.has(['cloudInit'])) {
+      const message = `\`cloudInit\` cannot be applied to a container that starts from \`${parent}\``
+      const hint = `its archive is on the node already, and cannot be given a seed: put the fragments into ${parent}, or use layers`
+      found.push(yaml.diagnostic(yaml.at(['cloudInit']), message, hint))
     }
   }
   return found

@@ -16,7 +16,7 @@ export interface Plan {
  * Raised when imagebuild itself changes what it makes of the same definition (sealing, seed): all images are
  * then rebuilt once.
  */
-export const RECIPE_VERSION = 1
+export const RECIPE_VERSION = 2
 
 /**
  * Left out of the digest, because they cannot change the result: build (cores, memory, timeouts), the

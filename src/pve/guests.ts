@@ -86,6 +86,8 @@ export class Guest implements AsyncDisposable, GuestRef {
   readonly #owned: Ownership
   #outcome: 'unknown' | 'refused' | 'accepted' = 'unknown'
   #task: string | undefined
+  /** conversions of this VMID that were over before ours began */
+  #converting: ReadonlySet<string> | undefined
 
   constructor(pve: Pve, request: GuestRequest, vmid: number) {
     this.#pve = pve
@@ -209,33 +211,29 @@ export class Guest implements AsyncDisposable, GuestRef {
     }
   }
 
-  /** Its IPv4 addresses, loopback and link-local ones left out; undefined while nobody can tell them. */
-  async addresses(): Promise<string[] | undefined> {
-    return this.kind === 'vm' ? await this.#agentAddresses() : await this.#interfaceAddresses()
+  /**
+   * The IPv4 addresses of the card with this MAC, link-local ones left out; undefined while nobody can tell them. A
+   * guest may have others: Docker's bridge, say, before DHCP has answered.
+   */
+  async addresses(mac: string): Promise<string[] | undefined> {
+    const cards = await (this.kind === 'vm' ? this.#agentCards() : this.#containerCards()).catch(
+      () => undefined,
+    )
+    return cards
+      ?.filter((card) => card['hardware-address']?.toLowerCase() === mac.toLowerCase())
+      .flatMap((card) => card['ip-addresses'] ?? [])
+      .filter((entry) => /^(ipv4|inet)$/.test(entry['ip-address-type']))
+      .map((entry) => entry['ip-address'])
+      .filter((address) => !address.startsWith('169.254.'))
   }
 
-  async #agentAddresses(): Promise<string[] | undefined> {
-    try {
-      const answer = (await this.#api.agent['network-get-interfaces'].$get()) as unknown as {
-        result: AgentInterface[]
-      }
-      return answer.result
-        .filter(({ name }) => name !== 'lo')
-        .flatMap((nic) => nic['ip-addresses'] ?? [])
-        .filter((entry) => entry['ip-address-type'] === 'ipv4' && !entry['ip-address'].startsWith('169.254.'))
-        .map((entry) => entry['ip-address'])
-    } catch {
-      return undefined
-    }
+  async #agentCards(): Promise<Card[]> {
+    return ((await this.#api.agent['network-get-interfaces'].$get()) as unknown as { result: Card[] }).result
   }
 
-  async #interfaceAddresses(): Promise<string[]> {
-    const answer = (await this.#pve.api.nodes.$(this.node).lxc.$(this.vmid).interfaces.$get()) as
-      | { name: string; inet?: string }[]
-      | null
-    return (answer ?? [])
-      .filter(({ name, inet }) => name !== 'lo' && inet !== undefined && !inet.startsWith('169.254.'))
-      .map(({ inet }) => String(inet).split('/')[0] as string)
+  async #containerCards(): Promise<Card[]> {
+    const { lxc } = this.#pve.api.nodes.$(this.node)
+    return ((await lxc.$(this.vmid).interfaces.$get()) as Card[] | null) ?? []
   }
 
   async agentAnswers(): Promise<boolean> {
@@ -246,15 +244,35 @@ export class Guest implements AsyncDisposable, GuestRef {
   }
 
   async toTemplate(): Promise<void> {
+    const earlier = this.kind === 'lxc' ? await this.#conversions(this.#pve) : []
     const upid = (await this.#api.template.$post()) as unknown as string | null
     if (upid !== null) return await this.#wait(upid, TEMPLATE_SECONDS)
     // Of a container Proxmox tells no task: it answers, and goes on converting.
+    this.#converting = new Set(earlier.map((task) => task.upid))
     using signal = withDeadline(this.#request.signal, TEMPLATE_SECONDS, `converting ${guestLabel(this)}`)
-    await poll(async () => ((await readConfig(this.#pve, this)).template ? true : undefined), {
-      signal,
-      first: 50,
-      max: 500,
-    })
+    await this.#converted(this.#pve, signal)
+    this.#converting = undefined
+  }
+
+  /** Waits for the end of a container's conversion, whose task must be looked for. */
+  async #converted(pve: Pve, signal: AbortSignal): Promise<void> {
+    await poll(
+      async () => {
+        if ((await readConfig(pve, this)).template) return true
+        const failed = (await this.#conversions(pve)).find(
+          (task) => !this.#converting?.has(task.upid) && task.status !== 'OK',
+        )
+        if (failed !== undefined) await pve.waitTask(failed.upid, { seconds: 60, signal })
+        return undefined
+      },
+      { signal, first: 50, max: 500 },
+    )
+  }
+
+  /** Tasks that have ended. */
+  async #conversions(pve: Pve): Promise<{ upid: string; status?: string }[]> {
+    const query = { vmid: this.vmid, typefilter: 'vztemplate' }
+    return (await pve.api.nodes.$(this.node).tasks.$get(query)) as { upid: string; status?: string }[]
   }
 
   /** From here on it survives. */
@@ -277,6 +295,10 @@ export class Guest implements AsyncDisposable, GuestRef {
       if (parseUpid(this.#task).type === 'qmtemplate')
         await pve.waitTask(this.#task, { seconds: 60, signal }).catch(() => signal.throwIfAborted())
       else await task.$delete().catch(() => undefined)
+    }
+    if (this.#converting !== undefined) {
+      using patience = withDeadline(signal, 60, `converting ${guestLabel(this)}`)
+      await this.#converted(pve, patience).catch(() => signal.throwIfAborted())
     }
     const { kind, node, vmid } = this
     await destroyGuest(pve, { kind, node, vmid, run: this.#request.run, signal })
@@ -309,8 +331,9 @@ export interface GuestStatus {
   lock?: string
 }
 
-interface AgentInterface {
-  name: string
+/** A network card as the guest agent and the node tell it. */
+interface Card {
+  'hardware-address'?: string
   'ip-addresses'?: { 'ip-address': string; 'ip-address-type': string }[]
 }
 

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type DiskIdentity, makeBootableDisk } from './bootable-disk.ts'
 import { diskFiles, systemFiles } from './bootstrap-files.ts'
@@ -9,6 +8,7 @@ import { adoptFile, readPointer, writePointer } from './cache.ts'
 import { containerFiles } from './container-files.ts'
 import type { CachedFile, SourceContext } from './context.ts'
 import { runTool } from './tool.ts'
+import { withWorkFolder } from './work-folder.ts'
 
 /** Virtual size of a bootstrapped disk, in MiB; the root file system grows with the disk at first boot. */
 export const DISK_MIB = 2048
@@ -89,17 +89,12 @@ async function bootstrapped(
   const identity = bootstrapIdentity(recipe, kind)
   const known = refresh ? undefined : await readPointer(ctx.cacheDir, identity)
   if (known) return known
-  await mkdir(ctx.cacheDir, { recursive: true })
-  const work = await mkdtemp(join(ctx.cacheDir, 'bootstrap-'))
-  try {
+  return await withWorkFolder(ctx.cacheDir, 'bootstrap', async (work) => {
     const extension = kind === 'disk' ? 'qcow2' : 'tar.zst'
     const file = await adoptFile(ctx, await build(work), extension)
     await writePointer(ctx.cacheDir, identity, file)
     return file
-  } finally {
-    // Retries: what was just killed may still be writing.
-    await rm(work, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 })
-  }
+  })
 }
 
 /** UUIDs that follow from the identity: one recipe, one disk, whoever builds it. */

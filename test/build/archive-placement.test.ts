@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
@@ -23,7 +23,10 @@ afterEach(async () => {
 const signal = new AbortController().signal
 
 /** A tree with the given (empty) programs, packed by the real tar. */
-async function archive(programs: readonly string[]): Promise<{ path: string; decision: SourceDecision }> {
+async function archive(
+  programs: readonly string[],
+  how: { files?: Record<string, string>; tar?: readonly string[]; name?: string } = {},
+): Promise<{ path: string; decision: SourceDecision }> {
   const tree = join(folder, 'tree')
   await execa('mkdir', [
     '-p',
@@ -33,8 +36,12 @@ async function archive(programs: readonly string[]): Promise<{ path: string; dec
     join(tree, 'sbin'),
   ])
   for (const program of programs) await writeFile(join(tree, program), '', { mode: 0o755 })
-  const path = join(folder, 'rootfs.tar.gz')
-  await execa('tar', ['-C', tree, '-czf', path, '.'])
+  for (const [file, content] of Object.entries(how.files ?? {})) {
+    await mkdir(join(tree, file, '..'), { recursive: true })
+    await writeFile(join(tree, file), content)
+  }
+  const path = join(folder, how.name ?? 'rootfs.tar.gz')
+  await execa('tar', ['-C', tree, '-caf', path, ...(how.tar ?? ['.'])])
   const value = await hashFile('sha256', path, signal)
   const checksum = { algorithm: 'sha256', value } as const
   return {
@@ -44,6 +51,11 @@ async function archive(programs: readonly string[]): Promise<{ path: string; dec
       from: { kind: 'file', file: { url: `file://${path}`, checksum, format: 'tar.gz' } },
     },
   }
+}
+
+/** A file of an archive. */
+async function content(path: string, file: string): Promise<string> {
+  return (await execa('tar', ['-xaOf', path, `./${file}`])).stdout
 }
 
 /** Places it, and gives what was uploaded. */
@@ -77,7 +89,7 @@ test('one without an SSH server gets a unit that installs it, and a folder in wh
   expect(volid).toMatch(/\.tar\.zst$/)
   const contents = await inspectArchive({ input: uploads[0]?.path as string, signal })
   expect(contents.has('etc/ssh')).toBe(true)
-  expect(contents.has('etc/systemd/system/multi-user.target.wants/imagebuild-sshd.service')).toBe(true)
+  expect(contents.has('etc/systemd/system/multi-user.target.wants/imagebuild-prepare.service')).toBe(true)
 })
 
 test('fragments become a seed in its tree; the same archive and fragments make the same bytes, once', async () => {
@@ -86,27 +98,55 @@ test('fragments become a seed in its tree; the same archive and fragments make t
   const first = await place(image, decision)
   const second = await place(image, decision)
   expect(second.uploads).toMatchObject([{ path: first.uploads[0]?.path }])
-  const { stdout } = await execa('tar', [
-    '--zstd',
-    '-xOf',
-    first.uploads[0]?.path as string,
-    './var/lib/cloud/seed/nocloud/user-data',
-  ]).catch(async () =>
-    execa('tar', [
-      '--zstd',
-      '-xOf',
-      first.uploads[0]?.path as string,
-      'var/lib/cloud/seed/nocloud/user-data',
-    ]),
-  )
+  const stdout = await content(first.uploads[0]?.path as string, 'var/lib/cloud/seed/nocloud/user-data')
   expect(stdout).toMatch(/^#cloud-config\n/)
   expect(stdout).toContain('timezone: Etc/UTC')
   expect(stdout).toContain('ssh_deletekeys: false')
 })
 
+const DEBIAN = { 'etc/os-release': 'ID=debian\nVERSION_ID="12"\n' }
+
+test('a Debian without ifupdown, by which alone Proxmox tells it its network, installs that too', async () => {
+  const programs = ['sbin/init', 'usr/sbin/sshd', 'usr/bin/apt-get', 'usr/bin/systemctl']
+  const bare = await place(lxcSpec(), (await archive(programs, { files: DEBIAN })).decision)
+  const unit = 'etc/systemd/system/imagebuild-prepare.service'
+  expect(await content(bare.uploads[0]?.path as string, unit)).toContain(
+    'imagebuild-prepare ifupdown isc-dhcp-client',
+  )
+  const complete = await archive([...programs, 'usr/sbin/ifup'], { files: DEBIAN })
+  expect((await place(lxcSpec(), complete.decision)).uploads).toMatchObject([{ path: complete.path }])
+})
+
+test('where a seed is put in, what keeps cloud-init off goes', async () => {
+  const { decision } = await archive(['sbin/init', 'usr/sbin/sshd', 'usr/bin/cloud-init'], {
+    files: { 'etc/cloud/cloud-init.disabled': '' },
+  })
+  const { uploads } = await place(lxcSpec({ cloudInit: [FRAGMENT] }), decision)
+  const contents = await inspectArchive({ input: uploads[0]?.path as string, signal })
+  expect(contents.has('etc/cloud/cloud-init.disabled')).toBe(false)
+  expect(contents.has('etc/cloud/cloud.cfg.d/99-imagebuild-network.cfg')).toBe(true)
+})
+
+test.each([
+  ['bare tar', ['sbin/init', 'usr/sbin/sshd'], { name: 'rootfs.tar' }],
+  [
+    'device nodes, by names that Proxmox does not leave out',
+    ['sbin/init', 'usr/sbin/sshd'],
+    { tar: ['dev', 'etc', 'sbin', 'usr'] },
+  ],
+])('%s: packed again as Proxmox takes it', async (_, programs, how) => {
+  await execa('mkdir', ['-p', join(folder, 'tree/dev')])
+  if ('tar' in how) await execa('mknod', [join(folder, 'tree/dev/null'), 'c', '1', '3'])
+  const { decision } = await archive(programs, how)
+  const { volid, uploads } = await place(lxcSpec(), decision)
+  expect(volid).toMatch(/\.tar\.zst$/)
+  const contents = await inspectArchive({ input: uploads[0]?.path as string, signal })
+  expect(contents).toMatchObject({ packing: 'zst', prefix: './', devices: 0, sshd: true })
+})
+
 test.each([
   ['no init', ['usr/sbin/sshd'], [], /no init/],
-  ['neither SSH server nor apt', ['sbin/init'], [], /no SSH server/],
+  ['neither SSH server nor apt', ['sbin/init'], [], /lacks openssh-server/],
   ['fragments and no cloud-init', ['sbin/init', 'usr/sbin/sshd'], [FRAGMENT], /no cloud-init/],
 ])('%s: refused with the place in the definition', async (_, programs, cloudInit, why) => {
   const { decision } = await archive(programs)

@@ -177,6 +177,18 @@ describe('parents', () => {
       ])
     },
   )
+  test('and cannot be told anything by cloud-init: its parent’s archive stays as it is', async () => {
+    const child = `${CHILD}cloudInit: [base]\n`
+    await using project = await projectOnDisk({
+      'images/a/image.yaml': child,
+      'images/b/image.yaml': container('template: { archive: true }\n'),
+      'cloud-init/base.yaml': '#cloud-config\ntimezone: UTC\n',
+    })
+    const mistakes = await project.mistakes({ images: ['a'] })
+    expect(mistakes).toEqual([
+      expect.stringContaining('`cloudInit` cannot be applied to a container that starts from `b`'),
+    ])
+  })
   test('nor from a virtual machine, nor the other way round', async () => {
     expect(await mistakes(CHILD, VM)).toEqual([
       '3:18 `b` is a virtual machine, and `a` a container (start from an image with `kind: lxc`)',

@@ -6,19 +6,20 @@ import { execa } from 'execa'
 
 const CACHE_DIR = process.env.IMAGEBUILD_CACHE_DIR ?? join(tmpdir(), 'imagebuild-e2e-cache')
 
-const PACKAGES = ['systemd-sysv', 'dbus', 'ifupdown', 'isc-dhcp-client', 'openssh-server', 'iproute2']
+const BARE = ['systemd-sysv', 'dbus', 'iproute2']
+const COMPLETE = ['ifupdown', 'isc-dhcp-client', 'openssh-server']
 
 /**
- * A Debian 12 for containers, made once per machine: what an appliance list would offer; or, without an SSH server, what
- * the plain variants of images.linuxcontainers.org are.
+ * A Debian 12 for containers, made once per machine: what an appliance list would offer; or, bare, what those of
+ * images.linuxcontainers.org are: without an SSH server, and with networkd instead of ifupdown.
  */
-export async function debianArchive({ sshd = true } = {}): Promise<string> {
-  const name = sshd ? 'debian-12-container' : 'debian-12-without-sshd'
+export async function debianArchive({ bare = false } = {}): Promise<string> {
+  const name = bare ? 'debian-12-bare' : 'debian-12-container'
   const file = join(CACHE_DIR, `${name}.tar.zst`)
   if (existsSync(file)) return file
   await mkdir(CACHE_DIR, { recursive: true })
   const partial = join(CACHE_DIR, `${name}.${process.pid}.tar.zst`)
-  const packages = PACKAGES.filter((one) => sshd || one !== 'openssh-server')
+  const packages = bare ? BARE : [...BARE, ...COMPLETE]
   const include = `--include=${packages.join(',')}`
   await execa('mmdebstrap', ['--quiet', '--variant=minbase', include, 'bookworm', partial])
   await rename(partial, file)

@@ -97,7 +97,8 @@ const SET_UP = `
 
 const CLIENTS = {
   networkd: '/lib/systemd/systemd-networkd',
-  dhclient: 'dhclient -d -1 -sf /bin/true -pf /run/pid -lf /run/leases eth0',
+  // As ifupdown calls it: -i.
+  dhclient: 'dhclient -4 -i -d -1 -sf /bin/true -pf /run/pid -lf /run/leases eth0',
 }
 
 /** One boot: until the server has given a lease, or renewed one. */
@@ -173,9 +174,18 @@ describe('systemd-networkd, where nobody has chosen an identifier', () => {
   })
 })
 
-test('dhclient has one lease as it is: it sends no identifier, so that the MAC counts', async () => {
-  const seen = await identifiers(async () => {
-    for (let times = 0; times < 2; times += 1) await boot('dhclient', false)
+describe('dhclient, as ifupdown calls it', () => {
+  test('two new guests have two leases: without a lease of old, it makes an identifier up', async () => {
+    const seen = await identifiers(async () => {
+      for (let times = 0; times < 2; times += 1) await boot('dhclient', false)
+    })
+    expect(seen).toHaveLength(2)
   })
-  expect(seen).toEqual(['*'])
+
+  test('three new guests have one lease, once sealed', async () => {
+    const seen = await identifiers(async () => {
+      for (let times = 0; times < 3; times += 1) await boot('dhclient', true)
+    })
+    expect(seen).toEqual([`01:${MAC}`])
+  })
 })

@@ -111,8 +111,6 @@ describe('what Proxmox writes into a container', () => {
   })
 
   test('interfaces for ifupdown, which leave those of others alone', async () => {
-    await mkdir(at('usr/sbin'), { recursive: true })
-    await writeFile(at('usr/sbin/ifup'), '')
     await tree.write(
       '/etc/network/interfaces',
       'source /etc/network/interfaces.d/*\nauto lo\niface lo inet loopback\n# c\nauto eth0\niface eth0 inet manual\n\tmtu 9\nauto wg0\niface wg0 inet static\n\taddress 10.1.1.1/32\n',
@@ -162,6 +160,12 @@ describe('what Proxmox writes into a container', () => {
     ])
     expect(text('etc/systemd/network/eth1.network')).toContain('MTUBytes = 1400\n\n[Network]\nDHCP = ipv4\n')
     expect(readdirSync(at('etc'))).not.toContain('network')
+  })
+
+  test('an empty machine-id in a clone, so that it gets one of its own without a first boot', async () => {
+    await writeFile(at('etc/machine-id'), 'abc\n')
+    await setUpClone(tree, spec())
+    expect(text('etc/machine-id')).toBe('')
   })
 
   test('nothing, where nobody manages it', async () => {

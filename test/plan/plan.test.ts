@@ -8,7 +8,7 @@ const digest = (change: Partial<VmSpec> = {}, identity = 'sha512:abc') =>
 
 test('the digest of a definition never changes by itself: everybody would rebuild everything', () => {
   expect(digest()).toMatchInlineSnapshot(
-    `"sha256:ac5d1876ea4980c6d168de5f6254fc1052400221472069f375ffbf2f219b1791"`,
+    `"sha256:6cd1a6031c429171e4b8832f564797102b6b979dc143982befc007fa08807dcb"`,
   )
 })
 

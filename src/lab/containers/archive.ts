@@ -26,7 +26,7 @@ export async function unpack(
   log: Log,
 ): Promise<void> {
   // LXC makes /dev itself, and an unprivileged root could make no device. A backup's configuration is not the tree's.
-  const without = ['--anchored', '--exclude=./dev/*', '--exclude=dev/*', '--exclude=./etc/vzdump/pct.conf']
+  const without = ['--anchored', '--exclude=./dev/*', '--exclude=./etc/vzdump/pct.conf']
   const command = [
     '/bin/tar',
     '--extract',

@@ -77,7 +77,8 @@ function rights({ unprivileged, features: { nesting, fuse } }: ContainerSpec): s
   const common = [
     `lxc.apparmor.profile = ${armor ? 'generated' : 'unconfined'}`,
     ...(armor && nesting ? ['lxc.apparmor.allow_nesting = 1'] : []),
-    `lxc.mount.auto = cgroup:mixed proc:mixed ${unprivileged ? 'sys:rw' : 'sys:mixed'}`,
+    // A writable /sys would make networkd wait for a udev that is not there.
+    'lxc.mount.auto = cgroup:mixed proc:mixed sys:mixed',
   ]
   if (unprivileged) return common
   const key = isUnified() ? 'lxc.cgroup2.devices' : 'lxc.cgroup.devices'

@@ -1,4 +1,5 @@
 import { execa } from 'execa'
+import { withManagedBlock } from './managed-block.ts'
 import type { Tree } from './tree.ts'
 
 /** Sets root's password; without one nobody can log in as root by password. Neither argv nor any log sees it. */
@@ -19,7 +20,9 @@ export async function setAuthorizedKeys(tree: Tree, keys: string): Promise<void>
   const passwd = (await tree.read('/etc/passwd')) ?? ''
   const home = /^root:(?:[^:]*:){4}([^:]*):/m.exec(passwd)?.[1] || '/root'
   await tree.makeFolder(`${home}/.ssh`, 0o700)
-  await tree.write(`${home}/.ssh/authorized_keys`, `${keys.trimEnd()}\n`, 0o600)
+  const file = `${home}/.ssh/authorized_keys`
+  const there = (await tree.read(file)) ?? ''
+  await tree.write(file, withManagedBlock(there, keys.trimEnd().split('\n')), 0o600)
 }
 
 async function hashed(password: string): Promise<string> {

@@ -26,6 +26,8 @@ export async function setUpNew(
   await setPassword(tree, access.password)
   if (access.sshPublicKeys) await setAuthorizedKeys(tree, access.sshPublicKeys)
   await makeHostKeys(tree, shortName(spec), log)
+  // Missing, not empty: systemd takes the next boot for its first.
+  await tree.remove('/etc/machine-id')
   return ostype
 }
 
@@ -35,10 +37,9 @@ export async function setUp(tree: Tree, spec: ContainerSpec, nameserver: string)
   if (!isKnown(ostype)) return
   await setHostname(tree, spec)
   await setDns(tree, spec, nameserver)
+  // Also where a Debian has networkd instead of ifupdown, which then is told nothing.
   if (ostype === 'debian') await setInterfaces(tree, spec.nics)
-  // Some of Debian's images have networkd instead of ifupdown.
-  const ifupdown = (await tree.exists('/usr/sbin/ifup')) || (await tree.exists('/sbin/ifup'))
-  if (ostype === 'ubuntu' || !ifupdown) await setNetworkFiles(tree, spec.nics)
+  else await setNetworkFiles(tree, spec.nics)
 }
 
 /** What Proxmox does to the files of a clone. Its host keys are those of the original. */
