@@ -69,7 +69,7 @@ describe('a container', () => {
     const content = containerFiles(recipe)
       .map((file) => file.content)
       .join('')
-    expect(content).toBe('network: { config: disabled }\n')
+    expect(content).toContain('network: { config: disabled }\n')
   })
 
   test('is known to a DHCP server by its MAC', () => {

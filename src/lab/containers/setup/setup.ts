@@ -2,6 +2,7 @@ import type { ContainerSpec, Log } from '../../world.ts'
 import { setAuthorizedKeys, setPassword } from './accounts.ts'
 import { detectArchitecture, detectOsType } from './detection.ts'
 import { setDns } from './dns.ts'
+import { prepareFirstBoot } from './first-boot.ts'
 import { makeHostKeys } from './host-keys.ts'
 import { setHostname, shortName } from './hostname.ts'
 import { setInterfaces } from './ifupdown.ts'
@@ -26,8 +27,7 @@ export async function setUpNew(
   await setPassword(tree, access.password)
   if (access.sshPublicKeys) await setAuthorizedKeys(tree, access.sshPublicKeys)
   await makeHostKeys(tree, shortName(spec), log)
-  // Missing, not empty: systemd takes the next boot for its first.
-  await tree.remove('/etc/machine-id')
+  await prepareFirstBoot(tree, ostype)
   return ostype
 }
 
