@@ -53,9 +53,9 @@ export function startPacker(
   // A broken pipe is told by how the process ended.
   const stdin = child.stdin as Writable | null
   stdin?.on('error', () => {})
-  // Otherwise execa empties it before anyone reads.
+  // When a process has ended, Node empties its pipes, unless somebody listens; who reads it may come later than that.
   const stdout = child.stdout as unknown as Readable | null
-  stdout?.pause()
+  stdout?.on('readable', () => {})
   return {
     stdin: stdin as Writable,
     stdout: stdout as Readable,

@@ -1,23 +1,35 @@
 import { randomBytes } from 'node:crypto'
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { execa } from 'execa'
 
 /** The address that the container gives itself; of a range that is nobody's. */
 export const ADDRESS = '192.0.2.2'
 
 /** Ends when LXC asks for it, and says on its console that it is there. */
-const INIT = `#!/bin/busybox sh
+const INIT = `#!/bin/sh
 trap 'exit 0' PWR
-/bin/busybox ip link set eth0 up
-/bin/busybox ip addr add ${ADDRESS}/24 dev eth0
+ip link set eth0 up
+ip addr add ${ADDRESS}/24 dev eth0
 echo tiny is up
-while :; do /bin/busybox sleep 1 & wait $!; done
+while :; do sleep 1 & wait $!; done
 `
 
+const PROGRAMS = { '/bin/dash': '/bin/sh', '/bin/sleep': '/bin/sleep', '/bin/ip': '/bin/ip' }
+
+/** A program with the libraries that it needs. */
+async function copyProgram(from: string, root: string, to: string): Promise<void> {
+  await copyFile(from, join(root, to))
+  const { stdout } = await execa('ldd', [from])
+  for (const [library] of stdout.matchAll(/\/\S+/g)) {
+    await mkdir(join(root, dirname(library)), { recursive: true })
+    await copyFile(library, join(root, library))
+  }
+}
+
 /**
- * A container in a megabyte or two, as .tar.zst: busybox, and an init of a few lines.
+ * A container in a few megabytes, as .tar.zst: this machine's shell, and an init of a few lines.
  * @param ballast bytes that nobody needs, so that it takes its time to unpack
  */
 export async function tinyArchive(ballast = 0): Promise<Buffer> {
@@ -27,7 +39,7 @@ export async function tinyArchive(ballast = 0): Promise<Buffer> {
     for (const folder of ['bin', 'sbin', 'etc', 'dev', 'proc', 'sys', 'tmp', 'var', 'run']) {
       await mkdir(join(root, folder))
     }
-    await copyFile('/bin/busybox', join(root, 'bin/busybox'))
+    for (const [from, to] of Object.entries(PROGRAMS)) await copyProgram(from, root, to)
     await writeFile(join(root, 'sbin/init'), INIT, { mode: 0o755 })
     await writeFile(join(root, 'etc/hostname'), 'tiny\n')
     if (ballast > 0) await writeFile(join(root, 'ballast'), randomBytes(ballast))
