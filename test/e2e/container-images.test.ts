@@ -34,10 +34,23 @@ beforeAll(async () => {
   await cp(join(ROOT, 'images'), join(project.root, 'images'), { recursive: true })
 })
 
+// The other tests find the lab as they would without these: in whatever order they run.
 afterAll(async () => {
+  if (pve !== undefined) await removeAll()
   await pve?.[Symbol.asyncDispose]()
   await project[Symbol.asyncDispose]()
 })
+
+async function removeAll(): Promise<void> {
+  const signal = AbortSignal.timeout(120_000)
+  const node = pve.api.nodes.$('lab')
+  for (const { vmid } of (await node.lxc.$get()) as { vmid: number }[])
+    await destroyGuest(pve, { kind: 'lxc', node: 'lab', vmid, signal })
+  for (const volid of (await inventory(pve)).volumes) {
+    if (volid.startsWith('local:vztmpl/'))
+      await node.storage.$('local').content.$(volid).$delete({ delay: 5 })
+  }
+}
 
 interface Running extends AsyncDisposable {
   /** a file of its tree */
