@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { readdir, readFile, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -21,10 +21,10 @@ export function groupsOf(name: string): { monitor: string; payload: string; pivo
 /** Bytes of memory of all processes of a container, without the page cache. */
 export async function memoryOf(name: string): Promise<number> {
   const { payload } = groupsOf(name)
-  const folder = isUnified() ? join(ROOT, payload) : join(ROOT, 'memory', payload)
-  const stat = await readFile(join(folder, 'memory.stat'), 'utf8').catch(() => '')
+  const base = hierarchies().find(({ controllers }) => isUnified() || controllers.includes('memory'))
+  const stat = base && (await readFile(join(base.folder, payload, 'memory.stat'), 'utf8').catch(() => ''))
   const key = isUnified() ? 'anon' : 'total_rss'
-  return Number(new RegExp(`^${key} (\\d+)$`, 'm').exec(stat)?.[1] ?? 0)
+  return Number(new RegExp(`^${key} (\\d+)$`, 'm').exec(stat ?? '')?.[1] ?? 0)
 }
 
 /** Can the controller of version 1 limit this? Kernels are built without some. */
@@ -34,16 +34,23 @@ export function hasControl(controller: string, file: string): boolean {
 
 /** Removes the groups of a container that has ended: LXC does so itself unless it was killed. */
 export async function removeGroups(name: string): Promise<void> {
-  for (const hierarchy of hierarchies()) {
-    for (const group of Object.values(groupsOf(name))) await removeGroup(join(hierarchy, group))
+  for (const { folder } of hierarchies()) {
+    for (const group of Object.values(groupsOf(name))) await removeGroup(join(folder, group))
   }
 }
 
-function hierarchies(): string[] {
-  if (isUnified()) return [ROOT]
-  return readdirSync(ROOT, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory())
-    .map((entry) => join(ROOT, entry.name))
+/**
+ * Where LXC makes its groups: beside the first process of this PID namespace, cgroups(7), but not within systemd's own
+ * group for it. That is not the root where this runs in a container itself.
+ */
+function hierarchies(): { controllers: string[]; folder: string }[] {
+  const lines = readFileSync('/proc/1/cgroup', 'utf8').split('\n').filter(Boolean)
+  return lines.map((line) => {
+    const [, names = '', ...rest] = line.split(':')
+    const path = rest.join(':').replace(/\/init\.scope$/, '')
+    const mount = names === '' ? (isUnified() ? '' : 'unified') : names.replace(/^name=/, '')
+    return { controllers: names.split(','), folder: join(ROOT, mount, path) }
+  })
 }
 
 async function removeGroup(folder: string): Promise<void> {
