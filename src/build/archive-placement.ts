@@ -4,7 +4,7 @@ import { inspectArchive } from '../archive/inspect.ts'
 import { rewriteArchive } from '../archive/rewrite.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import type { LxcSpec } from '../definition/spec.ts'
-import { digestOf, type Json } from '../plan/identity.ts'
+import { digestBytes, digestOf } from '../plan/identity.ts'
 import { filenameOf, listFiles } from '../pve/volumes.ts'
 import { bootstrapRootfs } from '../source/bootstrap.ts'
 import { adoptFile, findCached, readPointer, writePointer } from '../source/cache.ts'
@@ -121,7 +121,10 @@ async function changedArchive(
   context: SourceContext,
 ): Promise<CachedFile> {
   const { cacheDir } = context
-  const identity = digestOf({ archive: file.digest, add: add as unknown as Json })
+  const additions = add.map((one) =>
+    one.type === 'file' ? { ...one, content: digestBytes(one.content) } : { ...one },
+  )
+  const identity = digestOf({ archive: file.digest, add: additions })
   const known = await readPointer(cacheDir, identity)
   if (known !== undefined) return known
   const names = add.map(({ path }) => path).join(', ')

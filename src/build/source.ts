@@ -165,6 +165,7 @@ async function fromAppliance(
   source: Extract<SourceSpec, { kind: 'appliance' }>,
   record: MakeRecord,
 ): Promise<SourceDecision> {
+  // The schema, and so the types, say nothing of what is in a row.
   const rows = (await pve.api.nodes.$(place.node).aplinfo.$get()) as unknown as ApplianceRow[]
   const at = { node: place.node, where: source.where }
   const { template, version, identity, checksum } = findAppliance(
