@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest'
 const FLOORS = [
   ['core'],
   ['definition', 'source', 'archive', 'pve', 'ssh', 'lab'],
+  ['hardening'],
   ['plan', 'seed'],
   ['build'],
   ['cli'],

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -62,10 +62,13 @@ async function boot(name: string, firmware: string[]) {
   const port = await freePort()
   const overlay = join(folder, `${name}.qcow2`)
   const console = join(folder, `${name}.log`)
+  await using messages = await open(join(folder, `${name}.stderr`), 'w')
   await execa('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', disk.path, '-F', 'qcow2', overlay, '5G'])
+  // It ends with the test's process, whatever ends that: a guest that is left behind eats a processor.
   const qemu: ChildProcess = spawn(
-    'qemu-system-x86_64',
+    'setpriv',
     [
+      ...['--pdeathsig', 'KILL', 'qemu-system-x86_64'],
       ...firmware,
       ...['-accel', 'tcg,thread=multi', '-cpu', 'qemu64,-svm', '-smp', '2', '-m', '1024', '-display', 'none'],
       ...['-serial', `file:${console}`, '-device', 'virtio-scsi-pci,id=scsi0', '-device', 'virtio-rng-pci'],
@@ -82,40 +85,43 @@ async function boot(name: string, firmware: string[]) {
       ...['-device', 'virtio-serial-pci', '-chardev', 'null,id=agent'],
       ...['-device', 'virtserialport,chardev=agent,name=org.qemu.guest_agent.0'],
     ],
-    { stdio: ['ignore', 'ignore', 'inherit'] },
+    { stdio: ['ignore', 'ignore', messages.fd] },
   )
   const knownHosts = join(folder, `${name}.known_hosts`)
   const [type, key] = (await readFile(join(folder, 'host.pub'), 'utf8')).split(' ')
   await writeFile(knownHosts, `[127.0.0.1]:${port} ${type} ${key}\n`)
-  const options = [
-    ...[
-      '-F',
-      'none',
-      '-i',
-      join(folder, 'user'),
-      '-p',
-      String(port),
-      '-o',
-      'BatchMode=yes',
-      '-o',
-      'ConnectTimeout=5',
-    ],
-    ...['-o', `UserKnownHostsFile=${knownHosts}`, '-o', 'StrictHostKeyChecking=yes', '-o', 'LogLevel=ERROR'],
-  ]
+  const options = Object.entries({
+    BatchMode: 'yes',
+    ConnectTimeout: '5',
+    IdentityFile: join(folder, 'user'),
+    LogLevel: 'ERROR',
+    Port: String(port),
+    // A guest that goes down does not always say so: without this a command waits for its answer for ever.
+    ServerAliveCountMax: '6',
+    ServerAliveInterval: '10',
+    StrictHostKeyChecking: 'yes',
+    UserKnownHostsFile: knownHosts,
+  }).flatMap(([option, value]) => ['-o', `${option}=${value}`])
+  const attempt = async (command: string, limit: AbortSignal): Promise<string | undefined> => {
+    if (qemu.exitCode !== null)
+      throw new Error(`QEMU ended: ${await readFile(join(folder, `${name}.stderr`), 'utf8')}`)
+    const ssh = ['-F', 'none', ...options, 'tester@127.0.0.1', command]
+    const result = await execa('ssh', ssh, { reject: false, stdin: 'ignore', cancelSignal: limit })
+    limit.throwIfAborted()
+    if (result.exitCode === 255) return undefined
+    if (result.exitCode !== 0) throw new Error(`${command}: ${result.exitCode} ${result.stderr}`)
+    return result.stdout
+  }
   return {
     /** stdout of a command; waits until the guest answers as a whole */
     async ssh(command: string): Promise<string> {
-      using limit = withDeadline(signal, 300, `ssh to ${name}`)
-      return poll(
-        async () => {
-          if (qemu.exitCode !== null) throw new Error(`QEMU ended: ${await readFile(console, 'utf8')}`)
-          const result = await execa('ssh', [...options, 'tester@127.0.0.1', command], { reject: false })
-          if (result.exitCode === 255) return undefined
-          if (result.exitCode !== 0) throw new Error(`${command}: ${result.exitCode} ${result.stderr}`)
-          return result.stdout
-        },
-        { signal: limit, max: 1000 },
-      )
+      using limit = withDeadline(signal, 300, `${name}: ${command}`)
+      try {
+        return await poll(() => attempt(command, limit), { signal: limit, max: 1000 })
+      } catch (error) {
+        const tail = (await readFile(console, 'utf8')).slice(-3000)
+        throw new Error(`${(error as Error).message}\nThe guest's console:\n${tail}`, { cause: error })
+      }
     },
     async [Symbol.asyncDispose]() {
       if (qemu.exitCode !== null) return

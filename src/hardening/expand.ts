@@ -1,0 +1,136 @@
+import type { SourceLocation } from '../core/errors.ts'
+import type { Check } from '../definition/check.ts'
+import type { Profile } from '../definition/hardening-schema.ts'
+import type { Layer } from '../definition/spec.ts'
+import { AREAS, type HardeningFile, type HardeningItem, type MachineTraits, type Measures } from './item.ts'
+import { ITEMS } from './items/index.ts'
+
+export interface Hardening {
+  /** applied after the definition's own layers */
+  layers: Layer[]
+  /** a shell script for the end of the build, before sealing; empty where there is nothing to do */
+  atSeal: string
+  checks: Check[]
+  /** what is not done, and why: never counted as passed */
+  left: LeftOut[]
+}
+
+export interface LeftOut {
+  id: string
+  title: string
+  sources: readonly string[]
+  /** not-applicable: no such machine can have it; excepted: switched off by the definition */
+  because: 'not-applicable' | 'excepted'
+  reason: string
+}
+
+interface Wanted {
+  profile: Profile
+  /** ids of items that are switched off, with the reason */
+  except: Readonly<Record<string, string>>
+  /** of `hardening` in the definition */
+  where: SourceLocation
+}
+
+/** Seconds that one area's script may take; AIDE and the like run on clones, not here. */
+const AREA_SECONDS = 900
+const PACKAGES_SECONDS = 1800
+
+/** What a profile means for one machine. Pure: the layers are part of the image's digest. */
+export function expandHardening(
+  { profile, except, where }: Wanted,
+  machine: MachineTraits,
+  items: readonly HardeningItem[] = ITEMS,
+): Hardening {
+  const left: LeftOut[] = []
+  const applied: HardeningItem[] = []
+  for (const item of itemsOf(profile, items)) {
+    const { id, title, sources } = item
+    const impossible = item.notApplicable?.(machine)
+    if (impossible !== undefined)
+      left.push({ id, title, sources, because: 'not-applicable', reason: impossible })
+    else if (except[id] !== undefined)
+      left.push({ id, title, sources, because: 'excepted', reason: except[id] })
+    else applied.push(item)
+  }
+  const measures = applied.map((item) => ({ item, ...measuresOf(item, machine) }))
+  const layers: Layer[] = []
+  const install = [...new Set(measures.flatMap(({ packages = [] }) => packages))].sort()
+  const remove = [...new Set(measures.flatMap((one) => one.remove ?? []))].sort()
+  if (install.length + remove.length > 0) {
+    const name = `hardening: packages`
+    layers.push({
+      kind: 'packages',
+      name,
+      where,
+      timeoutSeconds: PACKAGES_SECONDS,
+      install,
+      remove,
+      upgrade: false,
+    })
+  }
+  for (const area of AREAS) {
+    const parts = measures
+      .filter(({ item }) => item.area === area)
+      .flatMap(({ item, files = [], script }) => [
+        ...files.map(writeFile),
+        ...(script === undefined ? [] : [subshell(item.id, script)]),
+      ])
+    if (parts.length > 0) layers.push(shellLayer(`hardening: ${area}`, parts, where))
+  }
+  const atSeal = measures
+    .flatMap(({ item, atSeal: script }) => (script === undefined ? [] : [subshell(item.id, script)]))
+    .join('')
+  return { layers, atSeal, checks: applied.flatMap((item) => checksOf(item, machine)), left }
+}
+
+/** The items of a profile, on whatever machine. */
+export function itemsOf(profile: Profile, items: readonly HardeningItem[] = ITEMS): HardeningItem[] {
+  if (profile === 'none') return []
+  return items.filter((item) => profile === 'cis-l1' || item.profile === 'baseline')
+}
+
+function measuresOf({ measures }: HardeningItem, machine: MachineTraits): Measures {
+  return typeof measures === 'function' ? measures(machine) : measures
+}
+
+function checksOf({ id, title, sources, checks }: HardeningItem, machine: MachineTraits): Check[] {
+  const asked = typeof checks === 'function' ? checks(machine) : checks
+  return asked.map((check, index) => ({
+    ...check,
+    id: asked.length === 1 ? id : `${id}/${index + 1}`,
+    title: check.title ?? title,
+    sources,
+  }))
+}
+
+function shellLayer(name: string, parts: readonly string[], where: SourceLocation): Layer {
+  return {
+    kind: 'shell',
+    name,
+    where,
+    timeoutSeconds: AREA_SECONDS,
+    script: new TextEncoder().encode(`#!/bin/sh\nset -eu\numask 022\n${parts.join('')}`),
+    user: 'root',
+    env: {},
+    secrets: {},
+  }
+}
+
+/** In base64, so that no content can end its own quoting. */
+function writeFile({ path, content, mode = '0644', owner = 'root:root' }: HardeningFile): string {
+  const encoded = Buffer.from(content).toString('base64')
+  return [
+    `mkdir -p "$(dirname '${path}')"`,
+    `printf %s '${encoded}' | base64 -d > '${path}.imagebuild'`,
+    `chown ${owner} '${path}.imagebuild'`,
+    `chmod ${mode} '${path}.imagebuild'`,
+    `mv '${path}.imagebuild' '${path}'`,
+    '',
+  ].join('\n')
+}
+
+/** What one item sets or changes directory to is not the next one's; the id shows in the log where it failed. */
+function subshell(id: string, script: string): string {
+  return `echo 'item ${id}'\n(\n${script.trim()}\n)\n`
+}
