@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { lock } from '../core/lock.ts'
 import { type ApiServer, startApi } from './api/server.ts'
 import { certificate } from './certificate.ts'
 import { readConfig } from './config.ts'
 import { type LabConnection, readConnection, writeConnection } from './connection.ts'
 import { BRIDGE, closeHost, openHost } from './host.ts'
-import { lock } from './lock.ts'
 import { PRIVILEGES, ROLE } from './privileges.ts'
 
 /**

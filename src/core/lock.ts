@@ -1,10 +1,12 @@
 import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { execa } from 'execa'
+import { ImagebuildError } from './errors.ts'
 
 /**
  * Holds a file's lock until disposed of. The lock is the kernel's (flock(1), from util-linux, holds it for us), so
  * it goes with the process that has it, however that ends.
+ * @throws ImagebuildError `prerequisite_missing` without flock
  */
 export async function lock(path: string, signal?: AbortSignal): Promise<AsyncDisposable> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 })
@@ -20,6 +22,14 @@ export async function lock(path: string, signal?: AbortSignal): Promise<AsyncDis
   const outcome = await Promise.race([held, holder])
   if (outcome !== 'held') {
     signal?.throwIfAborted()
+    if (outcome.code === 'ENOENT') {
+      throw new ImagebuildError({
+        code: 'prerequisite_missing',
+        what: `${path} could not be locked`,
+        why: 'flock is not installed',
+        next: 'apt-get install util-linux',
+      })
+    }
     throw new Error(`${path} could not be locked: ${outcome.shortMessage ?? 'flock ended'}`)
   }
   return {
