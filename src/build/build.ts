@@ -24,6 +24,9 @@ import { decideSource, describeSource, type SourceDecision } from './source.ts'
 import { requireStorages } from './storages.ts'
 import { chooseVersion } from './version.ts'
 
+/** An emulated machine needs seconds for a handshake. */
+const RECONNECT_SECONDS = 120
+
 /**
  * Builds one image, if that is needed. The current template is not touched until the new one is finished.
  * @throws ImagebuildError; nothing temporary is left then, or an event of type `leak` has said what
@@ -92,7 +95,9 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
           provision(layer, { ...build, image: image.name, session }),
         )
       }
-      await during(build, 'seal', 'sealing', () => seal(session, guest.access, build))
+      // Before anything is removed: what was done to sshd must let people in.
+      await session.reconnect({ seconds: RECONNECT_SECONDS, signal: build.signal })
+      await during(build, 'seal', 'sealing', () => seal(session, guest.access, build, plan.atSeal))
       if (image.kind === 'lxc') {
         if (image.template.archive) {
           archive = await during(build, 'archive', 'keeping the archive', () =>
@@ -136,7 +141,10 @@ export async function decide(build: Build): Promise<{
   const current = select(await nodeTemplates(pve, place.node, namespace), image.name)
   const note = current && (await readNote(pve, current))
   const decision = await decideSource(build, note?.source, sourceContext(build))
-  const plan = makePlan(image, decision.record.identity)
+  const plan = makePlan(image, {
+    sourceIdentity: decision.record.identity,
+    authorities: place.ssh.authorities,
+  })
   if (options.force || current === undefined) return { decision, plan }
   // After a rollback the current template is another one on purpose: only --force or a promotion ends that.
   return note?.digest === plan.digest || current.marks.held

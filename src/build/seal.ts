@@ -12,14 +12,21 @@ const SEAL_SECONDS = 900
  * Makes the guest one that can be cloned (see seal.sh). A virtual machine powers itself off a moment later, since
  * nobody could become root in it any more; a container goes on running until `powerOff`.
  */
-export async function seal(session: Session, access: Access, build: Build): Promise<void> {
-  if (build.image.kind === 'lxc') await runScript('seal-container.sh', {}, session, build)
+export async function seal(
+  session: Session,
+  access: Access,
+  build: Build,
+  /** what the plan wants done at the very end: it may shut this build's own client out */
+  atSeal: string,
+): Promise<void> {
+  if (atSeal !== '') await runScript('hardening at sealing', `set -eu\n${atSeal}`, {}, session, build)
+  if (build.image.kind === 'lxc') await runFile('seal-container.sh', {}, session, build)
   const env = {
     BUILD_USER: access.user,
     BUILD_KEY: access.userKey.publicKey.split(' ')[1] ?? '',
     AND_THEN: build.image.kind === 'vm' ? 'poweroff' : 'stay',
   }
-  await runScript('seal.sh', env, session, build)
+  await runFile('seal.sh', env, session, build)
 }
 
 /** The end of a sealed container; see the end of seal.sh. */
@@ -28,13 +35,22 @@ export async function powerOff(session: Session, { signal }: Build): Promise<voi
   await session.run(command, { seconds: 60, signal })
 }
 
-async function runScript(
+async function runFile(
   name: string,
   env: Record<string, string>,
   session: Session,
   build: Build,
 ): Promise<void> {
-  const script = await readFile(new URL(name, import.meta.url), 'utf8')
+  await runScript(name, await readFile(new URL(name, import.meta.url), 'utf8'), env, session, build)
+}
+
+async function runScript(
+  name: string,
+  script: string,
+  env: Record<string, string>,
+  session: Session,
+  build: Build,
+): Promise<void> {
   const result = await session.run(script, {
     sudo: true,
     env,

@@ -70,6 +70,7 @@ export async function connectTarget(
       signal: invocation.signal,
     })
     const { network } = lab
+    const ssh = sshOf(target)
     return connected(pve, {
       ...common,
       node: lab.node,
@@ -77,6 +78,7 @@ export async function connectTarget(
       bridge: lab.bridge,
       addresses: { ...network.pool, prefix: Number(network.cidr.split('/')[1]), gateway: network.gateway },
       dns: [network.dns].flat(),
+      ssh,
     })
   }
   const pve = await connect({
@@ -93,7 +95,12 @@ export async function connectTarget(
     ...(target.vlan !== undefined && { vlan: target.vlan }),
     ...addressesOf(target),
     dns: target.dns,
+    ssh: sshOf(target),
   })
+}
+
+function sshOf({ ssh: { ca, signer } }: Target): Place['ssh'] {
+  return { authorities: ca, ...(signer !== undefined && { signer }) }
 }
 
 function connected(pve: Pve, place: Place): Connected {

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { httpsEndpoint, ipv4, ipv4Range, name, secretReference, vmidRange } from './formats.ts'
 import { needs, notBoth, withRules } from './rules.ts'
+import { targetSsh } from './ssh-schema.ts'
 
 /** The language of imagebuild.yaml: where images are built. */
 
@@ -39,6 +40,7 @@ const shared = {
     .default('02:1b')
     .describe('first bytes of all MAC addresses: locally administered'),
   pool: z.string().optional().describe('Proxmox pool for all guests and templates'),
+  ssh: targetSsh.prefault({}).describe('SSH certificates; the lab has a CA of its own where this is missing'),
 }
 
 const labTarget = z.strictObject({

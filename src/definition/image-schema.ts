@@ -1,8 +1,11 @@
 import { z } from 'zod'
+import { check } from './checks-schema.ts'
 import { duration, fragmentName, name } from './formats.ts'
+import { hardening } from './hardening-schema.ts'
 import { containerHardware, features, hardware } from './hardware-schema.ts'
 import { layer } from './layer-schema.ts'
 import { lxcSource, vmSource } from './source-schema.ts'
+import { ssh } from './ssh-schema.ts'
 
 /**
  * The language of images/<name>/image.yaml. Both JSON Schemas in schemas/ are generated from the code
@@ -27,7 +30,15 @@ const made = {
     .array(fragmentName)
     .default([])
     .describe('fragments of cloud-config in cloud-init/, merged in this order'),
+  ssh: ssh.prefault({}).describe('login by SSH certificates, on every clone'),
+  hardening: hardening
+    .default('none')
+    .describe('a profile, or a map with its settings; applied after the layers of `provision`'),
   provision: z.array(layer).default([]).describe('layers, applied in this order'),
+  checks: z
+    .array(check)
+    .default([])
+    .describe('what a clone of the template must show before the template counts as good'),
 }
 
 const template = z.strictObject({

@@ -1,15 +1,19 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { z } from 'zod'
 import { suggest } from '../core/did-you-mean.ts'
+import { loadChecks } from './checks.ts'
 import type { Diagnostic } from './diagnostics.ts'
 import { check } from './explain.ts'
 import { type LoadedFragment, loadFragment } from './fragments.ts'
+import { loadHardening } from './hardening.ts'
 import { checkHardware } from './hardware.ts'
 import { type ImageKind, imageFile, vmFile } from './image-schema.ts'
 import { kindOf, kindWithKey, schemaOfAnyKind, schemaOfKind } from './kind.ts'
 import { loadLayers } from './layers.ts'
 import { loadSource } from './source.ts'
 import type { Fragment, ImageSpec } from './spec.ts'
+import { loadSsh } from './ssh.ts'
 import { type Path, YamlFile } from './yaml-file.ts'
 
 export const IMAGE_FILE = 'image.yaml'
@@ -21,6 +25,8 @@ export interface ImageContext {
   names: readonly string[]
   /** ids of the catalog of releases, for each kind of image */
   releases: Readonly<Record<ImageKind, readonly string[]>>
+  /** ids of all hardening items */
+  hardeningItems: readonly string[]
   /** names of all fragments in cloud-init/ */
   fragmentNames: readonly string[]
   /** fragments that were read already: their mistakes are told once */
@@ -68,6 +74,15 @@ export async function loadImageFile(
     parts.machine && checkHardware(parts.machine, parts.source?.architecture ?? 'amd64', yaml, report)
   const cloudInit = await loadFragments(parts.cloudInit, yaml, context, report)
   const layers = await loadLayers(parts.provision, yaml, folder, report)
+  const ssh = await loadSsh(parts.ssh, folder, { yaml, report })
+  const hardening = loadHardening(parts.hardening, {
+    yaml,
+    layers,
+    nesting: value?.kind === 'lxc' && value.features.nesting,
+    items: context.hardeningItems,
+    report,
+  })
+  const checks = loadChecks(parts.checks, yaml)
   if (!value || !source || mistakes > 0) return { yaml, ...parentName }
 
   const { line, column } = yaml.at([])
@@ -77,6 +92,9 @@ export async function loadImageFile(
     source,
     cloudInit,
     layers,
+    ssh,
+    hardening,
+    checks,
     build: value.build,
     where: { file, line, column },
   }
@@ -92,15 +110,20 @@ export async function loadImageFile(
 /** Those parts of a definition that its schema accepts on their own. */
 function rightParts(value: unknown, kind: ImageKind) {
   const written = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
-  const { source, cloudInit, provision } = schemaOfKind(kind).shape
+  const { source, cloudInit, provision, ssh, hardening, checks } = schemaOfKind(kind).shape
   return {
     source: source.safeParse(written.source).data,
     machine: kind === 'vm' ? vmFile.shape.hardware.safeParse(written.hardware).data : undefined,
     cloudInit: cloudInit.safeParse(written.cloudInit).data ?? [],
-    provision: Array.isArray(written.provision)
-      ? written.provision.map((one) => provision.unwrap().element.safeParse(one).data)
-      : [],
+    ssh: ssh.safeParse(written.ssh).data ?? { principals: {} },
+    hardening: hardening.safeParse(written.hardening).data ?? ('none' as const),
+    provision: each(written.provision, provision.unwrap().element),
+    checks: each(written.checks, checks.unwrap().element),
   }
+}
+
+function each<Schema extends z.ZodType>(written: unknown, schema: Schema): (z.output<Schema> | undefined)[] {
+  return Array.isArray(written) ? written.map((one) => schema.safeParse(one).data) : []
 }
 
 function checkName(

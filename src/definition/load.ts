@@ -32,6 +32,8 @@ export interface Project {
 export interface LoadOptions {
   /** ids of the catalog of releases, `debian/12`, …, for each kind of image */
   releases: Readonly<Record<ImageKind, readonly string[]>>
+  /** ids of all hardening items */
+  hardeningItems: readonly string[]
   /**
    * Load only these images and their parents: a mistake in another one does not matter then. Without this, all
    * images are loaded, and every fragment in cloud-init/ is looked at.
@@ -59,6 +61,7 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
     root,
     names: imageNames,
     releases: options.releases,
+    hardeningItems: options.hardeningItems,
     fragmentNames: await listFragments(root),
     fragments: new Map(),
     report,

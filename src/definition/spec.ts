@@ -1,5 +1,7 @@
 import type { SourceLocation } from '../core/errors.ts'
 import type { SecretReference } from '../core/secrets.ts'
+import type { Check } from './check.ts'
+import type { Profile } from './hardening-schema.ts'
 import type { ContainerFeatures, ContainerHardware, Hardware } from './hardware-schema.ts'
 import type { LxcFile, VmFile } from './image-schema.ts'
 import type { Architecture } from './source-schema.ts'
@@ -17,6 +19,9 @@ interface CommonSpec {
   /** cloud-config fragments in merge order */
   cloudInit: Fragment[]
   layers: Layer[]
+  ssh: SshSpec
+  hardening: HardeningSpec
+  checks: Check[]
   build: VmFile['build']
   /** the image.yaml it came from */
   where: SourceLocation
@@ -56,6 +61,26 @@ export type SourceSpec = { architecture: Architecture; where: SourceLocation } &
     }
   | { kind: 'image'; image: string }
 )
+
+export interface SshSpec {
+  /** public key lines of user CAs; missing: the target's */
+  ca?: string[]
+  /** names in a certificate, by user; empty: the user's own name */
+  principals: Record<string, string[]>
+  /** a KRL, or public keys, one a line */
+  revokedKeys?: Uint8Array
+  where: SourceLocation
+}
+
+export interface HardeningSpec {
+  profile: Profile
+  /** the machine runs containers itself */
+  containers: boolean
+  postQuantum: boolean
+  /** ids of items that are switched off, with the reason */
+  except: Record<string, string>
+  where: SourceLocation
+}
 
 export interface Fragment {
   name: string

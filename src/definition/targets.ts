@@ -5,6 +5,7 @@ import { isSecretReference } from '../core/secrets.ts'
 import { configFile, type PveTarget, type Target } from './config-schema.ts'
 import type { Diagnostic } from './diagnostics.ts'
 import { absoluteReference } from './layers.ts'
+import { loadTargetKeys } from './ssh.ts'
 import type { Path, YamlFile } from './yaml-file.ts'
 
 /**
@@ -33,7 +34,12 @@ export async function loadTargets(
     if (target === undefined) continue
     const path = ['targets', name]
     checkVmids(target, path, yaml, report)
-    targets[name] = target.kind === 'pve' ? await loadPve(target, path, yaml, root, report) : target
+    const ssh = {
+      ca: await loadTargetKeys(target.ssh.ca, [...path, 'ssh', 'ca'], root, { yaml, report }),
+      ...(target.ssh.signer !== undefined && { signer: resolve(root, target.ssh.signer) }),
+    }
+    const loaded = target.kind === 'pve' ? await loadPve(target, path, yaml, root, report) : target
+    targets[name] = { ...loaded, ssh }
   }
   return targets
 }

@@ -1,4 +1,7 @@
+import type { Check } from '../definition/check.ts'
 import type { ImageSpec, Layer, SourceSpec } from '../definition/spec.ts'
+import { expandHardening, type LeftOut } from '../hardening/expand.ts'
+import { type Certificates, certificateLayers, certificatesOf } from './certificates.ts'
 import { canonicalJson, type Digest, digestBytes, digestOf, type Json } from './identity.ts'
 
 /**
@@ -9,7 +12,15 @@ export interface Plan {
   image: ImageSpec
   /** of the whole definition: what `unchanged` compares */
   digest: Digest
+  /** the definition's own, then those that its certificates and its hardening come to */
   layers: { layer: Layer; digest: Digest }[]
+  /** script for the end of the build, just before sealing; empty where there is none */
+  atSeal: string
+  certificates: Certificates
+  /** asked of a clone: the hardening's, then the definition's own */
+  checks: Check[]
+  /** what of the hardening is not done, and why */
+  left: LeftOut[]
 }
 
 /**
@@ -18,11 +29,28 @@ export interface Plan {
  */
 export const RECIPE_VERSION = 2
 
+/** What a plan needs to know beyond the definition. */
+export interface PlanFacts {
+  /** of the bytes that the image starts from */
+  sourceIdentity: string
+  /** public key lines of the target's user CAs */
+  authorities: readonly string[]
+}
+
 /**
  * Left out of the digest, because they cannot change the result: build (cores, memory, timeouts), the
- * timeouts and names of layers, secrets, and everything of a target (node, storage, bridge, MAC, address, VMID).
+ * timeouts and names of layers, checks, secrets, and everything of a target but its CAs (node, storage, bridge, MAC,
+ * address, VMID).
  */
-export function makePlan(image: ImageSpec, sourceIdentity: string): Plan {
+export function makePlan(image: ImageSpec, { sourceIdentity, authorities }: PlanFacts): Plan {
+  const certificates = certificatesOf(image.ssh, authorities)
+  const { kind, hardening: wanted } = image
+  const hardening = expandHardening(wanted, {
+    kind,
+    unprivileged: kind === 'lxc' && image.unprivileged,
+    containerHost: wanted.containers,
+    postQuantum: wanted.postQuantum,
+  })
   let chain = digestOf({
     recipe: RECIPE_VERSION,
     kind: image.kind,
@@ -30,7 +58,8 @@ export function makePlan(image: ImageSpec, sourceIdentity: string): Plan {
     source: sourceIdentity,
     cloudInit: image.cloudInit.map((fragment) => fragment.config as Json),
   })
-  const layers = image.layers.map((layer) => {
+  const all = [...image.layers, ...certificateLayers(image.ssh, certificates), ...hardening.layers]
+  const layers = all.map((layer) => {
     chain = digestOf({ after: chain, layer: identityOfLayer(layer) })
     return { layer, digest: chain }
   })
@@ -39,8 +68,10 @@ export function makePlan(image: ImageSpec, sourceIdentity: string): Plan {
     hardware: image.hardware as Json,
     ...(image.kind === 'lxc' && { unprivileged: image.unprivileged, features: image.features as Json }),
     template: image.template as Json,
+    ...(hardening.atSeal !== '' && { atSeal: digestBytes(hardening.atSeal) }),
   })
-  return { image, digest, layers }
+  const checks = [...hardening.checks, ...image.checks]
+  return { image, digest, layers, atSeal: hardening.atSeal, certificates, checks, left: hardening.left }
 }
 
 function identityOfLayer(layer: Layer): Json {

@@ -2,6 +2,7 @@ import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { DeadlineError, Ownership, poll, withDeadline } from '../core/scope.ts'
 import type { Pve } from './client.ts'
+import { type CloneOf, cannotLink, inheritedDrives, orderClone } from './clone.ts'
 import { configIfThere, destroyGuest, isBeingMade } from './destroy.ts'
 import { PveError } from './errors.ts'
 import {
@@ -35,8 +36,8 @@ export interface GuestRequest {
   seconds: number
   /** everything but the VMID; tags and note name it, hence a function */
   parameters(vmid: number): CreateParameters
-  /** instead of an empty VM: a full clone of this template */
-  cloneOf?: { node: string; vmid: number }
+  /** instead of an empty guest: a copy of this template */
+  cloneOf?: CloneOf
 }
 
 /** Creates a guest at the first VMID of the range that nobody has, which is what makes the choice safe. */
@@ -109,40 +110,40 @@ export class Guest implements AsyncDisposable, GuestRef {
   }
 
   async create(): Promise<void> {
-    const { cloneOf, parameters, seconds, place } = this.#request
+    const { cloneOf, parameters, seconds } = this.#request
     if (cloneOf === undefined) {
       const { qemu, lxc } = this.#pve.api.nodes.$(this.node)
       const guests = this.kind === 'vm' ? qemu : lxc
       await this.#begin(guests.$post({ vmid: this.vmid, ...parameters(this.vmid) } as never), seconds)
       return
     }
+    await this.#clone(cloneOf)
+  }
+
+  async #clone(of: CloneOf): Promise<void> {
+    const { parameters, seconds, place } = this.#request
     const { tags, description, name, ...hardware } = parameters(this.vmid)
-    await this.#begin(
-      this.#pve.api.nodes
-        .$(cloneOf.node)
-        .qemu.$(cloneOf.vmid)
-        .clone.$post({
-          newid: this.vmid,
-          full: true,
-          ...(name !== undefined && { name: String(name) }),
-          ...(description !== undefined && { description: String(description) }),
-          storage: place.storages.disks,
-          ...(place.pool !== undefined && { pool: place.pool }),
-        }),
-      seconds,
-    )
+    const order = (full: boolean) =>
+      this.#begin(orderClone(this.#pve, this, of, { full, name, description, place }), seconds)
+    if (!of.linked) await order(true)
+    else {
+      await order(false).catch(async (error) => {
+        if (!cannotLink(error)) throw error
+        await order(true)
+      })
+    }
     const config = await readConfig(this.#pve, this)
     // Whoever protects a template means that one: of a clone, nothing could be removed.
     if (config.protection) await this.configure({ protection: false })
-    // Its parent's cloud-init drive came along, and must not compete with the seed.
-    const inherited = Object.keys(config).filter((key) => /cloudinit.*media=cdrom/.test(String(config[key])))
-    if (inherited.length > 0) await this.configure({ delete: inherited.join(',') })
+    const unwanted = of.asConsumer ? [] : inheritedDrives(config)
+    if (unwanted.length > 0) await this.configure({ delete: unwanted.join(',') })
     await this.configure({ ...(tags !== undefined && { tags }), ...hardware })
   }
 
   /** The call that brings the guest into being, and its task. */
   async #begin(call: Promise<unknown>, seconds: number): Promise<void> {
     let upid: string
+    this.#outcome = 'unknown'
     try {
       upid = (await call) as string
     } catch (error) {
@@ -166,12 +167,17 @@ export class Guest implements AsyncDisposable, GuestRef {
     await this.#api.config.$put(parameters as never)
   }
 
-  /** Makes the disk at least `bytes` large. */
-  async growDisk(slot: string, bytes: number): Promise<void> {
+  /** Bytes, as the configuration says; undefined where it does not. */
+  async diskSize(slot: string): Promise<number | undefined> {
     const config = await readConfig(this.#pve, this)
     const size = /(?:^|,)size=(\d+)([KMGT]?)/.exec(String(config[slot] ?? ''))
     const unit = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }[(size?.[2] ?? '') as 'K']
-    if (size?.[1] !== undefined && Number(size[1]) * unit >= bytes) return
+    return size?.[1] === undefined ? undefined : Number(size[1]) * unit
+  }
+
+  /** Makes the disk at least `bytes` large. */
+  async growDisk(slot: string, bytes: number): Promise<void> {
+    if (((await this.diskSize(slot)) ?? 0) >= bytes) return
     const upid = (await this.#api.resize.$put({
       disk: slot as 'scsi0',
       size: `${Math.ceil(bytes / 2 ** 20)}M`,

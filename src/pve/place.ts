@@ -23,6 +23,12 @@ export interface Place {
   /** missing: DHCP */
   addresses?: { first: string; last: string; prefix: number; gateway: string }
   dns: string[]
+  ssh: {
+    /** public key lines of user CAs, for images that name none */
+    authorities: readonly string[]
+    /** folder of a CA that can sign logins here */
+    signer?: string
+  }
 }
 
 export interface VmidRange {

@@ -68,6 +68,11 @@ export interface Session extends AsyncDisposable {
    * @throws ImagebuildError `build_failed` if it does not come back
    */
   reboot(options: RebootOptions): Promise<void>
+  /**
+   * Logs in anew and ends the old connection: proves that what was done to sshd lets us in.
+   * @throws ImagebuildError `build_failed` if it does not; the old connection goes on then
+   */
+  reconnect(options: { seconds: number; signal?: AbortSignal }): Promise<void>
   /** resolves when the connection dies; going down for `reboot` and the end of the session are no deaths */
   readonly lost: Promise<Error>
 }
@@ -160,6 +165,14 @@ export class GuestSession implements Session {
       await old.end()
     }
     this.#watch(this.#connection)
+  }
+
+  async reconnect({ seconds, signal: parent }: { seconds: number; signal?: AbortSignal }): Promise<void> {
+    using signal = withDeadline(parent, seconds, 'logging in again')
+    const old = this.#connection
+    this.#connection = await logIn(() => this.#wayIn.dial(signal), { at: this.#wayIn.at, signal })
+    this.#watch(this.#connection)
+    await old.end()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -22,7 +22,7 @@ test('it runs as root, knows which user and key were the build’s, and tells it
     return {}
   })
   const build = aBuild()
-  await seal(session, access, build)
+  await seal(session, access, build, '')
   expect(session.ran).toMatchObject([
     {
       command: await readFile(SCRIPT, 'utf8'),
@@ -36,9 +36,23 @@ test('it runs as root, knows which user and key were the build’s, and tells it
   expect(build.events).toMatchObject([{ type: 'output', step: 'seal', line: 'trimmed' }])
 })
 
+test('what the plan wants at the very end comes before it, and may fail', async () => {
+  const session = new FakeSession()
+  await seal(session, access, aBuild(), 'echo last\n')
+  expect(session.ran.map(({ command }) => command)).toEqual([
+    'set -eu\necho last\n',
+    await readFile(SCRIPT, 'utf8'),
+  ])
+  const refusing = new FakeSession(({ command }) => ({ code: command.includes('echo last') ? 7 : 0 }))
+  await expect(seal(refusing, access, aBuild(), 'echo last\n')).rejects.toMatchObject({
+    why: 'hardening at sealing ended with exit code 7',
+  })
+  expect(refusing.ran).toHaveLength(1)
+})
+
 test('a guest that cannot be sealed is no template', async () => {
   const session = new FakeSession(() => ({ code: 1, stderr: 'the user imagebuild could not be removed\n' }))
-  await expect(seal(session, access, aBuild())).rejects.toMatchObject({
+  await expect(seal(session, access, aBuild(), '')).rejects.toMatchObject({
     code: 'build_failed',
     why: 'seal.sh ended with exit code 1',
     output: expect.arrayContaining(['the user imagebuild could not be removed']),

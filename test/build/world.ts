@@ -41,6 +41,7 @@ export class FakeSession implements Session {
   readonly uploads: { path: string; content: string; options: unknown }[] = []
   readonly lost = new Promise<Error>(() => {})
   reboots: unknown[] = []
+  reconnects = 0
   answer: (ran: Ran) => Partial<RunResult> | Promise<Partial<RunResult>>
 
   constructor(answer: FakeSession['answer'] = () => ({})) {
@@ -69,6 +70,10 @@ export class FakeSession implements Session {
 
   async download(): Promise<Buffer> {
     return Buffer.alloc(0)
+  }
+
+  async reconnect(): Promise<void> {
+    this.reconnects++
   }
 
   async reboot(options: unknown): Promise<void> {

@@ -44,6 +44,7 @@ test('they never take one address twice, and each gets what it needs', async () 
           vmids: { templates: { first, last: first }, claims: { first: first + 1, last: first + BUILDERS } },
           macPrefix: '02:1b',
           dns: [],
+          ssh: { authorities: [] },
         },
         namespace: 'contract',
         image: `image-${slot}`,

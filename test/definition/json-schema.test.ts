@@ -74,6 +74,10 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     layer({ shell: { inline: 'x', user: 'me' } }),
     layer({ reboot: true }),
     layer({ reboot: {} }),
+    image({ hardening: 'baseline' }),
+    image({ hardening: { profile: 'cis-l1', except: { x: 'because' } } }),
+    image({ ssh: { ca: ['x.pub'], principals: { debian: ['admin'] } } }),
+    image({ checks: [{ command: 'true', exit: 0 }, { port: 22 }] }),
   ])('accepted: %j', (value) => {
     expect(acceptsImage(value), JSON.stringify(acceptsImage.errors)).toBe(true)
     expect(imageFile.safeParse(value).error).toBeUndefined()
@@ -122,6 +126,11 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     layer({ shell: { script: '/a' } }),
     layer({ shell: 'x', env: { '1': 'b' } }),
     layer({ reboot: false }),
+    image({ hardening: 'cis' }),
+    image({ hardening: { except: { x: '' } } }),
+    image({ ssh: { principals: { debian: [] } } }),
+    image({ checks: [{ command: 'true', port: 22 }] }),
+    image({ checks: [{ port: 22, exit: 0 }] }),
   ])('refused: %j', (value) => {
     expect(acceptsImage(value)).toBe(false)
     expect(imageFile.safeParse(value).success).toBe(false)

@@ -17,6 +17,7 @@ describe('a project', () => {
       storages: { disks: 'local', images: 'local', archives: 'local' },
       vmids: { templates: '9000-9099', claims: '9900-9999' },
       macPrefix: '02:1b',
+      ssh: { ca: [] },
     })
     const file = join(project.root, 'images/a/image.yaml')
     expect(images.get('a')).toEqual({
@@ -40,6 +41,15 @@ describe('a project', () => {
       },
       cloudInit: [],
       layers: [],
+      ssh: { principals: {}, where: { file, line: 1, column: 1 } },
+      hardening: {
+        profile: 'none',
+        containers: false,
+        postQuantum: false,
+        except: {},
+        where: { file, line: 1, column: 1 },
+      },
+      checks: [],
       template: { tags: [] },
       build: { bootTimeout: 900, timeout: 7200 },
       where: { file, line: 1, column: 1 },

@@ -19,7 +19,11 @@ export async function projectOnDisk(files: Record<string, string>) {
     await mkdir(dirname(join(root, name)), { recursive: true })
     await writeFile(join(root, name), text)
   }
-  const options = (more?: Partial<LoadOptions>): LoadOptions => ({ releases: RELEASES, ...more })
+  const options = (more?: Partial<LoadOptions>): LoadOptions => ({
+    releases: RELEASES,
+    hardeningItems: ['kernel-core-dumps', 'sshd-root'],
+    ...more,
+  })
   return {
     root,
     load: (more?: Partial<LoadOptions>): Promise<Project> =>

@@ -27,7 +27,7 @@ describe('imagebuild.yaml', () => {
     ['namespace: home\ntargets: { lab: {} }\n', '2:12 `lab` needs `kind`: lab or pve'],
     [
       'namespace: home\ntargets: { lab: { kind: lab, nod: x } }\n',
-      '2:30 unknown key `nod` (known here: kind, storages, vmids, macPrefix, pool)',
+      '2:30 unknown key `nod` (known here: kind, storages, vmids, macPrefix, pool, ssh)',
     ],
     [
       'namespace: home\ntargets: { My_Lab: { kind: lab } }\n',
@@ -76,6 +76,7 @@ describe('a Proxmox target', () => {
       dns: [],
       vmids: { templates: '9000-9099', claims: '9900-9999' },
       macPrefix: '02:1b',
+      ssh: { ca: [] },
     })
   })
   test.each([

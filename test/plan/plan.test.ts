@@ -1,10 +1,16 @@
 import { describe, expect, test } from 'vitest'
-import type { VmSpec } from '../../src/definition/spec.ts'
+import type { SshSpec, VmSpec } from '../../src/definition/spec.ts'
 import { makePlan, sourceRequest } from '../../src/plan/plan.ts'
 import { bytes, fileLayer, imageSpec, packagesLayer, shellLayer, WHERE } from './spec.ts'
 
-const digest = (change: Partial<VmSpec> = {}, identity = 'sha512:abc') =>
-  makePlan(imageSpec(change), identity).digest
+const digest = (
+  change: Partial<VmSpec> = {},
+  sourceIdentity = 'sha512:abc',
+  authorities: readonly string[] = [],
+) => makePlan(imageSpec(change), { sourceIdentity, authorities }).digest
+
+const CA = 'ssh-ed25519 AAAA home'
+const ssh = (change: Partial<SshSpec>) => ({ ssh: { principals: {}, where: WHERE, ...change } })
 
 test('the digest of a definition never changes by itself: everybody would rebuild everything', () => {
   expect(digest()).toMatchInlineSnapshot(
@@ -42,6 +48,19 @@ describe('the digest changes with', () => {
     const changed = digest(change)
     expect(all.has(changed)).toBe(false)
     all.add(changed)
+  })
+  test('CAs, the definition’s or the target’s, and what they may do', () => {
+    const digests = [
+      digest(),
+      digest({}, undefined, [CA]),
+      digest({}, undefined, [CA, `${CA}2`]),
+      digest(ssh({ principals: { debian: ['admin'] } }), undefined, [CA]),
+      digest(ssh({ revokedKeys: bytes('KRL') }), undefined, [CA]),
+    ]
+    expect(new Set(digests).size).toBe(digests.length)
+    // Whoever says it: the template is the same.
+    expect(digest(ssh({ ca: [CA] }))).toBe(digest({}, undefined, [CA]))
+    expect(digest(ssh({ ca: [] }), undefined, [CA])).toBe(digest())
   })
   test('the bytes of the source', () => {
     expect(digest({}, 'sha512:abd')).not.toBe(digest())
@@ -106,11 +125,14 @@ describe('the digest does not change with', () => {
 })
 
 test('each layer’s digest chains over the ones before it, and over none after it', () => {
-  const one = makePlan(imageSpec(), 'sha512:abc')
-  const last = makePlan(imageSpec({ layers: [packagesLayer(), fileLayer()] }), 'sha512:abc')
+  const one = makePlan(imageSpec(), { sourceIdentity: 'sha512:abc', authorities: [] })
+  const last = makePlan(imageSpec({ layers: [packagesLayer(), fileLayer()] }), {
+    sourceIdentity: 'sha512:abc',
+    authorities: [],
+  })
   const first = makePlan(
     imageSpec({ layers: [packagesLayer({ upgrade: true }), fileLayer(), shellLayer()] }),
-    'sha512:abc',
+    { sourceIdentity: 'sha512:abc', authorities: [] },
   )
   expect(last.layers.map((layer) => layer.digest)).toEqual(
     one.layers.slice(0, 2).map((layer) => layer.digest),

@@ -41,6 +41,12 @@ export const fileLayer = (change: Partial<Of<'file'>> = {}): Of<'file'> => ({
   ...change,
 })
 
+const unsecured = {
+  ssh: { principals: {}, where: WHERE },
+  hardening: { profile: 'none', containers: false, postQuantum: false, except: {}, where: WHERE },
+  checks: [],
+} satisfies Partial<VmSpec>
+
 /** An image as the loader hands it over. */
 export function imageSpec(change: Partial<VmSpec> = {}): VmSpec {
   return {
@@ -58,6 +64,7 @@ export function imageSpec(change: Partial<VmSpec> = {}): VmSpec {
     },
     cloudInit: [],
     layers: [packagesLayer(), fileLayer(), shellLayer()],
+    ...unsecured,
     template: { tags: [] },
     build: { bootTimeout: 900, timeout: 7200 },
     where: WHERE,
@@ -76,6 +83,7 @@ export function lxcSpec(change: Partial<LxcSpec> = {}): LxcSpec {
     features: { nesting: false },
     cloudInit: [],
     layers: [packagesLayer()],
+    ...unsecured,
     template: { tags: [], archive: false },
     build: { bootTimeout: 900, timeout: 7200 },
     where: WHERE,

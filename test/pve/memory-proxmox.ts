@@ -35,6 +35,7 @@ export const PLACE: Place = {
   vmids: { templates: { first: 9000, last: 9009 }, claims: { first: 9900, last: 9909 } },
   macPrefix: '02:1b',
   dns: [],
+  ssh: { authorities: [] },
 }
 
 /** A process on another machine: only its expiry says whether it lives. */

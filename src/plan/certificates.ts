@@ -1,0 +1,81 @@
+import type { Layer, SshSpec } from '../definition/spec.ts'
+
+/** Which certificates a template lets in. Public keys alone. */
+export interface Certificates {
+  /** public key lines of user CAs; none: nobody logs in by certificate */
+  authorities: readonly string[]
+  /** names in a certificate, by user; empty: the user's own name */
+  principals: Readonly<Record<string, readonly string[]>>
+}
+
+/** Paths in the guest, sshd_config(5). */
+export const AUTHORITIES_FILE = '/etc/ssh/trusted_user_ca_keys'
+export const PRINCIPALS_FOLDER = '/etc/ssh/auth_principals'
+export const REVOKED_FILE = '/etc/ssh/revoked_keys'
+
+/**
+ * sshd takes the first value that it finds, and cloud-init writes 50-cloud-init.conf: ours sorts before that, and before
+ * the hardening's.
+ */
+const DROP_IN = '/etc/ssh/sshd_config.d/05-imagebuild-certificates.conf'
+
+const SECONDS = 300
+
+/** What a target's CAs and a definition's `ssh` come to together. */
+export function certificatesOf(ssh: SshSpec, authoritiesOfTarget: readonly string[]): Certificates {
+  return { authorities: ssh.ca ?? authoritiesOfTarget, principals: ssh.principals }
+}
+
+/** The layers that make sshd accept them; none without a CA. */
+export function certificateLayers(ssh: SshSpec, { authorities, principals }: Certificates): Layer[] {
+  if (authorities.length === 0) return []
+  const file = (path: string, content: string | Uint8Array): Layer => ({
+    kind: 'file',
+    name: `SSH certificates: ${path}`,
+    where: ssh.where,
+    timeoutSeconds: SECONDS,
+    path,
+    content: typeof content === 'string' ? new TextEncoder().encode(content) : content,
+    mode: '0644',
+    owner: 'root:root',
+  })
+  const users = Object.entries(principals)
+  const settings = [
+    `TrustedUserCAKeys ${AUTHORITIES_FILE}`,
+    // There from the beginning, so that revoking something later takes no change of sshd's configuration.
+    `RevokedKeys ${REVOKED_FILE}`,
+    ...(users.length > 0 ? [`AuthorizedPrincipalsFile ${PRINCIPALS_FOLDER}/%u`] : []),
+  ]
+  return [
+    file(AUTHORITIES_FILE, lines(authorities)),
+    file(REVOKED_FILE, ssh.revokedKeys ?? ''),
+    ...users.map(([user, names]) => file(`${PRINCIPALS_FOLDER}/${user}`, lines(names))),
+    file(DROP_IN, lines(settings)),
+    {
+      kind: 'shell',
+      name: 'SSH certificates: sshd agrees',
+      where: ssh.where,
+      timeoutSeconds: SECONDS,
+      script: new TextEncoder().encode(AGREES),
+      user: 'root',
+      env: {},
+      secrets: {},
+    },
+  ]
+}
+
+/** A file that no Include reads would be a template that looks ready for certificates and is not. */
+const AGREES = `#!/bin/sh -eu
+mkdir -p /run/sshd
+sshd -t
+if ! sshd -T | grep -qix 'trustedusercakeys ${AUTHORITIES_FILE}'; then
+  echo 'sshd does not read ${DROP_IN}, or something before it sets TrustedUserCAKeys:' >&2
+  echo 'its sshd_config needs the line: Include /etc/ssh/sshd_config.d/*.conf' >&2
+  exit 1
+fi
+systemctl reload ssh.service 2>/dev/null || systemctl try-restart ssh.service sshd.service
+`
+
+function lines(entries: readonly string[]): string {
+  return entries.map((entry) => `${entry}\n`).join('')
+}

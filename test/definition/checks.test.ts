@@ -1,0 +1,84 @@
+import { describe, expect, test } from 'vitest'
+import { mistakesOf, projectOnDisk } from './project-on-disk.ts'
+
+const image = (rest: string) => `name: a\nsource: { release: debian/12 }\n${rest}`
+
+async function loaded(text: string) {
+  await using project = await projectOnDisk({ 'images/a/image.yaml': image(text) })
+  return (await project.load()).images.get('a')
+}
+
+describe('checks', () => {
+  test.each([
+    ['command: docker --version', { kind: 'command', command: 'docker --version', exit: 0 }],
+    ['{ command: "false", exit: 1, output: "^x" }', { kind: 'command', exit: 1, output: '^x' }],
+    ['file: /etc/motd', { kind: 'file', path: '/etc/motd', present: true }],
+    ['{ file: /x, exists: false }', { kind: 'file', present: false, title: 'file: /x is absent' }],
+    [
+      "{ file: /x, mode: '0644', owner: root:root, contains: a, lacks: b }",
+      { mode: '0644', owner: 'root:root', contains: 'a', lacks: 'b' },
+    ],
+    ['package: curl', { kind: 'package', package: 'curl', installed: true }],
+    ['{ package: telnet, installed: false }', { installed: false }],
+    ['service: ssh', { kind: 'service', unit: 'ssh.service', state: 'active' }],
+    ['{ service: apt-daily.timer, state: enabled }', { unit: 'apt-daily.timer', state: 'enabled' }],
+    ['port: 22', { kind: 'port', port: 22, protocol: 'tcp', listening: true }],
+    ['{ port: 111, protocol: udp, listening: false, name: no rpc }', { protocol: 'udp', title: 'no rpc' }],
+  ])('%s', async (check, expected) => {
+    const spec = await loaded(`checks:\n  - ${check}\n`)
+    expect(spec?.checks).toMatchObject([{ id: 'checks/1', where: { line: 4 }, ...expected }])
+  })
+
+  test.each([
+    ['{ file: /x, port: 2 }', '4:17 `port` cannot stand beside `file`: one check asks one thing'],
+    ['{ name: x }', '4:7 an item of `checks` needs one of command, file, package, service or port'],
+    ['{ port: 22, exit: 1 }', '4:17 `exit` only means something beside `command`'],
+    ["{ command: x, output: '(' }", '4:27 `output` must be a regular expression'],
+    ['{ port: 0 }', '4:13 '],
+    ['{ file: etc }', '4:13 `file` must be an absolute path'],
+    ['{ service: a b }', '4:16 `service` must be the name of a systemd unit'],
+    ['{ comand: x }', '4:7 unknown key `comand` (did you mean `command`?)'],
+  ])('%s', async (check, expected) => {
+    const found = await mistakesOf(image(`checks:\n  - ${check}\n`))
+    expect(
+      found.some((one) => one.startsWith(expected)),
+      found.join('\n'),
+    ).toBe(true)
+  })
+})
+
+describe('hardening', () => {
+  test.each([
+    ['', { profile: 'none', containers: false, postQuantum: false, except: {} }],
+    ['hardening: baseline\n', { profile: 'baseline' }],
+    ['hardening: {}\n', { profile: 'baseline' }],
+    [
+      'hardening: { profile: cis-l1, postQuantum: true, except: { sshd-root: we need it } }\n',
+      { profile: 'cis-l1', postQuantum: true, except: { 'sshd-root': 'we need it' }, where: { line: 3 } },
+    ],
+    ['provision: [{ packages: [docker.io] }]\n', { containers: true }],
+    ['provision: [{ packages: [docker.io] }]\nhardening: { containers: false }\n', { containers: false }],
+  ])('%j', async (text, expected) => {
+    expect((await loaded(text))?.hardening).toMatchObject(expected)
+  })
+
+  test('a container that may have containers has them', async () => {
+    const spec = await loaded('kind: lxc\nfeatures: { nesting: true }\n')
+    expect(spec?.hardening.containers).toBe(true)
+  })
+
+  test.each([
+    ['hardening: cis', '3:12 '],
+    [
+      'hardening: { except: { sshd-rot: x } }',
+      '3:24 there is no item `sshd-rot` (did you mean `sshd-root`?)',
+    ],
+    ['hardening: { except: { sshd-root: "" } }', '3:35 '],
+  ])('%s', async (line, expected) => {
+    const found = await mistakesOf(image(`${line}\n`))
+    expect(
+      found.some((one) => one.startsWith(expected)),
+      found.join('\n'),
+    ).toBe(true)
+  })
+})
