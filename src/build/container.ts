@@ -15,7 +15,7 @@ function hardwareParameters({ hardware }: LxcSpec): CreateParameters {
 }
 
 /** `net0`, with the identity of a build, or by DHCP with a MAC of Proxmox's choice. */
-function network(place: Place, identity?: Identity): string {
+export function containerCard(place: Place, identity?: Identity): string {
   const { address, mac } = identity ?? {}
   const pool = place.addresses
   const ip =
@@ -65,7 +65,7 @@ export function containerParameters(container: BuildContainer): CreateParameters
     arch: image.source.architecture,
     unprivileged: image.unprivileged,
     ...(features !== undefined && { features }),
-    net0: network(place, identity),
+    net0: containerCard(place, identity),
     ...(identity.address !== undefined && place.dns.length > 0 && { nameserver: place.dns.join(' ') }),
     'ssh-public-keys': authorizedKey,
     ...(place.pool !== undefined && { pool: place.pool }),
@@ -74,5 +74,5 @@ export function containerParameters(container: BuildContainer): CreateParameters
 
 /** What consumers get: the definition's hardware, and a network card without our MAC and address. */
 export function containerTemplateParameters(image: LxcSpec, place: Place, name: string): CreateParameters {
-  return { ...hardwareParameters(image), hostname: name, net0: network(place) }
+  return { ...hardwareParameters(image), hostname: name, net0: containerCard(place) }
 }

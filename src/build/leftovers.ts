@@ -2,7 +2,7 @@ import type { Emit } from '../core/events.ts'
 import { isStale } from '../pve/claim.ts'
 import type { Pve } from '../pve/client.ts'
 import { configIfThere, destroyGuest } from '../pve/destroy.ts'
-import { clusterGuests, guestLabel, nodeGuests, readConfig } from '../pve/guest-ref.ts'
+import { clusterGuests, type GuestRef, guestLabel, nodeGuests, readConfig } from '../pve/guest-ref.ts'
 import { fromTags, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
@@ -51,7 +51,10 @@ export async function removeLeftovers(
     !build.options.force && (await readNote(pve, template))?.digest === digest
   const found: { current?: Template; candidate?: Template } = {}
   if (current !== undefined && (await isWanted(current))) found.current = current
-  for (const guest of await ourGuests(pve, place, namespace)) {
+  // Templates last: one that still has clones, as when verifying them was cut off, cannot be removed.
+  const isTemplate = (guest: OurGuest) => Number(templates.some(({ vmid }) => vmid === guest.vmid))
+  const guests = (await ourGuests(pve, place, namespace)).sort((a, b) => isTemplate(a) - isTemplate(b))
+  for (const guest of guests) {
     if (guest.marks.image !== image.name) continue
     const candidate = templates.find(({ vmid, marks }) => vmid === guest.vmid && marks.state === 'candidate')
     if (candidate !== undefined && found.candidate === undefined && (await isWanted(candidate))) {
@@ -73,9 +76,9 @@ export async function removeLeftovers(
 }
 
 /** A temporary guest, and before it the archive that its note names: without the guest nobody would know of it. */
-async function removeUnfinished(
+export async function removeUnfinished(
   by: Pick<Build, 'pve' | 'place' | 'signal'>,
-  guest: OurGuest,
+  guest: GuestRef,
   run?: string,
 ): Promise<void> {
   const { pve, signal } = by
@@ -89,7 +92,7 @@ async function removeUnfinished(
 /** Whether another template of ours, also of another namespace, has this file for its archive. */
 async function isKeptArchive(
   { pve, place }: Pick<Build, 'pve' | 'place'>,
-  guest: OurGuest,
+  guest: GuestRef,
   file: string,
 ): Promise<boolean> {
   for (const row of await nodeGuests(pve, place.node)) {

@@ -55,7 +55,7 @@ export async function logIn(build: Build, machine: BuildGuest): Promise<Session>
 const LOOK_EVERY = 3000
 
 /** Aborts with `signal`, or when the guest has stopped: nobody needs to knock at its door then. */
-function whileRunning(guest: BuildGuest['guest'], signal: AbortSignal): AbortSignal & Disposable {
+export function whileRunning(guest: BuildGuest['guest'], signal: AbortSignal): AbortSignal & Disposable {
   const stopped = new AbortController()
   const enough = new AbortController()
   poll(async () => ((await guest.status()).status === 'stopped' ? true : undefined), {
@@ -79,7 +79,7 @@ async function hostKeyOf(session: Session, { signal }: Build): Promise<string> {
 }
 
 /** What DHCP gave it: of a virtual machine its agent must tell that, into a container Proxmox can look. */
-async function addressOf(
+export async function addressOf(
   { image, signal }: Pick<Build, 'image' | 'signal'>,
   guest: BuildGuest['guest'],
   mac: string,

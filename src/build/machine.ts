@@ -15,7 +15,8 @@ function cloudInitDrive({ hardware }: VmSpec): string {
   return hardware.machine?.includes('q35') || hardware.bios === 'ovmf' ? 'scsi1' : 'ide2'
 }
 
-function network(place: Place, mac?: string): string {
+/** `net0`. */
+export function machineCard(place: Place, mac?: string): string {
   const card = mac === undefined ? 'virtio' : `virtio=${mac}`
   return `${card},bridge=${place.bridge}${place.vlan === undefined ? '' : `,tag=${place.vlan}`}`
 }
@@ -68,7 +69,7 @@ export function buildParameters({
       ...(place.pool !== undefined && { pool: place.pool }),
     }),
     [SEED]: `${seedVolid},media=cdrom`,
-    net0: network(place, mac),
+    net0: machineCard(place, mac),
   }
 }
 
@@ -79,7 +80,7 @@ export function buildParameters({
 export function templateParameters(image: VmSpec, place: Place): CreateParameters {
   return {
     ...hardwareParameters(image),
-    net0: network(place),
+    net0: machineCard(place),
     [cloudInitDrive(image)]: `${place.storages.disks}:cloudinit`,
     ipconfig0: 'ip=dhcp',
     // On by default: each clone would upgrade all packages on its first boot.

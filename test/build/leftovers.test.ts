@@ -244,6 +244,19 @@ describe('before a build, under its claim', () => {
     expect([...pve.guests.keys()]).toEqual([9000, 9003])
   })
 
+  test('clones of an outdated candidate, left while it was verified, go before it', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
+    put(pve, 9003, 'building', { run: 'dead' })
+    put(pve, 9004, 'building', { run: 'dead' })
+    pve.before = (call) => {
+      if (call === 'DELETE /nodes/pve/qemu/9002' && pve.guests.size > 1)
+        throw refused('DELETE', 'x', 'base volume is still in use by linked clones')
+    }
+    await removeLeftovers(aBuild({}, pve), DIGEST)
+    expect([...pve.guests.keys()]).toEqual([])
+  })
+
   test('is not used, but removed, where a rebuild is asked for', async () => {
     const pve = new MemoryProxmox()
     put(pve, 9000, 'current', { digest: DIGEST, version: '20260101.1' })

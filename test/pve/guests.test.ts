@@ -211,6 +211,33 @@ describe('a guest from a template', () => {
     expect(pve.guests.get(9000)?.config).toEqual(parent)
   })
 
+  test('as consumers make it, it is linked where the storage can, and keeps its cloud-init drive', async () => {
+    const pve = new MemoryProxmox()
+    pve.put(9000, { template: 1, tags: 'ib-id-9000', ide2: 'local-lvm:vm-9000-cloudinit,media=cdrom' })
+    const asked: unknown[] = []
+    let linkable = true
+    pve.before = (call, params) => {
+      if (!call.endsWith('/clone')) return
+      asked.push([params.full, params.storage])
+      if (!linkable && !params.full)
+        throw refused('POST', 'x', "Linked clone feature is not supported for 'x' (scsi0)")
+    }
+    const cloneOf = { node: 'pve', vmid: 9000, linked: true, asConsumer: true }
+    const range = { first: 9001, last: 9009 }
+    const linked = await createGuest(pve.client(), request({ cloneOf, range }))
+    expect(asked.splice(0)).toEqual([[false, undefined]])
+    expect(pve.guests.get(linked.vmid)?.config.ide2).toContain('cloudinit')
+    linkable = false
+    const full = await createGuest(pve.client(), request({ cloneOf, range }))
+    expect(full.vmid).not.toBe(linked.vmid)
+    expect(asked).toEqual([
+      [false, undefined],
+      [true, 'local-lvm'],
+    ])
+    await full[Symbol.asyncDispose]()
+    expect([...pve.guests.keys()]).toEqual([9000, linked.vmid])
+  })
+
   test('that is aborted in the middle of cloning leaves only the template', async () => {
     const pve = new MemoryProxmox()
     pve.put(9000, parent)
