@@ -18,6 +18,7 @@ import { logIn } from './login.ts'
 import { placeSource } from './placement.ts'
 import { awaitPreparation } from './preparation.ts'
 import { privilegesNeeded, requireTicketForFeatures } from './privileges.ts'
+import { isProven, prove, proveCandidate } from './prove.ts'
 import { demandSecrets, provision } from './provision.ts'
 import { powerOff, seal } from './seal.ts'
 import { decideSource, describeSource, type SourceDecision } from './source.ts'
@@ -37,7 +38,12 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
   using deadline = withDeadline(request.signal, image.build.timeout, `building ${image.name}`)
   const lost = new AbortController()
   const build = beginBuild(request, AbortSignal.any([deadline, lost.signal]))
-  const done = (status: 'built' | 'unchanged', template: Template, digest: string): RunResult => {
+  const done = (
+    status: 'built' | 'unchanged',
+    template: Template,
+    digest: string,
+    verifySeconds?: number,
+  ): RunResult => {
     const row = templateRow(template, digest)
     const seconds = (performance.now() - started) / 1000
     return {
@@ -47,6 +53,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       templates: [row],
       template: row,
       seconds,
+      ...(verifySeconds !== undefined && { verifySeconds }),
     }
   }
 
@@ -68,10 +75,17 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     })
     // Only now nobody else changes this image: what another run finished, or left behind, is settled first.
     const found = await removeLeftovers(build, plan.digest)
-    if (!options.force && found.current !== undefined) return done('unchanged', found.current, plan.digest)
+    if (!options.force && found.current !== undefined) {
+      // Another run has just built it; or nobody has verified it yet, or other things than are asked for now.
+      const proven =
+        options.verify === 'off' || isProven(await readNote(build.pve, found.current), plan.checks)
+      const seconds = proven ? undefined : await prove(build, claim, found.current, plan)
+      return done('unchanged', found.current, plan.digest, seconds)
+    }
     if (!options.force && found.candidate !== undefined) {
+      const seconds = await proveCandidate(build, claim, found.candidate, plan)
       await promote(build.pve, found.candidate)
-      return done('built', found.candidate, plan.digest)
+      return done('built', found.candidate, plan.digest, seconds)
     }
 
     // Hearing that nobody answers at an address takes most of a second; meanwhile the source is placed.
@@ -113,12 +127,13 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       throw kept
     }
     const candidate = await convert(build, guest, { plan, decision, version, archive })
-    // Before it is promoted: from its first mark on it may be the only current template. Where promoting fails,
-    // the next run finds a finished candidate.
+    // Before it is promoted: from its first mark on it may be the only current template. Where verifying or promoting
+    // is cut off, the next run finds a finished candidate.
     guest.keep()
     archive?.keep()
+    const seconds = await proveCandidate(build, claim, candidate, plan)
     await promote(build.pve, candidate)
-    return done('built', candidate, plan.digest)
+    return done('built', candidate, plan.digest, seconds)
   } catch (error) {
     // That one says how to get into the guest.
     throw error === kept ? error : reasonOf(build, error)
@@ -146,9 +161,12 @@ export async function decide(build: Build): Promise<{
     authorities: place.ssh.authorities,
   })
   if (options.force || current === undefined) return { decision, plan }
+  const ready = { template: current, digest: note?.digest ?? '' }
   // After a rollback the current template is another one on purpose: only --force or a promotion ends that.
-  return note?.digest === plan.digest || current.marks.held
-    ? { decision, plan, ready: { template: current, digest: note?.digest ?? '' } }
+  if (current.marks.held) return { decision, plan, ready }
+  if (note?.digest !== plan.digest) return { decision, plan }
+  return options.verify === 'off' || isProven(note, plan.checks)
+    ? { decision, plan, ready }
     : { decision, plan }
 }
 

@@ -19,6 +19,8 @@ export interface BuildRequest {
     /** bootstrap anew instead of taking the system from the cache */
     noCache: boolean
     onError: 'cleanup' | 'keep'
+    /** full: clones of the template are examined before it counts */
+    verify: 'full' | 'off'
   }
   secrets: SecretRegistry
   emit: Emit
@@ -27,6 +29,8 @@ export interface BuildRequest {
   cacheDir: string
   /** where the keys of a kept guest are written, 0600 */
   keptDir: string
+  /** where reports are written, `<image>/<version>/…` */
+  reportsDir: string
   owner: Owner
   /** version of imagebuild, for notes */
   tool: string

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
+import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
 import { consoleCommand, guestApi, guestLabel } from '../pve/guest-ref.ts'
 import { renderNote } from '../pve/marks.ts'
 import { saveAccess } from './access.ts'
@@ -44,13 +44,7 @@ export async function keepForInspection(
     address === undefined
       ? `its address is unknown; see its console: ${consoleCommand(guest)}`
       : await saveAccess(access, join(build.keptDir, String(guest.vmid)), address)
-  return new ImagebuildError({
-    code: failure.code,
-    what: failure.what,
-    ...(failure.where && { where: failure.where }),
-    ...(failure.why !== undefined && { why: failure.why }),
-    output: failure.output,
+  return failure.with({
     next: `${guestLabel(guest)} on ${guest.node} is kept for a day. Get in:\n    ${login}\n  and when you are done: imagebuild prune --kept`,
-    cause: failure,
   })
 }

@@ -25,6 +25,11 @@ export function buildFolder(root: string): string {
   return join(root, '.imagebuild')
 }
 
+/** Reports of the builds for one target: `<image>/<version>/verify.json`. */
+export function reportsFolder(root: string, target: string): string {
+  return join(buildFolder(root), 'builds', target)
+}
+
 const REFUSALS = ['EACCES', 'EPERM', 'EROFS', 'EEXIST', 'ENOTDIR', 'ENOSPC']
 
 /** A file error in the lab's or the cache's folder, in words that name the variable; anything else as it is. */

@@ -4,6 +4,7 @@ import { SecretRegistry } from '../core/secrets.ts'
 import { renderFailure } from './failure.ts'
 import { explainFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
+import { declareSshCa } from './program-ssh-ca.ts'
 
 /**
  * All commands and options, and nothing that they do: each loads its module when it is called, so that quick
@@ -57,6 +58,11 @@ export function createProgram(invocation: Invocation): Command {
         .choices(['cleanup', 'keep'])
         .default('cleanup'),
     )
+    .addOption(
+      option('--verify <what>', 'examine booted clones of a new template before it counts')
+        .choices(['full', 'off'])
+        .default('off'),
+    )
     .addOption(option('--json', 'events as NDJSON on stdout; the last line is the result').default(false))
     .action(async (images: string[], options) =>
       (await import('./commands/run.ts')).run(invocation, images, options),
@@ -77,12 +83,18 @@ export function createProgram(invocation: Invocation): Command {
     )
 
   command('show', 'one image: MAC and IP addresses of its temporary guests, its templates')
-    .argument('<image>')
+    .argument('<image>', 'with --verify also name@previous or name@<version>')
     .addOption(target())
+    .addOption(option('--verify', 'the report of how clones of its template were examined').default(false))
+    .addOption(option('--hardening', 'what its profile does, and what it leaves out').default(false))
     .addOption(option('--json', 'as JSON').default(false))
-    .action(async (image: string, options) =>
-      (await import('./commands/show.ts')).show(invocation, image, options),
-    )
+    .action(async (image: string, options) => {
+      if (options.verify)
+        return (await import('./commands/show-verify.ts')).showVerify(invocation, image, options)
+      if (options.hardening)
+        return (await import('./commands/show-hardening.ts')).showHardening(invocation, image, options)
+      return (await import('./commands/show.ts')).show(invocation, image, options)
+    })
 
   command('list', 'templates of the target')
     .addOption(target())
@@ -135,6 +147,8 @@ export function createProgram(invocation: Invocation): Command {
     .addOption(option('--json', 'as JSON').default(false))
     .exitOverride()
     .action(async (options) => (await import('./commands/lab.ts')).labStatus(invocation, options))
+
+  declareSshCa(command('ssh-ca', 'SSH certificates for people and hosts'), invocation, option)
 
   return program
 }

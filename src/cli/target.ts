@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { suggest } from '../core/did-you-mean.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
@@ -70,7 +70,7 @@ export async function connectTarget(
       signal: invocation.signal,
     })
     const { network } = lab
-    const ssh = sshOf(target)
+    const ssh = target.ssh.ca.length > 0 ? sshOf(target) : await sshOfLab()
     return connected(pve, {
       ...common,
       node: lab.node,
@@ -101,6 +101,14 @@ export async function connectTarget(
 
 function sshOf({ ssh: { ca, signer } }: Target): Place['ssh'] {
   return { authorities: ca, ...(signer !== undefined && { signer }) }
+}
+
+/** The lab has a CA of its own, so that certificates can be tried without making one. */
+async function sshOfLab(): Promise<Place['ssh']> {
+  const { ensureAuthority } = await import('../ssh/ca/authority.ts')
+  const folder = join(labFolder(), 'ssh-ca')
+  const { userCa } = await ensureAuthority(folder)
+  return { authorities: userCa, signer: folder }
 }
 
 function connected(pve: Pve, place: Place): Connected {

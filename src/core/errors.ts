@@ -71,6 +71,21 @@ export class ImagebuildError extends Error {
     this.next = facts.next
   }
 
+  /** The same failure, told with other facts; it is the cause of the new one. */
+  with(change: Partial<ErrorFacts>): ImagebuildError {
+    const { code, what, where, why, output, next } = this
+    return new ImagebuildError({
+      code,
+      what,
+      output,
+      ...(where && { where }),
+      ...(why !== undefined && { why }),
+      ...(next !== undefined && { next }),
+      cause: this,
+      ...change,
+    })
+  }
+
   get exitCode(): number {
     return EXIT_CODES[this.code]
   }

@@ -32,6 +32,8 @@ export interface Marks {
   address?: string
   /** rolled back on purpose: not to be replaced by an unchanged build */
   held?: boolean
+  /** clones of it have passed all checks */
+  verified?: boolean
 }
 
 const DIGEST_DIGITS = 16
@@ -52,6 +54,7 @@ export function toTags(marks: Marks, extra: readonly string[] = []): string {
     ...(marks.expires === undefined ? [] : [`ib-expires-${Math.ceil(marks.expires)}`]),
     ...(marks.address === undefined ? [] : [`ib-address-${marks.address}`]),
     ...(marks.held ? ['ib-held'] : []),
+    ...(marks.verified ? ['ib-verified'] : []),
   ]
   return [...new Set([...tags, ...extra])].sort().join(';')
 }
@@ -79,6 +82,7 @@ export function fromTags(vmid: number, tags: string | undefined): Marks | undefi
     ...(expires !== undefined && { expires: Number(expires) }),
     ...(address !== undefined && { address }),
     ...(list.includes('ib-held') && { held: true }),
+    ...(list.includes('ib-verified') && { verified: true }),
   }
 }
 
@@ -99,6 +103,22 @@ export interface Owner {
   pid: number
   /** start time of the process in clock ticks since boot, field 22 of /proc/<pid>/stat */
   started: string
+}
+
+/** What is left of a verify report in a template's note. */
+export interface VerifySummary {
+  /** ISO 8601, UTC */
+  at: string
+  passed: number
+  failed: number
+  /** not asked, not applicable, or switched off by the definition with a reason */
+  skipped: number
+  /** whether certificates of the configured CA log in; `not configured` is no success */
+  certificates: string
+  /** whether the clone was examined from within */
+  inside: string
+  /** digest of the checks that were asked: others are asked again */
+  checks: string
 }
 
 /** Schema 1 of the machine-readable part of a guest's notes. */
@@ -133,7 +153,7 @@ export interface Note {
   built?: string
   /** VMID of the template that was current before this one */
   previous?: number
-  verify?: 'off'
+  verify?: VerifySummary | 'off'
   /** the result as a file on the storage for archives; of a guest that is being built, how it will be called */
   archive?: { file: string; volid?: string; sha256?: string }
   /** SHA-256 of what lies in the build folder */

@@ -8,7 +8,16 @@ import {
   nodeGuests,
   readConfig,
 } from './guest-ref.ts'
-import { foreignTags, fromTags, type Marks, type Note, parseNote, renderNote, toTags } from './marks.ts'
+import {
+  foreignTags,
+  fromTags,
+  type Marks,
+  type Note,
+  parseNote,
+  renderNote,
+  toTags,
+  type VerifySummary,
+} from './marks.ts'
 
 /** Proxmox is the store: what templates there are, which one counts, and how that changes. */
 export interface Template extends GuestRef {
@@ -90,6 +99,19 @@ async function mark(
     ...(note && old && { description: replaceNote(config.description ?? '', note(old)) }),
     digest: config.digest,
   })
+}
+
+/** Writes down how verifying a template ended; `artifacts` are the SHA-256 of reports that lie elsewhere. */
+export async function recordVerification(
+  pve: Pve,
+  template: Template,
+  { verify, artifacts }: { verify: VerifySummary; artifacts: Record<string, string> },
+): Promise<void> {
+  await mark(pve, template, { verified: verify.failed === 0 }, (note) => ({
+    ...note,
+    verify,
+    artifacts: { ...note.artifacts, ...artifacts },
+  }))
 }
 
 /**

@@ -206,7 +206,7 @@ describe('prune', () => {
 })
 
 describe('before a build, under its claim', () => {
-  const nothing = { force: false, noCache: false, onError: 'cleanup' } as const
+  const nothing = { force: false, noCache: false, onError: 'cleanup', verify: 'off' } as const
 
   test('what an interrupted run of this image left is removed; all else stays', async () => {
     const pve = new MemoryProxmox()

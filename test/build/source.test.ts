@@ -74,7 +74,7 @@ const known = (change: Partial<SourceRecord> = {}): SourceRecord => ({
   ...change,
 })
 
-const forced = { options: { force: true, noCache: false, onError: 'cleanup' } } as const
+const forced = { options: { force: true, noCache: false, onError: 'cleanup', verify: 'off' } } as const
 
 describe('a release', () => {
   test('is one dated file with its checksum', async () => {

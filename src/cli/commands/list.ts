@@ -19,6 +19,7 @@ export async function list(
     image: marks.image,
     version: marks.version ?? '',
     state: marks.held ? `${marks.state}, held` : marks.state,
+    verified: marks.verified ? 'yes' : 'no',
     vmid,
     node,
     name,
@@ -28,6 +29,6 @@ export async function list(
   } else if (rows.length === 0) {
     process.stderr.write(`no templates on ${place.target} yet; build one: imagebuild run <image>\n`)
   } else {
-    process.stdout.write(formatTable(['image', 'version', 'state', 'vmid', 'node'], rows))
+    process.stdout.write(formatTable(['image', 'version', 'state', 'verified', 'vmid', 'node'], rows))
   }
 }

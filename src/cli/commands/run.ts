@@ -6,7 +6,7 @@ import { createBus, type Emit, type RunResult, type Sink } from '../../core/even
 import type { Project } from '../../definition/load.ts'
 import { thisOwner } from '../../pve/owner.ts'
 import { renderFailure } from '../failure.ts'
-import { buildFolder, cacheFolder, explainFolder } from '../folders.ts'
+import { buildFolder, cacheFolder, explainFolder, reportsFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { formatResult, jsonRenderer, logFile, plainRenderer, TerminalRenderer } from '../render.ts'
@@ -18,6 +18,7 @@ export interface RunOptions {
   force: boolean
   cache: boolean
   onError: 'cleanup' | 'keep'
+  verify: 'full' | 'off'
   json: boolean
 }
 
@@ -109,12 +110,18 @@ async function runOne(
       image,
       ...connected,
       namespace: project.namespace,
-      options: { force: options.force, noCache: !options.cache, onError: options.onError },
+      options: {
+        force: options.force,
+        noCache: !options.cache,
+        onError: options.onError,
+        verify: options.verify,
+      },
       secrets: invocation.secrets,
       emit,
       signal: invocation.signal,
       cacheDir: cacheFolder(),
       keptDir: join(buildFolder(project.root), 'kept'),
+      reportsDir: reportsFolder(project.root, connected.place.target),
       owner: await thisOwner(),
       tool: invocation.version,
     })

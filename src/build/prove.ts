@@ -1,0 +1,113 @@
+import { createHash } from 'node:crypto'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
+import type { Check } from '../definition/check.ts'
+import { digestOf, type Json } from '../plan/identity.ts'
+import type { Plan } from '../plan/plan.ts'
+import type { Claim } from '../pve/claim-held.ts'
+import { guestLabel } from '../pve/guest-ref.ts'
+import type { Note } from '../pve/marks.ts'
+import { recordVerification, type Template } from '../pve/templates.ts'
+import { type Build, during } from './context.ts'
+import { removeUnfinished } from './leftovers.ts'
+import { signerOf } from './signer.ts'
+
+/** In a template's report folder. */
+export const VERIFY_REPORT = 'verify.json'
+
+/** Seconds that removing a template which failed may take, whatever happens to the run. */
+const REMOVAL_SECONDS = 300
+
+/** Whether somebody has examined clones of this template with these very checks, and all was well. */
+export function isProven(note: Note | undefined, checks: readonly Check[]): boolean {
+  const done = note?.verify
+  return typeof done === 'object' && done.failed === 0 && done.checks === digestOfChecks(checks)
+}
+
+/**
+ * Examines clones of a template, writes the report, and marks the template as verified.
+ * @returns seconds that it took
+ * @throws ImagebuildError that names each failed check
+ */
+export async function prove(build: Build, claim: Claim, template: Template, plan: Plan): Promise<number> {
+  const started = performance.now()
+  const { image, pve } = build
+  const version = template.marks.version ?? ''
+  const { verify } = await import('./verify/verify.ts')
+  const { failedReport } = await import('./verify/report.ts')
+  const signer = await signerOf(build, plan.certificates)
+  const report = await during(build, 'verify', 'verifying two clones', () =>
+    verify(build, claim, {
+      template,
+      image,
+      version,
+      checks: plan.checks,
+      left: plan.left,
+      ssh: {
+        ca: plan.certificates.authorities,
+        principals: plan.certificates.principals,
+        ...(signer && { signer }),
+      },
+    }),
+  )
+  const text = `${JSON.stringify(report, undefined, 2)}\n`
+  const folder = join(build.reportsDir, image.name, version)
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, VERIFY_REPORT), text)
+  const sha256 = createHash('sha256').update(text).digest('hex')
+  await recordVerification(pve, template, {
+    verify: { at: report.at, ...report.summary, checks: digestOfChecks(plan.checks) },
+    artifacts: { [VERIFY_REPORT]: sha256 },
+  })
+  if (report.summary.failed > 0) throw failedReport(report)
+  return (performance.now() - started) / 1000
+}
+
+/**
+ * The same for a candidate: one that fails never counts, and goes, unless it is to be looked into. One that was only
+ * interrupted stays for the next run to verify.
+ */
+export async function proveCandidate(
+  build: Build,
+  claim: Claim,
+  candidate: Template,
+  plan: Plan,
+): Promise<number | undefined> {
+  if (build.options.verify === 'off') return undefined
+  try {
+    return await prove(build, claim, candidate, plan)
+  } catch (thrown) {
+    if (build.signal.aborted) throw thrown
+    const failure = asImagebuildError(thrown)
+    if (build.options.onError === 'keep') throw kept(failure, candidate)
+    await discard(build, candidate)
+    throw failure
+  }
+}
+
+async function discard(build: Build, candidate: Template): Promise<void> {
+  const signal = AbortSignal.timeout(REMOVAL_SECONDS * 1000)
+  try {
+    await removeUnfinished({ ...build, pve: build.pve.withSignal(signal), signal }, candidate)
+  } catch (error) {
+    build.emit({
+      type: 'leak',
+      image: build.image.name,
+      resource: guestLabel(candidate),
+      why: asImagebuildError(error).message,
+      next: 'the next run of this image removes it',
+    })
+  }
+}
+
+function kept(failure: ImagebuildError, candidate: Template): ImagebuildError {
+  return failure.with({
+    next: `${guestLabel(candidate)}, the template that failed, is kept until the next run of this image: clone it to look into it`,
+  })
+}
+
+/** What is asked, not where it stands in the file. */
+function digestOfChecks(checks: readonly Check[]): string {
+  return digestOf(checks.map(({ where: _, ...check }) => check) as unknown as Json)
+}

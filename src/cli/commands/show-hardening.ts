@@ -1,0 +1,40 @@
+import { itemsOf } from '../../hardening/expand.ts'
+import { makePlan } from '../../plan/plan.ts'
+import type { Invocation } from '../invocation.ts'
+import { openProject } from '../project.ts'
+import { formatTable } from '../table.ts'
+
+/** Each item of an image's profile: done, not applicable or switched off, and who asks for it. Offline. */
+export async function showHardening(
+  invocation: Invocation,
+  name: string,
+  options: { json: boolean },
+): Promise<void> {
+  const project = await openProject(invocation, [name])
+  const image = project.images.get(name)
+  if (image === undefined) throw new TypeError(`${name} was not loaded`)
+  const { profile } = image.hardening
+  const { left } = makePlan(image, { sourceIdentity: '', authorities: [] })
+  const rows = itemsOf(profile).map(({ id, area, title, sources }) => {
+    const out = left.find((one) => one.id === id)
+    return { item: id, area, status: out?.because ?? 'done', title, sources, reason: out?.reason ?? '' }
+  })
+  if (options.json) {
+    process.stdout.write(`${JSON.stringify({ image: name, profile, items: rows }, undefined, 2)}\n`)
+    return
+  }
+  if (rows.length === 0) {
+    const known = profile === 'none' ? 'add `hardening: baseline` to its definition' : 'it has no items'
+    process.stderr.write(`${name} is not hardened (profile ${profile}): ${known}\n`)
+    return
+  }
+  process.stdout.write(
+    `${name}: profile ${profile}, ${rows.length - left.length} items done, ${left.length} left out\n\n`,
+  )
+  const lines = rows.map((row) => ({
+    ...row,
+    'asked for by': row.sources.join('; '),
+    title: row.reason === '' ? row.title : `${row.title} (${row.reason})`,
+  }))
+  process.stdout.write(formatTable(['item', 'status', 'title', 'asked for by'], lines))
+}

@@ -1,0 +1,64 @@
+import { createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { VERIFY_REPORT } from '../../build/prove.ts'
+import { formatReport, type Report } from '../../build/verify/report.ts'
+import { ImagebuildError } from '../../core/errors.ts'
+import { nodeTemplates, readNote, select } from '../../pve/templates.ts'
+import { reportsFolder } from '../folders.ts'
+import type { Invocation } from '../invocation.ts'
+import { openProject } from '../project.ts'
+import { connectTarget } from '../target.ts'
+
+/**
+ * The report of a template's verification. The template's note names its SHA-256; the report itself lies with whoever
+ * ran the build.
+ */
+export async function showVerify(
+  invocation: Invocation,
+  selector: string,
+  options: { target?: string; json: boolean },
+): Promise<void> {
+  const [name = '', version] = selector.split('@')
+  const project = await openProject(invocation, [name])
+  await using connected = await connectTarget(invocation, project, options.target, () => {})
+  const { pve, place } = connected
+  const templates = await nodeTemplates(pve, place.node, project.namespace)
+  const template = select(templates, name, version)
+  if (template === undefined) {
+    throw new ImagebuildError({
+      code: 'not_found',
+      what: `there is no ${version ?? 'current'} template of ${name} on ${place.target}`,
+      next: 'imagebuild list shows all, imagebuild run builds one',
+    })
+  }
+  const note = await readNote(pve, template)
+  const summary = note?.verify
+  if (typeof summary !== 'object') {
+    throw new ImagebuildError({
+      code: 'not_found',
+      what: `${template.name} was not verified`,
+      next: `imagebuild run ${name} verifies it`,
+    })
+  }
+  const path = join(reportsFolder(project.root, place.target), name, note?.version ?? '', VERIFY_REPORT)
+  const sha256 = note?.artifacts?.[VERIFY_REPORT]
+  const text = await readFile(path, 'utf8').catch(() => undefined)
+  const isHere = text !== undefined && createHash('sha256').update(text).digest('hex') === sha256
+  if (isHere) {
+    process.stdout.write(options.json ? text : formatReport(JSON.parse(text) as Report))
+    return
+  }
+  // Another runner built it; what the note says is all there is here.
+  if (options.json) {
+    process.stdout.write(`${JSON.stringify({ report: null, sha256, summary }, undefined, 2)}\n`)
+    return
+  }
+  const { at, passed, failed, skipped, certificates, inside } = summary
+  process.stdout.write(
+    `${template.name}, verified on clones ${at}\n` +
+      `${passed} passed, ${failed} failed, ${skipped} not asked or not applicable\n` +
+      `certificates: ${certificates}\ninside: ${inside}\n`,
+  )
+  process.stderr.write(`report not here, sha256 ${sha256 ?? 'unknown'}\n`)
+}
