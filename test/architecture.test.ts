@@ -22,7 +22,7 @@ const BOUNDARIES: Record<string, RegExp> = {
   'js-yaml': /^src\/seed\/cloud-config\.ts$/,
   busboy: /^src\/lab\/api\//,
   ws: /^src\/lab\/api\//,
-  commander: /^src\/cli\/program\.ts$/,
+  commander: /^src\/cli\/program(-ssh-ca)?\.ts$/,
   '@octokit/rest': /^ci\//,
   'tar-stream': /^src\/archive\/read-entries\.ts$/,
 }

@@ -1,23 +1,25 @@
 import { createInterface } from 'node:readline/promises'
 import { Writable } from 'node:stream'
 import { ImagebuildError } from '../core/errors.ts'
-import { isSecretReference } from '../core/secrets.ts'
+import { isSecretReference, type SecretReference } from '../core/secrets.ts'
 import type { Invocation } from './invocation.ts'
 
 /** Passphrases: by reference, or asked for on a terminal, where they are not shown. */
 
-/**
- * The passphrase behind `--passphrase`.
- * @throws ImagebuildError `usage` if it is no reference: the text is not repeated, as it may be the passphrase itself
- */
-export async function passphraseBehind(invocation: Invocation, reference: string): Promise<string> {
-  if (isSecretReference(reference)) return await invocation.secrets.resolve(reference, invocation.signal)
+/** @throws ImagebuildError `usage` if it is no reference: the text is not repeated, as it may be the passphrase itself */
+export function checkReference(text: string): SecretReference {
+  if (isSecretReference(text)) return text
   throw new ImagebuildError({
     code: 'usage',
     what: '--passphrase wants a reference, not the passphrase itself',
     why: 'everybody on this machine can read command lines',
     next: '--passphrase env:NAME, file:/path or cmd:command',
   })
+}
+
+/** The passphrase behind `--passphrase`. */
+export async function passphraseBehind(invocation: Invocation, reference: string): Promise<string> {
+  return await invocation.secrets.resolve(checkReference(reference), invocation.signal)
 }
 
 /**

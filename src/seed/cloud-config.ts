@@ -45,6 +45,8 @@ export interface CloudHostKey {
   privateKey: string
   /** public key line */
   publicKey: string
+  /** certificate line of the public key; cloud-init makes sshd show it (HostCertificate) */
+  certificate?: string
 }
 
 export function cloudConfig(): CloudConfigBuilder {
@@ -95,10 +97,9 @@ export class CloudConfigBuilder {
     const type = /^(?:ssh-|ecdsa-)?(ed25519|rsa|ecdsa|sha2-nistp\d+) /.exec(key.publicKey)?.[1]
     if (!type) throw new TypeError('the public host key has no type that cloud-init knows')
     const known = type.startsWith('sha2') ? 'ecdsa' : type
-    return this.merge(
-      { ssh_keys: { [`${known}_private`]: key.privateKey, [`${known}_public`]: key.publicKey } },
-      name,
-    )
+    const keys: CloudConfig = { [`${known}_private`]: key.privateKey, [`${known}_public`]: key.publicKey }
+    if (key.certificate !== undefined) keys[`${known}_certificate`] = key.certificate
+    return this.merge({ ssh_keys: keys }, name)
   }
 
   writeFile(file: CloudFile, name = 'write_files'): this {

@@ -12,7 +12,7 @@ import { writeDurably } from '../../ssh/ca/durable-file.ts'
 import { certAuthorityLines } from '../../ssh/ca/known-hosts.ts'
 import { parseValidity } from '../../ssh/ca/validity.ts'
 import type { Invocation } from '../invocation.ts'
-import { askPassphrase, passphraseBehind } from '../passphrase.ts'
+import { askPassphrase, checkReference, passphraseBehind } from '../passphrase.ts'
 
 /** `imagebuild ssh-ca …`: what a person says, handed to the authority, and what it says, to the person. */
 
@@ -132,17 +132,17 @@ export async function knownHosts(
   process.stdout.write(certAuthorityLines(hostCa, words(domain)))
 }
 
-/** Opened so that a locked key is unlocked by reference, or else by asking. */
+/** Opened so that a locked key is unlocked by reference, or else by asking; neither where no key is locked. */
 export async function openToSign(invocation: Invocation, options: WithPassphrase): Promise<Authority> {
   const { folder, passphrase } = options
+  if (passphrase !== undefined) checkReference(passphrase)
   return await openAuthority(folder, {
     signal: invocation.signal,
-    passphrase:
+    passphrase: async () =>
       passphrase === undefined
-        ? () =>
-            askPassphrase(invocation, `passphrase of the SSH CA in ${folder}`, {
-              instead: 'give it by reference: --passphrase env:NAME, file:/path or cmd:command',
-            })
+        ? await askPassphrase(invocation, `passphrase of the SSH CA in ${folder}`, {
+            instead: 'give it by reference: --passphrase env:NAME, file:/path or cmd:command',
+          })
         : await passphraseBehind(invocation, passphrase),
   })
 }

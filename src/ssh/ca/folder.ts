@@ -128,7 +128,13 @@ function wide(mode: number): boolean {
 async function numbers(folder: string): Promise<number[]> {
   const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return []
-    throw error
+    throw new ImagebuildError({
+      code: 'permission_denied',
+      what: `the folder ${folder} of the SSH CA cannot be read`,
+      why: error.message,
+      next: 'run this as the user who owns it',
+      cause: error,
+    })
   })
   return names
     .filter((name) => /^[1-9]\d*$/.test(name))
