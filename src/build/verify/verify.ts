@@ -1,0 +1,202 @@
+import type { Check } from '../../definition/check.ts'
+import type { ImageSpec } from '../../definition/spec.ts'
+import type { LeftOut } from '../../hardening/expand.ts'
+import type { Claim } from '../../pve/claim-held.ts'
+import { readConfig } from '../../pve/guest-ref.ts'
+import type { Template } from '../../pve/templates.ts'
+import { fingerprint } from '../../ssh/host-key.ts'
+import { type Build, during } from '../context.ts'
+import { chooseIdentities } from '../identity.ts'
+import { certificateSummary, judgeCertificates } from './certificates.ts'
+import { runChecks } from './checks.ts'
+import { bootClone } from './clone.ts'
+import { type Entered, enter, loginsOf } from './enter.ts'
+import { machineFacts } from './facts.ts'
+import { judgeHealth } from './health.ts'
+import { judgeIdentity, type Looked } from './identity.ts'
+import { findLeftovers } from './leftovers.ts'
+import { type CloneFacts, type Report, type Result, summarize } from './report.ts'
+import type { Signer } from './signer.ts'
+
+export type { Report } from './report.ts'
+export type { Signer } from './signer.ts'
+
+export interface VerifyRequest {
+  template: Template
+  image: ImageSpec
+  version: string
+  checks: readonly Check[]
+  /** what the hardening leaves out, for the report */
+  left: readonly LeftOut[]
+  ssh: {
+    /** public key lines of the configured user CAs */
+    ca: readonly string[]
+    /** names in a certificate, by user */
+    principals: Readonly<Record<string, readonly string[]>>
+    /** signs for one of them, where its key is at hand */
+    signer?: Signer
+  }
+}
+
+const ROLES = ['verify-a', 'verify-b'] as const
+
+/**
+ * Boots two clones of a finished template, each with an identity of its own, looks into the first and compares it with
+ * the second. Both are gone afterwards, whatever happens.
+ * @returns what was found, good or bad
+ * @throws ImagebuildError where a clone does not come up, or cannot be asked any more
+ */
+export async function verify(build: Build, claim: Claim, request: VerifyRequest): Promise<Report> {
+  const started = performance.now()
+  const { template, image, version, left, ssh } = request
+  const identities = await chooseIdentities(build, claim, ROLES)
+  const made: AsyncDisposable[] = []
+  await using owned = new AsyncDisposableStack()
+  owned.defer(async () => void (await Promise.all(made.map((clone) => clone[Symbol.asyncDispose]()))))
+  const make = (role: CloneFacts['role'], part: Build) =>
+    bootClone(part, { image, template, role, identity: identities[role] })
+  const by = ssh.signer && { signer: ssh.signer, logins: loginsOf(image, ssh.principals) }
+  const [a, b] = await during(build, 'verify', 'booting two clones', async () => {
+    // Proxmox lets nobody copy a container while it is being copied.
+    const creating = image.kind === 'lxc' ? inTurn : together
+    const clones = await creating(build, ROLES, async (role, part) => {
+      const clone = await make(role, part)
+      made.push(clone)
+      return clone
+    })
+    return (await together(build, clones, async (clone, part) =>
+      owned.use(await enter(part, clone, by)),
+    )) as [Entered, Entered]
+  })
+  const settle = image.build.bootTimeout
+  const [lookedA, lookedB] = (await during(build, 'verify', 'looking who they are', async () =>
+    together(build, [a, b], async (entered, part): Promise<Looked> => {
+      if (entered.inside === undefined) return { entered }
+      // Only the first must have come to the end of its boot.
+      const { examiner } = entered.inside
+      return { entered, facts: await machineFacts(examiner, entered === a ? settle : 0, part.signal) }
+    }),
+  )) as [Looked, Looked]
+  const results = [
+    ...judgeIdentity(lookedA, lookedB),
+    ...(await during(build, 'verify', 'looking into it', () => examine(build, lookedA, request))),
+    ...left.map(
+      ({ id, title, sources, because, reason }): Result => ({
+        group: 'checks',
+        id,
+        title,
+        sources,
+        outcome: because,
+        found: reason,
+      }),
+    ),
+  ]
+  const { kind, node, vmid } = template
+  return {
+    schema: 1,
+    image: image.name,
+    version,
+    template: { kind, node, vmid },
+    at: new Date().toISOString(),
+    seconds: (performance.now() - started) / 1000,
+    summary: summarize(
+      results,
+      certificateSummary(ssh.ca, results, a),
+      a.inside === undefined ? 'not verified' : 'verified',
+    ),
+    clones: [a, b].map(factsOf),
+    results,
+  }
+}
+
+/** What can be seen in the first clone; its SSH server is changed last, for the logins. */
+async function examine(
+  build: Build,
+  { entered, facts }: Looked,
+  { image, checks, ssh }: VerifyRequest,
+): Promise<Result[]> {
+  const { inside, clone, outside = '' } = entered
+  const { signal, pve } = build
+  if (inside === undefined || facts === undefined) return unseen(entered, outside, checks)
+  const { examiner, user, publicKey } = inside
+  return [
+    ...(await judgeHealth(facts, clone.guest)),
+    ...(await findLeftovers(examiner, {
+      image,
+      ...(clone.guest.kind === 'vm' && { login: { user, publicKey } }),
+      config: await readConfig(pve, clone.guest),
+      signal,
+    })),
+    ...(await runChecks(examiner, checks, { signal })),
+    ...(await judgeCertificates(entered, { ...ssh, checks, signal })),
+  ]
+}
+
+/** A clone that nobody got into: what was not asked is not passed. */
+function unseen({ refused }: Entered, why: string, checks: readonly Check[]): Result[] {
+  const inside: Result = {
+    group: refused ? 'certificates' : 'health',
+    id: refused ? 'configured-ca' : 'inside',
+    title: refused ? 'a certificate of the configured CA lets in' : 'what is in it',
+    sources: [],
+    outcome: refused ? 'failed' : 'skipped',
+    found: why,
+  }
+  const asked = checks.map(
+    ({ id, title, sources, where }): Result => ({
+      group: 'checks',
+      id,
+      title,
+      sources,
+      ...(where && { where }),
+      outcome: 'skipped',
+      found: 'nobody could look into the clone',
+    }),
+  )
+  return [inside, ...asked]
+}
+
+function factsOf({ clone, address, hostKeys, trust, outside }: Entered): CloneFacts {
+  return {
+    role: clone.role,
+    vmid: clone.guest.vmid,
+    name: clone.name,
+    mac: clone.identity.mac,
+    address,
+    hostKey: { fingerprint: fingerprint(hostKeys[0] as string), trust },
+    ...(outside !== undefined && { outside }),
+  }
+}
+
+/** All at once. Where one fails, the others are stopped, and have ended when this throws. */
+async function together<T, R>(
+  build: Build,
+  things: readonly T[],
+  work: (thing: T, part: Build) => Promise<R>,
+): Promise<R[]> {
+  const stop = new AbortController()
+  const signal = AbortSignal.any([build.signal, stop.signal])
+  const part = { ...build, signal, pve: build.pve.withSignal(signal) }
+  let first: { reason: unknown } | undefined
+  const settled = await Promise.all(
+    things.map((thing) =>
+      work(thing, part).catch((reason) => {
+        first ??= { reason }
+        stop.abort(reason)
+        return undefined as R
+      }),
+    ),
+  )
+  if (first !== undefined) throw first.reason
+  return settled
+}
+
+async function inTurn<T, R>(
+  build: Build,
+  things: readonly T[],
+  work: (thing: T, part: Build) => Promise<R>,
+): Promise<R[]> {
+  const done: R[] = []
+  for (const thing of things) done.push(await work(thing, build))
+  return done
+}
