@@ -46,7 +46,7 @@ export async function keygen(args: readonly string[], options: KeygenOptions): P
     })
   }
   if (/agent (not present|key list|refused|contains)|in agent/i.test(why)) throw agentFailed(what, why)
-  throw new ImagebuildError({ code: 'usage', what, why })
+  throw new ImagebuildError({ code: 'usage', what, why, next: 'ssh-keygen says so; ssh-keygen(1) says more' })
 }
 
 /** The public keys that ssh-agent holds, as lines; certificates are none. */
