@@ -36,7 +36,8 @@ export function parseOpenScap(text: string): Rule[] {
     // A carriage return stands where a terminal would have the name of the rule that is being looked at.
     const field = (name: string) => new RegExp(`^${name}[\\s]+(.*)$`, 'm').exec(paragraph)?.[1]?.trim()
     const [id, title, result] = [field('Rule'), field('Title'), field('Result')]
-    if (id === undefined || title === undefined || result === undefined) return []
+    if (id === undefined) return []
+    if (title === undefined || result === undefined) throw new Error(`oscap ended while it looked at ${id}`)
     return [{ id: id.replace(RULE, ''), title, result }]
   })
   if (rules.length === 0) throw new Error(`oscap has looked at no rule:\n${text.slice(-2000)}`)

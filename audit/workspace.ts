@@ -12,8 +12,13 @@ export const ROOT = resolve(import.meta.dirname, '..')
 export const IMAGE = 'debian-base'
 
 /** A lab, and a folder for projects. Its end removes the folder, and the lab unless it was given. */
-export interface Workspace extends AsyncDisposable {
+export interface Workspace extends BuildPlace, AsyncDisposable {}
+
+/** Where a template is built. */
+export interface BuildPlace {
+  /** for the projects' folders */
   folder: string
+  /** the lab's folder */
   lab: string
   say: (line: string) => void
   signal: AbortSignal
@@ -52,9 +57,9 @@ export async function makeWorkspace({ keep, say, signal }: WorkspaceOptions): Pr
  * Each profile is a namespace of its own, so that all templates are there at once.
  * @returns its VMID
  */
-export async function buildTemplate(workspace: Workspace, profile: Profile): Promise<number> {
-  const { lab, say, signal } = workspace
-  const project = join(workspace.folder, profile)
+export async function buildTemplate(place: BuildPlace, profile: Profile): Promise<number> {
+  const { folder, lab, say, signal } = place
+  const project = join(folder, profile)
   await mkdir(project)
   for (const part of ['cloud-init', 'images'])
     await cp(join(ROOT, part), join(project, part), { recursive: true })
@@ -84,7 +89,7 @@ export async function buildTemplate(workspace: Workspace, profile: Profile): Pro
 }
 
 /** A client of the lab, which the first build has started. */
-export async function connectLab({ lab, signal }: Workspace): Promise<{ pve: Pve; node: string }> {
+export async function connectLab({ lab, signal }: BuildPlace): Promise<{ pve: Pve; node: string }> {
   const status = await labStatus(lab)
   if (!status.running) throw new Error('the lab does not run')
   const { endpoint, fingerprint, token, node } = status
