@@ -1,4 +1,5 @@
 import { mkdir, readFile, rm, stat } from 'node:fs/promises'
+import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { ImagebuildError } from '../../core/errors.ts'
 import { lock } from '../../core/lock.ts'
@@ -6,8 +7,8 @@ import type { Authority } from './authority.ts'
 import { describeCertificate, fingerprintOf } from './certificate.ts'
 import { reachDisk, renameDurably, writeDurably } from './durable-file.ts'
 import { keygen } from './keygen.ts'
-import { removeUnfinished } from './pair.ts'
-import { checkHostNames, isHostName } from './principals.ts'
+import { removeUnfinished, unfinishedPath } from './pair.ts'
+import { checkHostNames } from './principals.ts'
 import { isRevoked } from './revocation-list.ts'
 
 /**
@@ -54,7 +55,7 @@ export async function hostIdentity(
 ): Promise<HostIdentity> {
   const names = checkHostNames([hostname, ...aliases])
   const [name, ...others] = names as [string, ...string[]]
-  if (!isHostName(name)) {
+  if (isIP(name) !== 0) {
     throw new ImagebuildError({
       code: 'usage',
       what: `${name} is no host name`,
@@ -64,7 +65,7 @@ export async function hostIdentity(
   }
   const { folder } = authority
   // Not the folder's own lock: signing takes that.
-  await using _ = await lock(join(folder.hosts, 'lock'), signal)
+  await using _ = await lock(join(folder.hosts, '.lock'), signal)
   await removeUnfinished(folder.hosts)
   const directory = join(folder.hosts, name)
   const answer = (identity: Omit<HostIdentity, 'hostname' | 'aliases'>): HostIdentity => ({
@@ -82,7 +83,7 @@ export async function hostIdentity(
     return answer({ ...kept, certificate, validTo: await endOf(certificate, signal) })
   }
 
-  const unfinished = `${directory}.new`
+  const unfinished = unfinishedPath(folder.hosts, name)
   await mkdir(unfinished, { mode: 0o700 })
   try {
     const file = join(unfinished, KEY)

@@ -66,7 +66,7 @@ async function readKey(directory: string, kind: CertificateKind): Promise<CaKey>
 export async function makePair(folder: CaFolder, holder: KeyHolder, signal?: AbortSignal): Promise<void> {
   const generation = Math.max(0, ...(await folder.generations()), ...(await folder.retiredGenerations())) + 1
   await removeUnfinished(folder.keys)
-  const unfinished = join(folder.keys, `${generation}.new`)
+  const unfinished = unfinishedPath(folder.keys, `${generation}`)
   await mkdir(unfinished, { mode: 0o700 })
   try {
     for (const kind of KINDS) {
@@ -123,9 +123,14 @@ async function publish(folder: CaFolder): Promise<void> {
   }
 }
 
+/** Where something is put together before it gets its name; no host is called like that. */
+export function unfinishedPath(directory: string, name: string): string {
+  return join(directory, `.new-${name}`)
+}
+
 /** What a crash has left behind, private keys above all; under the lock nobody else is at it. */
 export async function removeUnfinished(directory: string): Promise<void> {
-  const left = (await readdir(directory)).filter((name) => name.endsWith('.new'))
+  const left = (await readdir(directory)).filter((name) => name.startsWith('.new-'))
   for (const name of left) await rm(join(directory, name), { recursive: true })
 }
 

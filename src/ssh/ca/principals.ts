@@ -47,7 +47,7 @@ export function checkHostNames(names: readonly string[]): string[] {
   })
 }
 
-export function isHostName(name: string): boolean {
+function isHostName(name: string): boolean {
   return name.length <= 253 && /^(?!-)[a-z0-9_-]{1,63}(\.(?!-)[a-z0-9_-]{1,63})*$/i.test(name)
 }
 

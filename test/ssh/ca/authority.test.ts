@@ -56,9 +56,9 @@ describe('a new CA', () => {
 
   test('takes the place of one whose making was cut short', async () => {
     await using place = await scratch()
-    await mkdir(place.path('ca/keys/1.new'), { recursive: true, mode: 0o700 })
+    await mkdir(place.path('ca/keys/.new-1'), { recursive: true, mode: 0o700 })
     await chmod(place.path('ca'), 0o700)
-    await writeFile(place.path('ca/keys/1.new/user_ca'), 'half of a key', { mode: 0o600 })
+    await writeFile(place.path('ca/keys/.new-1/user_ca'), 'half of a key', { mode: 0o600 })
     await createAuthority({ folder: place.path('ca') })
     expect(await readdir(place.path('ca/keys'))).toEqual(['1'])
   })
