@@ -9,9 +9,11 @@ import type { Claim } from '../pve/claim-held.ts'
 import { guestLabel } from '../pve/guest-ref.ts'
 import type { Note } from '../pve/marks.ts'
 import { recordVerification, type Template } from '../pve/templates.ts'
-import { type Build, during } from './context.ts'
+import type { Build } from './context.ts'
 import { removeUnfinished } from './leftovers.ts'
 import { signerOf } from './signer.ts'
+import { failedReport } from './verify/report.ts'
+import { verify } from './verify/verify.ts'
 
 /** In a template's report folder. */
 export const VERIFY_REPORT = 'verify.json'
@@ -34,23 +36,19 @@ export async function prove(build: Build, claim: Claim, template: Template, plan
   const started = performance.now()
   const { image, pve } = build
   const version = template.marks.version ?? ''
-  const { verify } = await import('./verify/verify.ts')
-  const { failedReport } = await import('./verify/report.ts')
   const signer = await signerOf(build, plan.certificates)
-  const report = await during(build, 'verify', 'verifying two clones', () =>
-    verify(build, claim, {
-      template,
-      image,
-      version,
-      checks: plan.checks,
-      left: plan.left,
-      ssh: {
-        ca: plan.certificates.authorities,
-        principals: plan.certificates.principals,
-        ...(signer && { signer }),
-      },
-    }),
-  )
+  const report = await verify(build, claim, {
+    template,
+    image,
+    version,
+    checks: plan.checks,
+    left: plan.left,
+    ssh: {
+      ca: plan.certificates.authorities,
+      principals: plan.certificates.principals,
+      ...(signer && { signer }),
+    },
+  })
   const text = `${JSON.stringify(report, undefined, 2)}\n`
   const folder = join(build.reportsDir, image.name, version)
   await mkdir(folder, { recursive: true })

@@ -61,7 +61,7 @@ export function createProgram(invocation: Invocation): Command {
     .addOption(
       option('--verify <what>', 'examine booted clones of a new template before it counts')
         .choices(['full', 'off'])
-        .default('off'),
+        .default('full'),
     )
     .addOption(option('--json', 'events as NDJSON on stdout; the last line is the result').default(false))
     .action(async (images: string[], options) =>

@@ -32,11 +32,12 @@ export interface Marks {
   address?: string
   /** rolled back on purpose: not to be replaced by an unchanged build */
   held?: boolean
-  /** clones of it have passed all checks */
-  verified?: boolean
+  /** clones of it were examined and all was well: from within, or only as far as it can be seen from outside */
+  verified?: 'inside' | 'outside'
 }
 
 const DIGEST_DIGITS = 16
+const VERIFIED = { inside: 'ib-verified', outside: 'ib-verified-outside' } as const
 
 export function shortDigest(digest: string): string {
   return digest.replace(/^sha256:/, '').slice(0, DIGEST_DIGITS)
@@ -54,7 +55,7 @@ export function toTags(marks: Marks, extra: readonly string[] = []): string {
     ...(marks.expires === undefined ? [] : [`ib-expires-${Math.ceil(marks.expires)}`]),
     ...(marks.address === undefined ? [] : [`ib-address-${marks.address}`]),
     ...(marks.held ? ['ib-held'] : []),
-    ...(marks.verified ? ['ib-verified'] : []),
+    ...(marks.verified === undefined ? [] : [VERIFIED[marks.verified]]),
   ]
   return [...new Set([...tags, ...extra])].sort().join(';')
 }
@@ -72,6 +73,7 @@ export function fromTags(vmid: number, tags: string | undefined): Marks | undefi
   const digest = value('ib-digest-')
   const expires = value('ib-expires-')
   const address = value('ib-address-')
+  const verified = (['inside', 'outside'] as const).find((how) => list.includes(VERIFIED[how]))
   return {
     vmid,
     namespace,
@@ -82,7 +84,7 @@ export function fromTags(vmid: number, tags: string | undefined): Marks | undefi
     ...(expires !== undefined && { expires: Number(expires) }),
     ...(address !== undefined && { address }),
     ...(list.includes('ib-held') && { held: true }),
-    ...(list.includes('ib-verified') && { verified: true }),
+    ...(verified !== undefined && { verified }),
   }
 }
 

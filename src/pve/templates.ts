@@ -88,14 +88,14 @@ export async function readNote(pve: Pve, guest: GuestRef): Promise<Note | undefi
 async function mark(
   pve: Pve,
   template: Template,
-  change: Partial<Marks>,
+  change: { [Key in keyof Marks]?: Marks[Key] | undefined },
   note?: (old: Note) => Note,
 ): Promise<void> {
   const config = await readConfig(pve, template)
   const { held: _, ...marks } = fromTags(template.vmid, config.tags) ?? template.marks
   const old = parseNote(template.vmid, config.description)
   await guestApi(pve, template).config.$put({
-    tags: toTags({ ...marks, ...change }, foreignTags(config.tags)),
+    tags: toTags({ ...marks, ...change } as Marks, foreignTags(config.tags)),
     ...(note && old && { description: replaceNote(config.description ?? '', note(old)) }),
     digest: config.digest,
   })
@@ -107,7 +107,8 @@ export async function recordVerification(
   template: Template,
   { verify, artifacts }: { verify: VerifySummary; artifacts: Record<string, string> },
 ): Promise<void> {
-  await mark(pve, template, { verified: verify.failed === 0 }, (note) => ({
+  const how = verify.inside === 'verified' ? 'inside' : 'outside'
+  await mark(pve, template, { verified: verify.failed === 0 ? how : undefined }, (note) => ({
     ...note,
     verify,
     artifacts: { ...note.artifacts, ...artifacts },

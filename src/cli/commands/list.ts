@@ -19,7 +19,7 @@ export async function list(
     image: marks.image,
     version: marks.version ?? '',
     state: marks.held ? `${marks.state}, held` : marks.state,
-    verified: marks.verified ? 'yes' : 'no',
+    verified: marks.verified === 'inside' ? 'yes' : marks.verified === 'outside' ? 'from outside' : 'no',
     vmid,
     node,
     name,
