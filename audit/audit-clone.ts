@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type Lynis, runLynis } from './lynis.ts'
 import type { AuditedClone } from './on-clone.ts'
 import { type Rule, runOpenScap } from './openscap.ts'
+import { settle } from './settle.ts'
 import { type PolicyVerdict, runPolicy, runSshAudit, type SshAudit } from './ssh-audit.ts'
 import type { Tools } from './tools.ts'
 
@@ -27,8 +28,7 @@ export async function auditClone(
 ): Promise<Findings> {
   const work = await mkdtemp(join(tmpdir(), 'imagebuild-audit-clone-'))
   try {
-    // What a first boot still does in the background is part of the machine that is looked at.
-    await clone.run('sudo cloud-init status --wait; systemctl is-system-running --wait || true')
+    await settle(clone)
     say('OpenSCAP')
     const openscap = await runOpenScap(clone, tools, work, signal)
     say('lynis')

@@ -31,10 +31,13 @@ export async function withPackages<T>(
   const folder = await mkdtemp(join(work, 'packages-'))
   try {
     const apt = await makeApt(folder, BOOKWORM, signal)
-    const debs = await apt.downloadFor(await clone.run('cat /var/lib/dpkg/status'), packages)
+    const status = await clone.run('cat /var/lib/dpkg/status')
+    const debs = await apt.downloadFor(status, packages)
     for (const deb of debs) await copyTo(clone, deb)
     await clone.run(`sudo env DEBIAN_FRONTEND=noninteractive sh -c 'dpkg --install ${FOLDER}/*.deb'`)
-    const names = debs.map((deb) => basename(deb).split('_')[0])
+    // What was there before, and is only newer now, stays.
+    const there = installedPackages(status)
+    const names = debs.map((deb) => basename(deb).split('_')[0] as string).filter((name) => !there.has(name))
     try {
       return await use()
     } finally {
@@ -43,4 +46,13 @@ export async function withPackages<T>(
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+/** @param status dpkg's own file: a paragraph of fields for each package it has heard of */
+export function installedPackages(status: string): Set<string> {
+  const installed = status
+    .split('\n\n')
+    .filter((paragraph) => /^Status: \S+ \S+ installed$/m.test(paragraph))
+    .flatMap((paragraph) => /^Package: (\S+)$/m.exec(paragraph)?.[1] ?? [])
+  return new Set(installed)
 }

@@ -19,6 +19,9 @@ export interface PolicyVerdict {
   errors: string[]
 }
 
+/** Seconds that it waits for an answer: guests whose processor is emulated need more than its own five. */
+const ANSWER_SECONDS = 30
+
 /** Exit codes of ssh-audit that mean it has looked: all well, warnings, failures. */
 const LOOKED = [0, 2, 3]
 
@@ -33,12 +36,16 @@ export async function runPolicy(tools: Tools, address: string, signal: AbortSign
 
 async function ask({ sshAudit }: Tools, args: readonly string[], signal: AbortSignal): Promise<string> {
   const [command, ...first] = sshAudit.command
-  const { exitCode, stdout, stderr } = await execa(command, [...first, ...args], {
-    env: sshAudit.env,
-    stdin: 'ignore',
-    reject: false,
-    cancelSignal: signal,
-  })
+  const { exitCode, stdout, stderr } = await execa(
+    command,
+    [...first, `--timeout=${ANSWER_SECONDS}`, ...args],
+    {
+      env: sshAudit.env,
+      stdin: 'ignore',
+      reject: false,
+      cancelSignal: signal,
+    },
+  )
   signal.throwIfAborted()
   if (!LOOKED.includes(exitCode ?? -1)) {
     throw new Error(`ssh-audit ended with exit code ${exitCode}\n${stdout.slice(-2000)}\n${stderr}`)
