@@ -156,10 +156,7 @@ export async function decide(build: Build): Promise<{
   const current = select(await nodeTemplates(pve, place.node, namespace), image.name)
   const note = current && (await readNote(pve, current))
   const decision = await decideSource(build, note?.source, sourceContext(build))
-  const plan = makePlan(image, {
-    sourceIdentity: decision.record.identity,
-    authorities: place.ssh.authorities,
-  })
+  const plan = makePlan(image, { sourceIdentity: decision.record.identity, ssh: place.ssh })
   if (options.force || current === undefined) return { decision, plan }
   const ready = { template: current, digest: note?.digest ?? '' }
   // After a rollback the current template is another one on purpose: only --force or a promotion ends that.

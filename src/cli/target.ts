@@ -70,7 +70,7 @@ export async function connectTarget(
       signal: invocation.signal,
     })
     const { network } = lab
-    const ssh = target.ssh.ca.length > 0 ? sshOf(target) : await sshOfLab()
+    const ssh = target.ssh.ca.length > 0 ? await sshOf(target) : await sshOfLab()
     return connected(pve, {
       ...common,
       node: lab.node,
@@ -95,12 +95,16 @@ export async function connectTarget(
     ...(target.vlan !== undefined && { vlan: target.vlan }),
     ...addressesOf(target),
     dns: target.dns,
-    ssh: sshOf(target),
+    ssh: await sshOf(target),
   })
 }
 
-function sshOf({ ssh: { ca, signer } }: Target): Place['ssh'] {
-  return { authorities: ca, ...(signer !== undefined && { signer }) }
+async function sshOf({ ssh: { ca, revokedKeys, signer } }: Target): Promise<Place['ssh']> {
+  return {
+    authorities: ca,
+    ...(revokedKeys !== undefined && { revokedKeys: await readFile(revokedKeys) }),
+    ...(signer !== undefined && { signer }),
+  }
 }
 
 /** The lab has a CA of its own, so that certificates can be tried without making one. */

@@ -36,6 +36,11 @@ export const targetSsh = z.strictObject({
     .array(authority)
     .default([])
     .describe('user CAs of its images, where they name none: public keys, or files beside this one'),
+  revokedKeys: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('what its images refuse, where they say nothing themselves: a KRL, relative to this file'),
   signer: z
     .string()
     .min(1)
@@ -44,3 +49,5 @@ export const targetSsh = z.strictObject({
       'folder of `ssh-ca init`, relative to this file: signs the login with which a clone is verified',
     ),
 })
+
+export type TargetSshFile = z.output<typeof targetSsh>

@@ -1,9 +1,9 @@
-import { readFile } from 'node:fs/promises'
+import { access, readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Diagnostic } from './diagnostics.ts'
 import { readNamedFile } from './named-file.ts'
 import type { SshSpec } from './spec.ts'
-import type { SshFile } from './ssh-schema.ts'
+import type { SshFile, TargetSshFile } from './ssh-schema.ts'
 import type { Path, YamlFile } from './yaml-file.ts'
 
 interface Context {
@@ -30,19 +30,25 @@ export async function loadSsh(written: SshFile, folder: string, context: Context
   return spec
 }
 
-/** The public keys of a target's CAs; its files lie where the user wants them. */
-export async function loadTargetKeys(
-  written: readonly string[],
+/** `ssh` of a target, with the keys themselves; its files lie where the user wants them. */
+export async function loadTargetSsh(
+  { ca, revokedKeys, signer }: TargetSshFile,
   path: Path,
   root: string,
   context: Context,
-): Promise<string[]> {
-  return await loadKeys(
-    written,
-    path,
-    async (name) => ({ text: await readFile(resolve(root, name), 'utf8') }),
-    context,
-  )
+): Promise<TargetSshFile> {
+  const read = async (name: string) => ({ text: await readFile(resolve(root, name), 'utf8') })
+  if (revokedKeys !== undefined) {
+    await access(resolve(root, revokedKeys)).catch((error: NodeJS.ErrnoException) => {
+      const span = context.yaml.at([...path, 'revokedKeys'])
+      context.report(context.yaml.diagnostic(span, `\`${revokedKeys}\` cannot be read: ${error.message}`))
+    })
+  }
+  return {
+    ca: await loadKeys(ca, [...path, 'ca'], read, context),
+    ...(revokedKeys !== undefined && { revokedKeys: resolve(root, revokedKeys) }),
+    ...(signer !== undefined && { signer: resolve(root, signer) }),
+  }
 }
 
 type Read = (name: string) => Promise<{ text: string } | { mistake: string; hint?: string }>

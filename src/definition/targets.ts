@@ -5,7 +5,7 @@ import { isSecretReference } from '../core/secrets.ts'
 import { configFile, type PveTarget, type Target } from './config-schema.ts'
 import type { Diagnostic } from './diagnostics.ts'
 import { absoluteReference } from './layers.ts'
-import { loadTargetKeys } from './ssh.ts'
+import { loadTargetSsh } from './ssh.ts'
 import type { Path, YamlFile } from './yaml-file.ts'
 
 /**
@@ -34,10 +34,7 @@ export async function loadTargets(
     if (target === undefined) continue
     const path = ['targets', name]
     checkVmids(target, path, yaml, report)
-    const ssh = {
-      ca: await loadTargetKeys(target.ssh.ca, [...path, 'ssh', 'ca'], root, { yaml, report }),
-      ...(target.ssh.signer !== undefined && { signer: resolve(root, target.ssh.signer) }),
-    }
+    const ssh = await loadTargetSsh(target.ssh, [...path, 'ssh'], root, { yaml, report })
     const loaded = target.kind === 'pve' ? await loadPve(target, path, yaml, root, report) : target
     targets[name] = { ...loaded, ssh }
   }

@@ -6,6 +6,15 @@ export interface Certificates {
   authorities: readonly string[]
   /** names in a certificate, by user; empty: the user's own name */
   principals: Readonly<Record<string, readonly string[]>>
+  /** a KRL, or public keys, one a line */
+  revokedKeys?: Uint8Array
+}
+
+/** What a target's images have where their definitions say nothing. */
+export interface TargetCertificates {
+  /** public key lines of user CAs */
+  authorities: readonly string[]
+  revokedKeys?: Uint8Array
 }
 
 /** Paths in the guest, sshd_config(5). */
@@ -22,17 +31,25 @@ const DROP_IN = '/etc/ssh/sshd_config.d/05-imagebuild-certificates.conf'
 const SECONDS = 300
 
 /** What a target's CAs and a definition's `ssh` come to together. */
-export function certificatesOf(ssh: SshSpec, authoritiesOfTarget: readonly string[]): Certificates {
-  return { authorities: ssh.ca ?? authoritiesOfTarget, principals: ssh.principals }
+export function certificatesOf(ssh: SshSpec, target: TargetCertificates): Certificates {
+  const revokedKeys = ssh.revokedKeys ?? target.revokedKeys
+  return {
+    authorities: ssh.ca ?? target.authorities,
+    principals: ssh.principals,
+    ...(revokedKeys && { revokedKeys }),
+  }
 }
 
 /** The layers that make sshd accept them; none without a CA. */
-export function certificateLayers(ssh: SshSpec, { authorities, principals }: Certificates): Layer[] {
+export function certificateLayers(
+  { where }: SshSpec,
+  { authorities, principals, revokedKeys }: Certificates,
+): Layer[] {
   if (authorities.length === 0) return []
   const file = (path: string, content: string | Uint8Array): Layer => ({
     kind: 'file',
     name: `SSH certificates: ${path}`,
-    where: ssh.where,
+    where,
     timeoutSeconds: SECONDS,
     path,
     content: typeof content === 'string' ? new TextEncoder().encode(content) : content,
@@ -48,13 +65,13 @@ export function certificateLayers(ssh: SshSpec, { authorities, principals }: Cer
   ]
   return [
     file(AUTHORITIES_FILE, lines(authorities)),
-    file(REVOKED_FILE, ssh.revokedKeys ?? ''),
+    file(REVOKED_FILE, revokedKeys ?? ''),
     ...users.map(([user, names]) => file(`${PRINCIPALS_FOLDER}/${user}`, lines(names))),
     file(DROP_IN, lines(settings)),
     {
       kind: 'shell',
       name: 'SSH certificates: sshd agrees',
-      where: ssh.where,
+      where,
       timeoutSeconds: SECONDS,
       script: new TextEncoder().encode(AGREES),
       user: 'root',

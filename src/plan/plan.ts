@@ -1,7 +1,12 @@
 import type { Check } from '../definition/check.ts'
 import type { ImageSpec, Layer, SourceSpec } from '../definition/spec.ts'
 import { expandHardening, type LeftOut } from '../hardening/expand.ts'
-import { type Certificates, certificateLayers, certificatesOf } from './certificates.ts'
+import {
+  type Certificates,
+  certificateLayers,
+  certificatesOf,
+  type TargetCertificates,
+} from './certificates.ts'
 import { canonicalJson, type Digest, digestBytes, digestOf, type Json } from './identity.ts'
 
 /**
@@ -33,8 +38,8 @@ export const RECIPE_VERSION = 2
 export interface PlanFacts {
   /** of the bytes that the image starts from */
   sourceIdentity: string
-  /** public key lines of the target's user CAs */
-  authorities: readonly string[]
+  /** of the target */
+  ssh: TargetCertificates
 }
 
 /**
@@ -42,8 +47,8 @@ export interface PlanFacts {
  * timeouts and names of layers, checks, secrets, and everything of a target but its CAs (node, storage, bridge, MAC,
  * address, VMID).
  */
-export function makePlan(image: ImageSpec, { sourceIdentity, authorities }: PlanFacts): Plan {
-  const certificates = certificatesOf(image.ssh, authorities)
+export function makePlan(image: ImageSpec, { sourceIdentity, ssh }: PlanFacts): Plan {
+  const certificates = certificatesOf(image.ssh, ssh)
   const { kind, hardening: wanted } = image
   const hardening = expandHardening(wanted, {
     kind,

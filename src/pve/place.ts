@@ -26,6 +26,8 @@ export interface Place {
   ssh: {
     /** public key lines of user CAs, for images that name none */
     authorities: readonly string[]
+    /** what images refuse that say nothing themselves: a KRL, or public keys */
+    revokedKeys?: Uint8Array
     /** folder of a CA that can sign logins here */
     signer?: string
   }

@@ -23,7 +23,7 @@ const source: SourceSpec = {
 }
 const image = imageSpec({ source })
 const identity = bootstrapIdentity({ distribution: 'debian', suite: 'bookworm', arch: 'amd64', packages: [] })
-const { digest } = makePlan(image, { sourceIdentity: identity, authorities: [] })
+const { digest } = makePlan(image, { sourceIdentity: identity, ssh: { authorities: [] } })
 
 function put(pve: MemoryProxmox, vmid: number, state: State, of: string, more: Partial<Marks> = {}) {
   const marks = { vmid, namespace: 'homelab', image: 'web', state, version: `20260101.${vmid}`, ...more }

@@ -23,17 +23,22 @@ test('public keys, in the definition or in files beside it', async () => {
 test('without it, the target’s CA counts', async () => {
   await using project = await projectOnDisk({
     'imagebuild.yaml':
-      'namespace: home\ntargets:\n  lab: { kind: lab, ssh: { ca: [../ca.pub, ca/two.pub], signer: ca } }\n'.replace(
+      'namespace: home\ntargets:\n  lab: { kind: lab, ssh: { ca: [../ca.pub, ca/two.pub], signer: ca, revokedKeys: krl } }\n'.replace(
         '../ca.pub',
         'one.pub',
       ),
     'one.pub': `${one}\n`,
+    krl: 'KRL',
     'ca/two.pub': two,
     'images/a/image.yaml': image(''),
   })
   const { images, targets } = await project.load()
   expect(images.get('a')?.ssh).not.toHaveProperty('ca')
-  expect(targets.lab?.ssh).toEqual({ ca: [one, two], signer: `${project.root}/ca` })
+  expect(targets.lab?.ssh).toEqual({
+    ca: [one, two],
+    signer: `${project.root}/ca`,
+    revokedKeys: `${project.root}/krl`,
+  })
 })
 
 test.each([

@@ -7,7 +7,7 @@ const digest = (
   change: Partial<VmSpec> = {},
   sourceIdentity = 'sha512:abc',
   authorities: readonly string[] = [],
-) => makePlan(imageSpec(change), { sourceIdentity, authorities }).digest
+) => makePlan(imageSpec(change), { sourceIdentity, ssh: { authorities } }).digest
 
 const CA = 'ssh-ed25519 AAAA home'
 const ssh = (change: Partial<SshSpec>) => ({ ssh: { principals: {}, where: WHERE, ...change } })
@@ -125,14 +125,14 @@ describe('the digest does not change with', () => {
 })
 
 test('each layer’s digest chains over the ones before it, and over none after it', () => {
-  const one = makePlan(imageSpec(), { sourceIdentity: 'sha512:abc', authorities: [] })
+  const one = makePlan(imageSpec(), { sourceIdentity: 'sha512:abc', ssh: { authorities: [] } })
   const last = makePlan(imageSpec({ layers: [packagesLayer(), fileLayer()] }), {
     sourceIdentity: 'sha512:abc',
-    authorities: [],
+    ssh: { authorities: [] },
   })
   const first = makePlan(
     imageSpec({ layers: [packagesLayer({ upgrade: true }), fileLayer(), shellLayer()] }),
-    { sourceIdentity: 'sha512:abc', authorities: [] },
+    { sourceIdentity: 'sha512:abc', ssh: { authorities: [] } },
   )
   expect(last.layers.map((layer) => layer.digest)).toEqual(
     one.layers.slice(0, 2).map((layer) => layer.digest),

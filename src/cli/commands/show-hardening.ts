@@ -14,7 +14,7 @@ export async function showHardening(
   const image = project.images.get(name)
   if (image === undefined) throw new TypeError(`${name} was not loaded`)
   const { profile } = image.hardening
-  const { left } = makePlan(image, { sourceIdentity: '', authorities: [] })
+  const { left } = makePlan(image, { sourceIdentity: '', ssh: { authorities: [] } })
   const rows = itemsOf(profile).map(({ id, area, title, sources }) => {
     const out = left.find((one) => one.id === id)
     return { item: id, area, status: out?.because ?? 'done', title, sources, reason: out?.reason ?? '' }
