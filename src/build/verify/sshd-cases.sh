@@ -35,6 +35,9 @@ printf '%s:%s\n' "$LOGIN_USER" "$PASSWORD" | chpasswd
 case $(getent shadow "$LOGIN_USER" | cut -d: -f2) in '$'*) ;; *) echo 'the password was not taken' >&2; exit 1 ;; esac
 
 sshd -t
+# One of them may be only another name of the other. Where sshd is started for each connection, it reads its
+# configuration anyway.
 for unit in ssh.service sshd.service; do
-  if systemctl is-active --quiet "$unit"; then systemctl reload "$unit"; fi
+  if systemctl is-active --quiet "$unit"; then systemctl reload "$unit"; break; fi
 done
+exit 0
