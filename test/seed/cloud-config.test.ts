@@ -272,6 +272,8 @@ runcmd:
   ])('the host key type of %s', (publicKey, type) => {
     const keys = cloudConfig().sshHostKey({ privateKey: 'x', publicKey }).build().ssh_keys
     expect(Object.keys(keys as object)).toEqual([`${type}_private`, `${type}_public`])
+    const certified = cloudConfig().sshHostKey({ privateKey: 'x', publicKey, certificate: 'y' }).build()
+    expect(certified.ssh_keys).toEqual({ ...(keys as object), [`${type}_certificate`]: 'y' })
     expect(() => cloudConfig().sshHostKey({ privateKey: 'x', publicKey: 'ssh-dss AAAA' })).toThrow(TypeError)
   })
 })

@@ -4,7 +4,7 @@ import { writeDurably } from './durable-file.ts'
 import { CaFolder } from './folder.ts'
 import { IssueLog } from './issue-log.ts'
 import { checkPassphrase } from './keygen.ts'
-import { type CaPair, type KeyHolder, makePair, readPairs, retirePair } from './pair.ts'
+import { type CaPair, isPublished, type KeyHolder, makePair, publish, readPairs, retirePair } from './pair.ts'
 import { createRevocationList } from './revocation-list.ts'
 import { type Revocation, type Revoke, revoke } from './revoke.ts'
 import { type HostRequest, type Passphrase, signHost, signUser, type UserRequest } from './sign.ts'
@@ -46,6 +46,10 @@ export async function openAuthority(path: string, options: OpenOptions = {}): Pr
   if (pairs.length === 0) throw folder.noCa()
   const keys = pairs.flatMap(({ user, host }) => [user.privateFile, host.privateFile])
   await folder.checkModes(keys.filter((key) => key !== undefined))
+  if (!(await isPublished(folder, pairs))) {
+    await using _ = await folder.lock(options.signal)
+    await publish(folder)
+  }
   const authority: Authority = {
     folder,
     pairs,

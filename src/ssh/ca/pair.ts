@@ -115,12 +115,25 @@ export async function retirePair(folder: CaFolder, pair: CaPair): Promise<void> 
 }
 
 /** Writes the files of all public keys that are trusted, which stay where they are through rotations. */
-async function publish(folder: CaFolder): Promise<void> {
-  const pairs = await readPairs(folder)
-  for (const kind of KINDS) {
-    const lines = pairs.map((pair) => `${pair[kind].publicKey}\n`)
-    await writeDurably(join(folder.root, `${kind}_ca.pub`), lines.join(''), 0o644)
+export async function publish(folder: CaFolder): Promise<void> {
+  for (const { path, content } of published(folder, await readPairs(folder))) {
+    await writeDurably(path, content, 0o644)
   }
+}
+
+/** False where a crash came between a change of keys and the files that tell of it. */
+export async function isPublished(folder: CaFolder, pairs: readonly CaPair[]): Promise<boolean> {
+  for (const { path, content } of published(folder, pairs)) {
+    if ((await readFile(path, 'utf8').catch(() => undefined)) !== content) return false
+  }
+  return true
+}
+
+function published(folder: CaFolder, pairs: readonly CaPair[]): { path: string; content: string }[] {
+  return KINDS.map((kind) => ({
+    path: join(folder.root, `${kind}_ca.pub`),
+    content: pairs.map((pair) => `${pair[kind].publicKey}\n`).join(''),
+  }))
 }
 
 /** Where something is put together before it gets its name; no host is called like that. */

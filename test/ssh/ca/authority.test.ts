@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { appendFile, chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import {
   createAuthority,
@@ -61,6 +61,14 @@ describe('a new CA', () => {
     await writeFile(place.path('ca/keys/.new-1/user_ca'), 'half of a key', { mode: 0o600 })
     await createAuthority({ folder: place.path('ca') })
     expect(await readdir(place.path('ca/keys'))).toEqual(['1'])
+  })
+
+  test('tells of its keys again where a crash kept it from that', async () => {
+    await using place = await scratch()
+    const { userCa } = await createAuthority({ folder: place.path('ca') })
+    await rm(place.path('ca/user_ca.pub'))
+    await openAuthority(place.path('ca'))
+    expect(await readFile(place.path('ca/user_ca.pub'), 'utf8')).toBe(`${userCa[0]}\n`)
   })
 
   test('is one, also where several processes want it at once', async () => {
