@@ -1,8 +1,9 @@
 import { asImagebuildError } from '../core/errors.ts'
 import type { Certificates } from '../plan/certificates.ts'
 import { openAuthority } from '../ssh/ca/authority.ts'
+import { isLocked } from '../ssh/ca/keygen.ts'
 import type { Build } from './context.ts'
-import type { Signer } from './verify/verify.ts'
+import type { Signer } from './verify/signer.ts'
 
 /**
  * Who can sign a login for one of the CAs that an image trusts: the target's, where its keys are at hand and need no
@@ -18,10 +19,14 @@ export async function signerOf(build: Build, { authorities }: Certificates): Pro
   }
   try {
     const authority = await openAuthority(folder, { signal: build.signal })
-    const [newest] = authority.userCa
-    const trusted = authorities.some((line) => newest !== undefined && keyOf(line) === keyOf(newest))
-    if (!trusted) return without(`the image does not trust the CA in ${folder}`)
-    return { sign: (request) => authority.signUser(request) }
+    const pair = authority.pairs.find(({ user }) =>
+      authorities.some((line) => keyOf(line) === keyOf(user.publicKey)),
+    )
+    if (pair === undefined) return without(`the image does not trust the CA in ${folder}`)
+    const { privateFile } = pair.user
+    if (privateFile !== undefined && (await isLocked(privateFile, build.signal)))
+      return without(`the keys in ${folder} have a passphrase; ones that ssh-agent holds need none here`)
+    return { sign: (request) => authority.signUser({ ...request, generation: pair.generation }) }
   } catch (error) {
     build.signal.throwIfAborted()
     return without(asImagebuildError(error).message)

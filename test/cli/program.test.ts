@@ -145,7 +145,15 @@ describe('options from the environment', () => {
     return seen
   }
 
-  const DEFAULTS = { all: false, force: false, cache: true, onError: 'cleanup', json: false, debug: false }
+  const DEFAULTS = {
+    all: false,
+    force: false,
+    cache: true,
+    onError: 'cleanup',
+    verify: 'full',
+    json: false,
+    debug: false,
+  }
 
   test('none', async () => {
     expect(await options()).toEqual(DEFAULTS)
