@@ -30,7 +30,7 @@ function atMost(path: string, mode: string, owner: string): ItemCheck {
   return {
     title: `${path} has at most the mode ${mode}, and the owner ${owner}`,
     kind: 'command',
-    command: `[ ! -e '${path}' ] || find '${path}' -maxdepth 0 \\( -perm /${more} -o ! -user ${user} -o ! -group ${group} \\) | grep .`,
+    command: `[ -e '${path}' ] && find '${path}' -maxdepth 0 \\( -perm /${more} -o ! -user ${user} -o ! -group ${group} \\) | grep .`,
     exit: 1,
   }
 }
@@ -79,7 +79,7 @@ fi`,
       {
         title: 'The message of the day names no version',
         kind: 'command',
-        command: "[ ! -e /etc/motd ] || grep -E '\\\\[mrsv]|(Debian|Ubuntu)[^.]* [0-9]+' /etc/motd",
+        command: "[ -e /etc/motd ] && grep -E '\\\\[mrsv]|(Debian|Ubuntu)[^.]* [0-9]+' /etc/motd",
         exit: 1,
       },
       atMost('/etc/motd', '644', 'root:root'),

@@ -75,7 +75,8 @@ export const PASSWORDS: readonly HardeningItem[] = [
     measures: {
       packages: ['libpam-pwquality'],
       script: `${setLines('/etc/security/pwquality.conf', ' = ', QUALITY)}
-grep -qx enforce_for_root /etc/security/pwquality.conf || echo enforce_for_root >> /etc/security/pwquality.conf`,
+sed -i /^enforce_for_root/d /etc/security/pwquality.conf
+echo enforce_for_root >> /etc/security/pwquality.conf`,
     },
     checks: [
       {

@@ -32,11 +32,19 @@ const HOST_KEYS = [
   'rsa-sha2-256',
 ]
 
+/** Keywords of sshd_config. */
+export const ALGORITHMS = {
+  KexAlgorithms: KEX.join(','),
+  Ciphers: CIPHERS.join(','),
+  MACs: MACS.join(','),
+  HostKeyAlgorithms: HOST_KEYS.join(','),
+} as const
+
 const literal = (list: readonly string[]) => list.join(',').replaceAll('.', '\\.')
 
 /** Bits, as moduli(5) counts them: one less than the size of the group. */
 const MODULUS_BITS = 3071
-export const MODULI = '/etc/ssh/moduli-3072'
+const MODULI = '/etc/ssh/moduli-3072'
 
 export const SSHD_ALGORITHMS: readonly HardeningItem[] = [
   {
@@ -57,11 +65,10 @@ export const SSHD_ALGORITHMS: readonly HardeningItem[] = [
       files: [
         {
           path: '/etc/ssh/sshd_config.d/10-imagebuild-algorithms.conf',
-          content: `KexAlgorithms ${KEX.join(',')}
-Ciphers ${CIPHERS.join(',')}
-MACs ${MACS.join(',')}
-HostKeyAlgorithms ${HOST_KEYS.join(',')}
-`,
+          content: Object.entries(ALGORITHMS)
+            .map(([keyword, list]) => `${keyword} ${list}\n`)
+            .join(''),
+          mode: '0600',
         },
       ],
     },
@@ -85,6 +92,7 @@ HostKeyAlgorithms ${HOST_KEYS.join(',')}
         {
           path: '/etc/ssh/sshd_config.d/10-imagebuild-moduli.conf',
           content: `ModuliFile ${MODULI}\n`,
+          mode: '0600',
         },
       ],
       // A copy: the package's own file can then change with the package.

@@ -1,5 +1,5 @@
 import type { HardeningItem, ItemCheck, MachineTraits } from '../item.ts'
-import { SSHD_ALGORITHMS } from './sshd-algorithms.ts'
+import { ALGORITHMS, SSHD_ALGORITHMS } from './sshd-algorithms.ts'
 import { SSHD_HOST_KEYS } from './sshd-host-keys.ts'
 
 /** Before cloud-init's 50-cloud-init.conf: of several values the first one counts. */
@@ -35,9 +35,11 @@ const LOGIN: Settings = {
   StrictModes: 'yes',
   PermitUserEnvironment: 'no',
   Banner: '/etc/issue.net',
-  DebianBanner: 'no',
   LogLevel: 'INFO',
 }
+
+/** `sshd -T` does not show it. */
+const UNSEEN: Settings = { DebianBanner: 'no' }
 
 const LIMITS: Settings = {
   MaxAuthTries: 4,
@@ -64,6 +66,29 @@ const FORWARDING: Settings = {
 const SYSTEM_ACCOUNTS =
   'daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody _apt systemd-network messagebus sshd'
 
+const MAIN_FILE = '/etc/ssh/sshd_config'
+const BEGIN = '# As in sshd_config.d, which counts; here for programs that read only this file.'
+const END = '# End of what is as in sshd_config.d.'
+
+/** A block behind the line that includes the drop-ins, or at the top; what stood there of the same keywords goes. */
+function intoMainFile(settings: Settings): string {
+  const lines = Object.entries(settings).map(([keyword, value]) => `${keyword} ${value}`)
+  const keywords = Object.keys(settings).join('|')
+  return `block=$(mktemp)
+trap 'rm -f "$block"' EXIT
+cat > "$block" <<'LINES'
+${[BEGIN, ...lines, END].join('\n')}
+LINES
+sed -i -E -e '/^${BEGIN}$/,/^${END}$/d' -e '/^(${keywords})[[:space:]]/Id' ${MAIN_FILE}
+if grep -qE '^Include[[:space:]]' ${MAIN_FILE}; then
+  sed -i -e "0,/^Include[[:space:]]/{/^Include[[:space:]]/r $block
+}" ${MAIN_FILE}
+else
+  cat ${MAIN_FILE} >> "$block"
+  cat "$block" > ${MAIN_FILE}
+fi`
+}
+
 function rootLogin({ kind }: MachineTraits): Settings {
   // Proxmox's way into a container is root's key, which `pct create` puts there.
   return { PermitRootLogin: kind === 'lxc' ? 'prohibit-password' : 'no' }
@@ -89,13 +114,20 @@ export const SSHD: readonly HardeningItem[] = [
       'lynis SSH-7408',
     ],
     profile: 'baseline',
-    measures: (machine) => ({ files: [dropIn('hardening', { ...rootLogin(machine), ...LOGIN })] }),
+    measures: (machine) => ({ files: [dropIn('hardening', { ...rootLogin(machine), ...LOGIN, ...UNSEEN })] }),
     checks: (machine) => [
       ...effective(
         { ...rootLogin(machine), ...LOGIN },
         // Written as it was called before.
         machine.kind === 'lxc' ? { PermitRootLogin: 'without-password' } : {},
       ),
+      {
+        title: 'The greeting does not name the version of the package',
+        kind: 'command',
+        command: "timeout 10 bash -c 'exec 3<>/dev/tcp/127.0.0.1/22; head -n 1 <&3'",
+        exit: 0,
+        output: '^SSH-2\\.0-OpenSSH_[0-9.]+(p[0-9]+)?\\s*$',
+      },
     ],
   },
   {
@@ -134,6 +166,29 @@ export const SSHD: readonly HardeningItem[] = [
     }),
     checks: [{ kind: 'sshd', keyword: 'denyusers', value: 'nobody' }],
   },
+  ...SSHD_ALGORITHMS,
+  ...SSHD_HOST_KEYS,
+  {
+    id: 'sshd-main-file',
+    title: 'The main file says the same as those that it includes, since scanners read only that',
+    area: 'sshd',
+    sources: ['CIS Debian 12 5.1.5 to 5.1.21'],
+    profile: 'cis-l1',
+    measures: (machine) => ({
+      script: intoMainFile({ ...rootLogin(machine), ...LOGIN, ...LIMITS, ...ALGORITHMS }),
+    }),
+    checks: (machine) =>
+      Object.entries({ ...rootLogin(machine), ...LOGIN, ...LIMITS, ...ALGORITHMS }).map(
+        ([keyword, value]): ItemCheck => ({
+          title: `${keyword} stands there`,
+          kind: 'command',
+          command: `grep -iE '^${keyword}[[:space:]]' ${MAIN_FILE}`,
+          exit: 0,
+          // Once: whoever adds another line finds out.
+          output: `^${keyword} ${String(value).replaceAll('.', '\\.')}\\n?(?![\\s\\S])`,
+        }),
+      ),
+  },
   {
     id: 'sshd-files',
     title: "sshd's configuration is for root to read",
@@ -163,8 +218,6 @@ find /etc/ssh/sshd_config.d -type f -exec chmod 0600 {} +`,
       },
     ],
   },
-  ...SSHD_ALGORITHMS,
-  ...SSHD_HOST_KEYS,
   {
     id: 'sshd-reload',
     title: 'sshd accepts its configuration',
@@ -175,7 +228,7 @@ find /etc/ssh/sshd_config.d -type f -exec chmod 0600 {} +`,
       // What shuts people out shows now, in the next connection of the build, and not in a clone.
       script: `mkdir -p /run/sshd
 sshd -t
-systemctl try-reload-or-restart ssh.service`,
+[ ! -d /run/systemd/system ] || systemctl try-reload-or-restart ssh.service`,
     },
     checks: [{ kind: 'command', command: 'mkdir -p /run/sshd; sshd -t', exit: 0 }],
   },

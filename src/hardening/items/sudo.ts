@@ -34,7 +34,7 @@ export const SUDO: readonly HardeningItem[] = [
       files: [
         {
           path: '/etc/sudoers.d/10-imagebuild-log',
-          content: 'Defaults logfile="/var/log/sudo.log"\n',
+          content: 'Defaults logfile="/var/log/sudo.log", loglinelen=0\n',
           mode: '0440',
         },
         {
