@@ -1,6 +1,8 @@
 #!/bin/sh
 # What a container needs before seal.sh, beyond what a virtual machine does. Runs as root.
 set -eu
+# Services read what is written here under accounts of their own; a hardened session would give files a 027.
+umask 022
 
 # cloud-init makes a virtual machine's clones different from each other. A clone of a container has none: Proxmox gives
 # it a name and an address, but neither host keys nor, on some systems, a machine-id.

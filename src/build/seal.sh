@@ -6,6 +6,8 @@
 #   BUILD_KEY   the base64 part of its public key
 #   AND_THEN    `poweroff`, or `stay` where the tree is still to be read out of it
 set -eu
+# Services read what is written here under accounts of their own; a hardened session would give files a 027.
+umask 022
 
 # Nothing may write logs or caches behind our back from here on. An upgrade in the background comes to the end of
 # the package that it is at: poweroff would cut it off in the middle. The journal goes on in /run: one that is
