@@ -108,7 +108,9 @@ describe('sshd', () => {
         .split('\n')
         .map((line) => line.split(' ')[0]),
     )
-    expect(new Set(keywords).size).toBe(keywords.length)
+    // Host keys add up.
+    const once = keywords.filter((keyword) => keyword !== 'HostKey')
+    expect(new Set(once).size).toBe(once.length)
   })
 
   test.each([vm, lxc].map((machine) => [machine.kind, machine] as const))(

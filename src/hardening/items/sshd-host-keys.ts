@@ -71,6 +71,12 @@ ExecStart=/bin/sh -c '[ -e /etc/ssh/ssh_host_ed25519_key ] || exec ssh-keygen -q
     measures: {
       files: [
         {
+          // Keys are offered in this order. One that is not there yet is passed over.
+          path: '/etc/ssh/sshd_config.d/10-imagebuild-host-keys.conf',
+          content: `HostKey /etc/ssh/ssh_host_ed25519_key\nHostKey ${RSA_KEY}\n`,
+          mode: '0600',
+        },
+        {
           // Not oneshot: no target waits for it. Idle, so that it takes no time from what boots.
           path: '/etc/systemd/system/imagebuild-rsa-host-key.service',
           content: `[Unit]
