@@ -75,6 +75,8 @@ export async function buildTemplate(place: BuildPlace, profile: Profile): Promis
       // Between two of our calls lies an audit: the lab shall not end meanwhile.
       env: { IMAGEBUILD_LAB_DIR: lab, IMAGEBUILD_LAB_IDLE_SECONDS: '7200', CI: '', NO_COLOR: '1' },
       stdin: 'ignore',
+      // It is said line by line as it comes.
+      buffer: { stderr: false },
       cancelSignal: signal,
       killSignal: 'SIGINT',
       // It cleans up first, which may take a while.
