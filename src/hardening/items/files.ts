@@ -35,8 +35,11 @@ function atMost(path: string, mode: string, owner: string): ItemCheck {
   }
 }
 
-/** Of the root file system alone: what is mounted below it belongs to others. */
-const FIND_IN_ROOT = 'find / -xdev'
+/**
+ * Of the root file system alone: what is mounted below it belongs to others, and so does lost+found in an unprivileged
+ * container.
+ */
+const FIND_IN_ROOT = 'find / -xdev -path /lost+found -prune -o'
 
 export const FILES: readonly HardeningItem[] = [
   {
