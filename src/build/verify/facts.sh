@@ -56,7 +56,7 @@ df --output=source,size -B1 / 2>/dev/null | tail -n 1 | while read -r device siz
   end=$(($(cat "$block/start") * 512 + part))
   disk=$(($(cat "$block/../size") * 512))
   # Of ext2 to ext4 the exact size is known; what df calls size leaves out their own tables.
-  exact=$(dumpe2fs -h "$device" 2>/dev/null | awk -F: '/^Block count:/ { count = $2 } /^Block size:/ { size = $2 } END { if (count) printf "%d", count * size }')
+  exact=$(dumpe2fs -h "$device" 2>/dev/null | awk -F: '/^Block count:/ { count = $2 } /^Block size:/ { size = $2 } END { if (count) printf "%.0f", count * size }')
   printf '%s %s %s %s %s' "$device" "${exact:-$size}" "$part" "$end" "$disk"
 done | fact root-disk
 exit 0

@@ -93,7 +93,8 @@ for instance in "$ROOT"/var/lib/cloud/instances/*; do
   [ -d "$instance" ] && [ "${instance##*/}" != "$current" ] && left cloud-init "$instance" 'instance data of another machine'
 done
 previous=$(cat "$ROOT/var/lib/cloud/data/previous-instance-id" 2>/dev/null)
-case $previous in '' | NO_PREVIOUS_INSTANCE_ID) ;; *)
+# Of its two stages at boot, the second has seen the first.
+case $previous in '' | NO_PREVIOUS_INSTANCE_ID | "$current") ;; *)
   left cloud-init "$ROOT/var/lib/cloud/data/previous-instance-id" "cloud-init has seen the machine ${previous} before this one" ;;
 esac
 
