@@ -1,8 +1,13 @@
-import { cp, readFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { LIMITS } from '../../audit/limits.ts'
+import { runLynis } from '../../audit/lynis.ts'
+import { runSshAudit } from '../../audit/ssh-audit.ts'
+import { auditTools } from '../../audit/tools.ts'
 import { bootClone, type Clone } from './clone.ts'
-import { inventory, labClient, makeProject, type Project, ROOT } from './harness.ts'
+import { CACHE_DIR, inventory, labClient, makeProject, type Project, ROOT } from './harness.ts'
 
 /** The main job, literally: the shipped image, built, found unchanged, cloned and looked into, rebuilt. */
 let project: Project
@@ -13,13 +18,22 @@ beforeAll(async () => {
 })
 
 afterAll(async () => {
+  await clone?.[Symbol.asyncDispose]()
   await project[Symbol.asyncDispose]()
 })
 
+async function scratch(): Promise<AsyncDisposable & { path: string }> {
+  const path = await mkdtemp(join(tmpdir(), 'imagebuild-e2e-scan-'))
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
+}
+
 test('run debian-base builds a template, and says so in one line', async () => {
-  const { exitCode, stdout, stderr } = await project.imagebuild(['run', 'debian-base'])
+  const { exitCode, stdout, stderr } = await project.imagebuild(['run', 'debian-base', '--verify', 'full'])
   expect(exitCode, stderr).toBe(0)
   expect(stdout).toMatch(/^debian-base {2}built {2}template 9000 on lab {2}\(.+\)$/)
+  const report = await project.imagebuild(['show', 'debian-base', '--verify'])
+  expect(report.stdout).toMatch(/\d{2,} passed, 0 failed/)
+  expect(report.stdout).toMatch(/^certificates: passed\ninside: verified$/m)
   await using pve = await labClient()
   const { guests, volumes } = await inventory(pve)
   expect(guests.map(({ vmid, template, running }) => ({ vmid, template, running }))).toEqual([
@@ -94,15 +108,11 @@ test('resolve, list, show and outputs agree', async () => {
   expect(new Set(shown.identity.map(({ mac }) => mac)).size).toBe(3)
 })
 
-describe('a clone, booted as a consumer would', () => {
-  let clone: Clone
+let clone: Clone
 
+describe('a clone, booted as a consumer would', () => {
   beforeAll(async () => {
     clone = await bootClone({ template: 9000, vmid: 500 })
-  })
-
-  afterAll(async () => {
-    await clone?.[Symbol.asyncDispose]()
   })
 
   test('has the definition’s packages and files', async () => {
@@ -119,7 +129,7 @@ describe('a clone, booted as a consumer would', () => {
     expect(await clone.run('ls -d /home/imagebuild 2>/dev/null || echo gone')).toBe('gone')
     expect(
       await clone.run(
-        'sudo grep -rl image[b]uild /etc /root /home /var/lib/cloud /var/log 2>/dev/null || echo nothing',
+        'sudo grep -rlE "image[b]uild-(host-)?[0-9a-f]{8}|image[b]uild:" /etc /root /home /var/lib/cloud /var/log 2>/dev/null || echo nothing',
       ),
     ).toBe('nothing')
     expect(
@@ -138,6 +148,25 @@ describe('a clone, booted as a consumer would', () => {
     expect(await clone.run('cloud-init status --wait')).toContain('done')
     expect(await clone.run('systemctl --failed --no-legend')).toBe('')
     expect(Number(await clone.run('df --output=size -BM / | tail -n 1 | tr -dc 0-9'))).toBeGreaterThan(7000)
+  })
+})
+
+/** With the strictest profile and OpenSCAP too: `npm run audit`. */
+describe('an outsider who scans the clone', () => {
+  const signal = AbortSignal.timeout(1_000_000)
+  const least = LIMITS.find(({ profile, figure }) => profile === 'baseline' && figure === 'lynis')?.least
+
+  test('lynis gives the index that is promised', async () => {
+    await using folder = await scratch()
+    const { index, warnings, suggestions } = await runLynis(clone, folder.path, signal)
+    expect(least).toBeGreaterThan(0)
+    expect(index, [...warnings, ...suggestions].join('\n')).toBeGreaterThanOrEqual(least ?? 0)
+  })
+
+  // Last, since what it does looks like an attack: the clone may lock this machine out.
+  test('ssh-audit finds no failure and no warning', async () => {
+    const tools = await auditTools({ cacheDir: CACHE_DIR, signal })
+    expect(await runSshAudit(tools, clone.address, signal)).toEqual({ failures: [], warnings: [] })
   })
 })
 
