@@ -17,7 +17,7 @@ import { removeLeftovers } from './leftovers.ts'
 import { logIn } from './login.ts'
 import { placeSource } from './placement.ts'
 import { awaitPreparation } from './preparation.ts'
-import { privilegesNeeded, requireTicketForFeatures } from './privileges.ts'
+import { privilegesNeeded, requireTicketForFeatures, verifyPrivileges } from './privileges.ts'
 import { isProven, prove, proveCandidate } from './prove.ts'
 import { demandSecrets, provision } from './provision.ts'
 import { powerOff, seal } from './seal.ts'
@@ -65,7 +65,10 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     await demandSecrets(image.layers, build)
     emit({ type: 'image.start', image: image.name, target: place.target, digest: plan.digest })
     requireTicketForFeatures(build.pve, image)
-    await build.pve.requirePrivileges(privilegesNeeded(image, place, build.pve.version))
+    await build.pve.requirePrivileges([
+      ...privilegesNeeded(image, place, build.pve.version),
+      ...(options.verify === 'off' ? [] : verifyPrivileges(place)),
+    ])
     await requireStorages(build.pve, image, place)
     await using claim = await claimImage(build.pve, {
       ...build,

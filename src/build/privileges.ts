@@ -68,6 +68,12 @@ export function privilegesNeeded(image: ImageSpec, place: Place, version: PveVer
   return needs
 }
 
+/** What verifying needs beyond that: clones of the finished template. */
+export function verifyPrivileges(place: Place): Need[] {
+  const guest = place.pool === undefined ? '/vms' : (['/vms', `/pool/${place.pool}`] as const)
+  return [{ path: guest, privileges: ['VM.Clone'], why: 'verify clones of the template' }]
+}
+
 function machinePrivileges(place: Place, version: PveVersion): Privilege[] {
   return [
     'VM.Config.CDROM',

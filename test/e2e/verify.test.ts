@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { failedReport, type Report } from '../../src/build/verify/report.ts'
+import { poll } from '../../src/core/scope.ts'
 import type { Pve } from '../../src/pve/client.ts'
 import { destroyGuest } from '../../src/pve/destroy.ts'
 import { BOOTSTRAP, inventory, labClient, makeProject, type Project } from './harness.ts'
@@ -134,6 +135,19 @@ describe('a container', () => {
     expect(new Set(Object.values(outcomes(report, 'checks')))).toEqual(new Set(['skipped']))
   })
 
+  test('whose verification is broken off leaves no clone', async () => {
+    const before = await inventory(pve)
+    const stop = new AbortController()
+    const verifying = verifyTemplate(project, 'box', vmid, { signal: stop.signal })
+    const running = async () =>
+      (await inventory(pve)).guests.some(({ name, running }) => name === 'ib-verify-a-box' && running) ||
+      undefined
+    await poll(running, { signal: AbortSignal.timeout(60_000) })
+    stop.abort(new Error('enough'))
+    await expect(verifying).rejects.toThrow('enough')
+    expect(await inventory(pve)).toEqual(before)
+  })
+
   test('into which a build’s leftovers were put is refused, each by its name', async () => {
     const before = await inventory(pve)
     await plantedTemplate(pve, 'lxc', { from: vmid, to: 700 }, plant)
@@ -197,7 +211,7 @@ describe('a virtual machine', () => {
         join(root, 'etc/systemd/system/multi-user.target.wants/broken.service'),
       )
     })
-    const report = await verifyTemplate(project, 'machine', 701)
+    const report = await verifyTemplate(project, 'machine', 701, { logins: false })
     expect(failures(report)).toEqual(
       expect.arrayContaining([
         'identity/machine-id',
@@ -210,6 +224,7 @@ describe('a virtual machine', () => {
     expect(found(report, 'leftovers/host-key')).toContain(
       '/etc/ssh/ssh_host_ed25519_key: was in the template',
     )
+    expect(report.summary.certificates).toBe('not configured')
     expect(found(report, 'health/units')).toMatch(/^broken\.service: exit-code/)
   })
 })

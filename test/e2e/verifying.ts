@@ -16,12 +16,13 @@ import { CACHE_DIR, LAB_DIR, type Project } from './harness.ts'
 /**
  * Verifies a template of the lab as a run of its image would, in this process.
  * @param vmid of the template, which need not be the image's own
+ * @param how without `signer`, nobody can sign for the configured CA; without `logins`, none is configured
  */
 export async function verifyTemplate(
   project: Project,
   name: string,
   vmid: number,
-  { signer = true, signal = new AbortController().signal } = {},
+  { signer = true, logins = true, signal = new AbortController().signal } = {},
 ): Promise<Report> {
   process.env.IMAGEBUILD_LAB_DIR = LAB_DIR
   const loaded = await loadProject(join(project.root, 'imagebuild.yaml'), {
@@ -72,7 +73,11 @@ export async function verifyTemplate(
     version: own.marks.version ?? '',
     checks,
     left,
-    ssh: { ca: certificates.authorities, principals: certificates.principals, ...(key && { signer: key }) },
+    ssh: {
+      ca: logins ? certificates.authorities : [],
+      principals: certificates.principals,
+      ...(key && { signer: key }),
+    },
   })
   if (process.env.SHOW_REPORTS) process.stderr.write(formatReport(report))
   return report
