@@ -21,7 +21,7 @@ const measuresOf = ({ measures }: HardeningItem, machine: MachineTraits): Measur
   typeof measures === 'function' ? measures(machine) : measures
 const checksOf = ({ checks }: HardeningItem, machine: MachineTraits) =>
   typeof checks === 'function' ? checks(machine) : checks
-const filesOf = (machine: MachineTraits, items = ITEMS) =>
+const filesOf = (machine: MachineTraits, items: readonly HardeningItem[] = ITEMS) =>
   items.flatMap((item) =>
     item.notApplicable?.(machine) === undefined ? (measuresOf(item, machine).files ?? []) : [],
   )
