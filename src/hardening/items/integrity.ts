@@ -26,8 +26,7 @@ Everything = p+ftype+i+l+n+u+g+s+m+c+acl+xattrs+sha512
 !/usr/share/mime/mime\\.cache$
 `
 
-const unhurried = `Type=oneshot
-Nice=19
+const unhurried = `Nice=19
 CPUSchedulingPolicy=idle
 IOSchedulingClass=idle`
 
@@ -59,10 +58,11 @@ ConditionPathExists=!${DATABASE}
 After=cloud-final.service
 
 [Service]
+# Not oneshot: systemd would call the machine booted only when it has ended.
+Type=exec
 ${unhurried}
 ExecStartPre=mkdir -p -m 0700 /var/lib/aide
-ExecStart=aide --config /etc/aide/aide.conf --init
-ExecStart=mv ${DATABASE}.new ${DATABASE}
+ExecStart=sh -c 'aide --config /etc/aide/aide.conf --init && mv ${DATABASE}.new ${DATABASE}'
 `,
         },
         {
@@ -87,6 +87,7 @@ Description=Changed files since the AIDE database was made
 ConditionPathExists=${DATABASE}
 
 [Service]
+Type=exec
 ${unhurried}
 ExecStart=aide --config /etc/aide/aide.conf --check
 # Files were added, removed or changed: that is what the report in the journal says.
@@ -129,7 +130,7 @@ rm -f ${DATABASE} ${DATABASE}.new`,
         title: 'Its database is of this machine: newer than its identity, or still to be made',
         kind: 'command',
         command: `if [ -e ${DATABASE} ]; then [ ${DATABASE} -nt /etc/machine-id ]
-else systemctl is-active ${INIT}.timer || [ "$(systemctl show --property ActiveState --value ${INIT}.service)" = activating ]; fi`,
+else systemctl is-active ${INIT}.timer ${INIT}.service; fi`,
         exit: 0,
       },
     ],
