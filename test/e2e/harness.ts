@@ -41,7 +41,14 @@ function start(args: readonly string[], cwd: string, env: Record<string, string>
     reject: false,
     stdin: 'ignore',
     extendEnv: true,
-    env: { IMAGEBUILD_LAB_DIR: LAB_DIR, IMAGEBUILD_CACHE_DIR: CACHE_DIR, NO_COLOR: '1', CI: '', IMAGEBUILD_VERIFY: 'off', ...env },
+    env: {
+      IMAGEBUILD_LAB_DIR: LAB_DIR,
+      IMAGEBUILD_CACHE_DIR: CACHE_DIR,
+      NO_COLOR: '1',
+      CI: '',
+      IMAGEBUILD_VERIFY: 'off',
+      ...env,
+    },
   })
 }
 
