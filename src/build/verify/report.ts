@@ -96,8 +96,11 @@ export function formatReport(report: Report): string {
   for (const group of GROUPS) {
     const own = results.filter((result) => result.group === group)
     if (own.length > 0) lines.push('', `${group}`)
-    for (const result of own) {
-      const sources = result.sources.length > 0 ? `  [${result.sources.join('; ')}]` : ''
+    for (const [index, result] of own.entries()) {
+      const asked = result.sources.join('; ')
+      // The checks of one hardening item stand together, and are asked for by the same.
+      const told = asked === own[index - 1]?.sources.join('; ')
+      const sources = asked === '' || told ? '' : `  [${asked}]`
       lines.push(`  ${SIGNS[result.outcome]}  ${result.id}  ${result.title}${sources}`)
       if (result.outcome !== 'passed' && result.found !== undefined)
         lines.push(...result.found.split('\n').map((line) => `            ${line}`))
