@@ -5,6 +5,7 @@ import { defineConfig } from 'vitest/config'
  * unit      quick, touches nothing but temporary files and loopback: `npm test` alone
  * contract  the Proxmox contract, against the lab's API (and a real Proxmox, where one is given)
  * e2e       real guests: needs root, minutes
+ * campaign  more of them, too slow for each commit
  */
 export default defineConfig({
   test: {
@@ -13,7 +14,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/e2e/**', 'test/contract/**'],
+          exclude: ['test/e2e/**', 'test/contract/**', 'test/campaign/**'],
           // Most of the time is waiting, so two at least, although vitest leaves one processor free.
           maxWorkers: Math.max(2, availableParallelism() - 1),
           // Nothing takes this long but on a machine that is busy with other things.
@@ -30,16 +31,16 @@ export default defineConfig({
           fileParallelism: false,
         },
       },
-      {
+      ...['e2e', 'campaign'].map((name) => ({
         test: {
-          name: 'e2e',
-          include: ['test/e2e/**/*.test.ts'],
+          name,
+          include: [`test/${name}/**/*.test.ts`],
           globalSetup: 'test/e2e/setup.ts',
           testTimeout: 1_200_000,
           hookTimeout: 1_200_000,
           fileParallelism: false,
         },
-      },
+      })),
     ],
   },
 })

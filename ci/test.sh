@@ -13,5 +13,5 @@ say "npm run test:e2e: real builds on the lab (QEMU)"
 timeout --kill-after=60 "$((50 * 60))" npm run test:e2e
 
 say "all passed"
-printf '%s\n' 'left to npm run test:campaign: ten boots by DHCP, where three are done here' \
+printf '%s\n' 'left to npm run test:campaign: ten boots by DHCP, where three are done here; a spoiled virtual machine verified' \
   'left to npm run audit: the profile cis-l1, OpenSCAP, boot times with and without hardening'
