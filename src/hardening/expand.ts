@@ -110,7 +110,9 @@ function shellLayer(name: string, parts: readonly string[], where: SourceLocatio
     name,
     where,
     timeoutSeconds: AREA_SECONDS,
-    script: new TextEncoder().encode(`#!/bin/sh\nset -eu\numask 022\nexport DEBIAN_FRONTEND=noninteractive\n${parts.join('')}`),
+    script: new TextEncoder().encode(
+      `#!/bin/sh\nset -eu\numask 022\nexport DEBIAN_FRONTEND=noninteractive\n${parts.join('')}`,
+    ),
     user: 'root',
     env: {},
     secrets: {},
