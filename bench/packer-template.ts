@@ -1,7 +1,7 @@
 import { packagesScript } from '../src/build/provision.ts'
 import type { Layer, VmSpec } from '../src/definition/spec.ts'
 import type { Accelerator } from '../src/lab/accelerator.ts'
-import { cpuModel } from '../src/lab/qemu-command.ts'
+import { cpuModel, processors } from '../src/lab/qemu-command.ts'
 
 /** What Packer is given to work with; all paths are absolute. */
 export interface PackerInput {
@@ -51,7 +51,7 @@ export function packerTemplate(input: PackerInput): {
 
 function builder(input: PackerInput): Record<string, unknown> {
   const { hardware } = input.image
-  const cpus = hardware.cores * hardware.sockets
+  const cpus = Number(processors(hardware, input.accelerator).cpus)
   return {
     type: 'qemu',
     qemu_binary: 'qemu-system-x86_64',
@@ -83,7 +83,7 @@ function builder(input: PackerInput): Record<string, unknown> {
     // that Packer derives from the settings above. The seed is a virtio-scsi CD-ROM, as in the lab.
     qemuargs: [
       ['-cpu', cpuModel(hardware.cpu, input.accelerator)],
-      ['-smp', `cpus=${cpus},sockets=${hardware.sockets},cores=${hardware.cores}`],
+      ['-smp', `cpus=${cpus}`],
       [
         '-drive',
         `if=none,file=${input.output}/bench.qcow2,id=drive0,cache=unsafe,discard=unmap,detect-zeroes=unmap,format=qcow2`,

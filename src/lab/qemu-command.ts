@@ -19,7 +19,7 @@ export function qemuCommand(spec: MachineSpec, { accelerator, files, tap }: Comm
   const bootIndex = new Map(spec.boot.map((slot, index) => [slot, index + 1]))
   const bootAt = (slot: string) => (bootIndex.has(slot) ? { bootindex: bootIndex.get(slot) } : {})
   const q35 = spec.machine?.startsWith('q35') || spec.machine?.startsWith('pc-q35') || false
-  const smp = { cpus: spec.cores * spec.sockets, sockets: spec.sockets, cores: spec.cores }
+  const smp = processors(spec, accelerator)
   return [
     ...['-no-user-config', '-nodefaults', '-daemonize', '-S', '-display', 'none'],
     ...['-name', `${commas(spec.name)},process=lab-${spec.vmid}`],
@@ -45,7 +45,18 @@ export function qemuCommand(spec: MachineSpec, { accelerator, files, tap }: Comm
   ]
 }
 
-const ACCELERATORS: Record<Accelerator, string> = { kvm: 'kvm', tcg: 'tcg,thread=multi' }
+const ACCELERATORS: Record<Accelerator, string> = { kvm: 'kvm', tcg: 'tcg' }
+
+/**
+ * An emulated machine has one processor, whatever it is configured to have: with several, QEMU 7.2 sometimes goes on
+ * running code that Linux has just patched (an int3 of text_poke, in a jump label), and the guest hangs for good.
+ */
+export function processors(
+  { cores, sockets }: Pick<MachineSpec, 'cores' | 'sockets'>,
+  accelerator: Accelerator,
+): Values {
+  return accelerator === 'tcg' ? { cpus: 1 } : { cpus: cores * sockets, sockets, cores }
+}
 
 /** Proxmox's own CPU types, which QEMU does not know: qemu64 with the flags of that level. */
 const LEVELS: Record<string, string> = {

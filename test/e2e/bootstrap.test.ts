@@ -70,7 +70,7 @@ async function boot(name: string, firmware: string[]) {
     [
       ...['--pdeathsig', 'KILL', 'qemu-system-x86_64'],
       ...firmware,
-      ...['-accel', 'tcg,thread=multi', '-cpu', 'qemu64,-svm', '-smp', '2', '-m', '1024', '-display', 'none'],
+      ...['-accel', 'tcg', '-cpu', 'qemu64,-svm', '-smp', '1', '-m', '1024', '-display', 'none'],
       ...['-serial', `file:${console}`, '-device', 'virtio-scsi-pci,id=scsi0', '-device', 'virtio-rng-pci'],
       ...['-drive', `file=${overlay},if=none,id=disk,cache=unsafe,discard=unmap`],
       ...['-device', 'scsi-hd,drive=disk,bus=scsi0.0,bootindex=1'],

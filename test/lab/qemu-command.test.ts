@@ -47,6 +47,12 @@ function command(changes: Partial<MachineSpec> = {}): string[] {
 const all = (args: string[], option: string) => args.filter((_, index) => args[index - 1] === option)
 
 describe('the command line', () => {
+  test('has the processors that were asked for with KVM, and one where they are emulated', () => {
+    const kvm = qemuCommand(spec, { accelerator: 'kvm', files, tap: ({ slot }) => slot })
+    expect(all(kvm, '-smp')).toEqual(['cpus=2,sockets=1,cores=2'])
+    expect(all(command(), '-smp')).toEqual(['cpus=1'])
+  })
+
   test('opens each file in the format of its suffix, whatever the storage reports', () => {
     const drives = all(command(), '-drive')
     expect(drives[0]).toBe(
