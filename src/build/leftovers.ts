@@ -47,8 +47,13 @@ export async function removeLeftovers(
     ({ marks }) => marks.image === image.name,
   )
   const current = select(templates, image.name)
-  const isWanted = async (template: Template) =>
-    !build.options.force && (await readNote(pve, template))?.digest === digest
+  const isWanted = async (template: Template) => {
+    const note = build.options.force ? undefined : await readNote(pve, template)
+    // One that is known to be bad must not pass because nobody looks this time.
+    const isBad = typeof note?.verify === 'object' && note.verify.failed > 0
+    const isCandidate = template.marks.state === 'candidate'
+    return note?.digest === digest && !(isCandidate && isBad && build.options.verify === 'off')
+  }
   const found: { current?: Template; candidate?: Template } = {}
   if (current !== undefined && (await isWanted(current))) found.current = current
   // Templates last: one that still has clones, as when verifying them was cut off, cannot be removed.

@@ -63,8 +63,8 @@ export async function prove(build: Build, claim: Claim, template: Template, plan
 }
 
 /**
- * The same for a candidate: one that fails never counts, and goes, unless it is to be looked into. One that was only
- * interrupted stays for the next run to verify.
+ * The same for a candidate: one that fails never counts, and goes, unless it is to be looked into. One that could not be
+ * verified now (no free address, no ssh here, a target that is away, Ctrl-C) is no worse for it: the next run verifies it.
  */
 export async function proveCandidate(
   build: Build,
@@ -78,6 +78,11 @@ export async function proveCandidate(
   } catch (thrown) {
     if (build.signal.aborted) throw thrown
     const failure = asImagebuildError(thrown)
+    if (failure.code !== 'build_failed') {
+      const message = `${guestLabel(candidate)}, the new template, stays as a candidate: the next run of this image verifies it`
+      build.emit({ type: 'info', image: build.image.name, message })
+      throw failure
+    }
     if (build.options.onError === 'keep') throw kept(failure, candidate)
     await discard(build, candidate)
     throw failure
@@ -101,7 +106,7 @@ async function discard(build: Build, candidate: Template): Promise<void> {
 
 function kept(failure: ImagebuildError, candidate: Template): ImagebuildError {
   return failure.with({
-    next: `${guestLabel(candidate)}, the template that failed, is kept until the next run of this image: clone it to look into it`,
+    next: `${guestLabel(candidate)}, the template that failed, is kept until the next run of this image. Look into a full clone of it: a linked one would keep it from being removed`,
   })
 }
 

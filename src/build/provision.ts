@@ -77,6 +77,7 @@ export function packagesScript(layer: PackagesLayer): string {
     'apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-unsafe-io'
   return [
     'set -eu',
+    'umask 022',
     // English, so that its complaints can be understood below.
     'export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a LC_ALL=C.UTF-8',
     'stamp=/run/imagebuild-apt-updated',
@@ -177,7 +178,7 @@ async function runScript(layer: ShellLayer, to: Provisioning): Promise<void> {
 }
 
 /**
- * Runs an uploaded script and removes it. The interpreter of its first line is called by name, since /tmp may be
+ * Runs an uploaded script and removes it, with the usual umask: a hardened parent's sessions have another. The interpreter of its first line is called by name, since /tmp may be
  * mounted noexec; without one it is `/bin/sh -eu`.
  */
 export function scriptCommand(layer: Pick<ShellLayer, 'script' | 'user'>, path: string): string {
@@ -187,7 +188,7 @@ export function scriptCommand(layer: Pick<ShellLayer, 'script' | 'user'>, path: 
     layer.user === 'root'
       ? ''
       : `HOME="$(getent passwd ${layer.user} | cut -d: -f6)" runuser -u ${layer.user} -- `
-  return `trap 'rm -f ${path}' EXIT\n${become}${interpreter} ${path}\n`
+  return `umask 022\ntrap 'rm -f ${path}' EXIT\n${become}${interpreter} ${path}\n`
 }
 
 async function run(

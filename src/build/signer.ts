@@ -1,7 +1,7 @@
 import { asImagebuildError } from '../core/errors.ts'
 import type { Certificates } from '../plan/certificates.ts'
 import { openAuthority } from '../ssh/ca/authority.ts'
-import { isLocked } from '../ssh/ca/keygen.ts'
+import { agentKeys, isLocked } from '../ssh/ca/keygen.ts'
 import type { Build } from './context.ts'
 import type { Signer } from './verify/signer.ts'
 
@@ -24,7 +24,11 @@ export async function signerOf(build: Build, { authorities }: Certificates): Pro
     )
     if (pair === undefined) return without(`the image does not trust the CA in ${folder}`)
     const { privateFile } = pair.user
-    if (privateFile !== undefined && (await isLocked(privateFile, build.signal)))
+    if (privateFile === undefined) {
+      const held = await agentKeys('the login cannot be proven', build.signal)
+      if (!held.some((line) => keyOf(line) === keyOf(pair.user.publicKey)))
+        return without(`no ssh-agent here holds the key of the CA in ${folder}`)
+    } else if (await isLocked(privateFile, build.signal))
       return without(`the keys in ${folder} have a passphrase; ones that ssh-agent holds need none here`)
     return { sign: (request) => authority.signUser({ ...request, generation: pair.generation }) }
   } catch (error) {

@@ -70,7 +70,7 @@ export async function connectTarget(
       signal: invocation.signal,
     })
     const { network } = lab
-    const ssh = target.ssh.ca.length > 0 ? await sshOf(target) : await sshOfLab()
+    const ssh = { ...(await sshOf(target)), ...(target.ssh.ca.length === 0 && (await sshOfLab())) }
     return connected(pve, {
       ...common,
       node: lab.node,

@@ -61,6 +61,15 @@ test.each([
     'have a passphrase',
   ],
   [
+    'the keys are in an ssh-agent that is not here',
+    async (path: string) => {
+      const { userCa } = await ensureAuthority(path)
+      await rm(join(path, 'keys/1/user_ca'))
+      return userCa[0] as string
+    },
+    'agent',
+  ],
+  [
     'there is no CA in the folder',
     async () => (await generateKeyPair('gone')).publicKey,
     'there is no SSH CA',
