@@ -67,7 +67,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     requireTicketForFeatures(build.pve, image)
     await build.pve.requirePrivileges([
       ...privilegesNeeded(image, place, build.pve.version),
-      ...(options.verify === 'off' ? [] : verifyPrivileges(place)),
+      ...(options.verify === 'off' ? [] : verifyPrivileges(image, place, build.pve.version)),
     ])
     await requireStorages(build.pve, image, place)
     await using claim = await claimImage(build.pve, {

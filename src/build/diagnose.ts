@@ -27,7 +27,7 @@ export async function diagnose({ guest, endpoint, address, mac, console }: Sympt
   const signal = AbortSignal.timeout(15_000)
   const [status, agent, ssh, neighbour] = await Promise.all([
     guest.status().catch(() => undefined),
-    guest.kind === 'vm' ? guest.agentAnswers() : undefined,
+    guest.kind === 'vm' ? guest.agentAnswers().catch(() => undefined) : undefined,
     address === undefined ? undefined : reachSsh(address, 22, signal).catch(() => undefined),
     address === undefined ? undefined : neighbourOf(address),
   ])

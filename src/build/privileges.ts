@@ -68,10 +68,21 @@ export function privilegesNeeded(image: ImageSpec, place: Place, version: PveVer
   return needs
 }
 
-/** What verifying needs beyond that: clones of the finished template. */
-export function verifyPrivileges(place: Place): Need[] {
+/** What verifying needs beyond that: clones of the finished template, and their guest agents' word. */
+export function verifyPrivileges(image: ImageSpec, place: Place, version: PveVersion): Need[] {
   const guest = place.pool === undefined ? '/vms' : (['/vms', `/pool/${place.pool}`] as const)
-  return [{ path: guest, privileges: ['VM.Clone'], why: 'verify clones of the template' }]
+  const clone: Need = { path: guest, privileges: ['VM.Clone'], why: 'verify clones of the template' }
+  if (image.kind === 'lxc') return [clone]
+  const agent = [agentPrivilege(version, 'audit'), agentPrivilege(version, 'file-read')]
+  return [
+    clone,
+    {
+      path: guest,
+      // Up to Proxmox VE 8 it is one for both.
+      privileges: [...new Map(agent.map((one) => [String(one), one])).values()],
+      why: 'learn a clone’s host keys from its guest agent, and see whether that answers',
+    },
+  ]
 }
 
 function machinePrivileges(place: Place, version: PveVersion): Privilege[] {

@@ -1,4 +1,4 @@
-import type { Layer, SshSpec } from '../definition/spec.ts'
+import type { ImageSpec, Layer, SshSpec } from '../definition/spec.ts'
 
 /** Which certificates a template lets in. Public keys alone. */
 export interface Certificates {
@@ -40,12 +40,27 @@ export function certificatesOf(ssh: SshSpec, target: TargetCertificates): Certif
   }
 }
 
-/** The layers that make sshd accept them; none without a CA. */
+/**
+ * The layers that make sshd accept them. Without a CA there are none, but where a parent's image is built upon: whom
+ * that lets in is nobody's business but its own.
+ */
 export function certificateLayers(
-  { where }: SshSpec,
+  { ssh: { where }, source }: Pick<ImageSpec, 'ssh' | 'source'>,
   { authorities, principals, revokedKeys }: Certificates,
 ): Layer[] {
-  if (authorities.length === 0) return []
+  const inherits = source.kind === 'image'
+  const shell = (name: string, script: string): Layer => ({
+    kind: 'shell',
+    name: `SSH certificates: ${name}`,
+    where,
+    timeoutSeconds: SECONDS,
+    script: new TextEncoder().encode(script),
+    user: 'root',
+    env: {},
+    secrets: {},
+  })
+  const forget = inherits ? [shell('nothing of the parent’s', FORGET)] : []
+  if (authorities.length === 0) return forget
   const file = (path: string, content: string | Uint8Array): Layer => ({
     kind: 'file',
     name: `SSH certificates: ${path}`,
@@ -64,22 +79,26 @@ export function certificateLayers(
     ...(users.length > 0 ? [`AuthorizedPrincipalsFile ${PRINCIPALS_FOLDER}/%u`] : []),
   ]
   return [
+    ...forget,
     file(AUTHORITIES_FILE, lines(authorities)),
-    file(REVOKED_FILE, revokedKeys ?? ''),
+    // What a parent has revoked stays so where nobody says otherwise.
+    inherits && revokedKeys === undefined
+      ? shell(`${REVOKED_FILE}, where there is none`, KEEP_REVOKED)
+      : file(REVOKED_FILE, revokedKeys ?? ''),
     ...users.map(([user, names]) => file(`${PRINCIPALS_FOLDER}/${user}`, lines(names))),
     file(DROP_IN, lines(settings)),
-    {
-      kind: 'shell',
-      name: 'SSH certificates: sshd agrees',
-      where,
-      timeoutSeconds: SECONDS,
-      script: new TextEncoder().encode(AGREES),
-      user: 'root',
-      env: {},
-      secrets: {},
-    },
+    shell('sshd agrees', AGREES),
   ]
 }
+
+/** All that these layers write, but for the list of what is revoked: that only ever shuts somebody out. */
+const FORGET = `#!/bin/sh -eu
+rm -rf '${DROP_IN}' '${AUTHORITIES_FILE}' '${PRINCIPALS_FOLDER}'
+`
+
+const KEEP_REVOKED = `#!/bin/sh -eu
+[ -e '${REVOKED_FILE}' ] || install -m 0644 /dev/null '${REVOKED_FILE}'
+`
 
 /** A file that no Include reads would be a template that looks ready for certificates and is not. */
 const AGREES = `#!/bin/sh -eu

@@ -63,7 +63,7 @@ export function makePlan(image: ImageSpec, { sourceIdentity, ssh }: PlanFacts): 
     source: sourceIdentity,
     cloudInit: image.cloudInit.map((fragment) => fragment.config as Json),
   })
-  const all = [...image.layers, ...certificateLayers(image.ssh, certificates), ...hardening.layers]
+  const all = [...image.layers, ...certificateLayers(image, certificates), ...hardening.layers]
   const layers = all.map((layer) => {
     chain = digestOf({ after: chain, layer: identityOfLayer(layer) })
     return { layer, digest: chain }

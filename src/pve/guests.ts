@@ -242,11 +242,15 @@ export class Guest implements AsyncDisposable, GuestRef {
     return ((await lxc.$(this.vmid).interfaces.$get()) as Card[] | null) ?? []
   }
 
+  /** @throws PveError where Proxmox forbids us to ask: that is no answer of the agent's */
   async agentAnswers(): Promise<boolean> {
-    return await this.#api.agent.ping.$post().then(
-      () => true,
-      () => false,
-    )
+    try {
+      await this.#api.agent.ping.$post()
+      return true
+    } catch (error) {
+      if (error instanceof PveError && error.status === 403) throw error
+      return false
+    }
   }
 
   async toTemplate(): Promise<void> {

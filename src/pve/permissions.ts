@@ -25,13 +25,15 @@ type Granted = Readonly<Record<string, Readonly<Record<string, number>>>>
 
 /**
  * Guest agent calls: Proxmox VE 9 split VM.Monitor up. `audit` is asking (ping, network-get-interfaces),
- * `unrestricted` is running commands.
+ * `file-read` reading the guest's files, `unrestricted` running commands.
  */
-export function agentPrivilege(version: { major: number }, use: 'audit' | 'unrestricted'): Privilege {
+export function agentPrivilege(
+  version: { major: number },
+  use: 'audit' | 'file-read' | 'unrestricted',
+): Privilege {
   if (version.major < 9) return 'VM.Monitor'
-  return use === 'audit'
-    ? ['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted']
-    : 'VM.GuestAgent.Unrestricted'
+  if (use === 'unrestricted') return 'VM.GuestAgent.Unrestricted'
+  return [use === 'audit' ? 'VM.GuestAgent.Audit' : 'VM.GuestAgent.FileRead', 'VM.GuestAgent.Unrestricted']
 }
 
 /**

@@ -4,7 +4,8 @@ import {
   containerTemplateParameters,
   featuresParameter,
 } from '../../src/build/container.ts'
-import { privilegesNeeded, requireTicketForFeatures } from '../../src/build/privileges.ts'
+import { privilegesNeeded, requireTicketForFeatures, verifyPrivileges } from '../../src/build/privileges.ts'
+import type { ImageSpec } from '../../src/definition/spec.ts'
 import type { Place } from '../../src/pve/place.ts'
 import { imageSpec, lxcSpec } from '../plan/spec.ts'
 import { PLACE } from '../pve/memory-proxmox.ts'
@@ -114,6 +115,18 @@ describe('privileges', () => {
     expect(privilegesNeeded(lxcSpec(), place, version).flatMap((need) => need.path)).not.toContain(
       '/storage/elsewhere',
     )
+  })
+
+  test('verifying asks for the guest agent of machines, by the names of each version', () => {
+    const asked = (image: ImageSpec, major: number) =>
+      verifyPrivileges(image, PLACE, { major, minor: 0, text: '' }).flatMap((need) => need.privileges)
+    expect(asked(lxcSpec(), 8)).toEqual(['VM.Clone'])
+    expect(asked(imageSpec(), 8)).toEqual(['VM.Clone', 'VM.Monitor'])
+    expect(asked(imageSpec(), 9)).toEqual([
+      'VM.Clone',
+      ['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted'],
+      ['VM.GuestAgent.FileRead', 'VM.GuestAgent.Unrestricted'],
+    ])
   })
 
   test('only an archive that is kept must be deletable: that of a build that fails afterwards', () => {

@@ -56,6 +56,18 @@ describe('a container', () => {
     expect(await inventory(pve)).toEqual(before)
   })
 
+  test('that trusts a CA which nobody has configured is refused; who is nobody’s is refused all the same', async () => {
+    const report = await verifyTemplate(project, 'box', vmid, { logins: false })
+    expect(failures(report)).toEqual(['certificates/authorities', 'certificates/principals'])
+    expect(found(report, 'certificates/authorities')).toContain('/etc/ssh/trusted_user_ca_keys')
+    expect(found(report, 'certificates/principals')).toContain('/etc/ssh/auth_principals/root: ')
+    expect(report.summary).toMatchObject({ certificates: 'not configured', inside: 'verified' })
+    expect(outcomes(report, 'certificates')).toMatchObject({
+      ...{ 'plain-key': 'passed', password: 'passed', control: 'passed' },
+    })
+    expect(outcomes(report, 'certificates')).not.toHaveProperty('right')
+  })
+
   test('whose CA has no signer at hand is seen from outside, and the report says so', async () => {
     const report = await verifyTemplate(project, 'box', vmid, { signer: false })
     expect(failures(report)).toEqual([])

@@ -1,14 +1,19 @@
-import { expect, test } from 'vitest'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { execa } from 'execa'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Layer, SshSpec } from '../../src/definition/spec.ts'
 import { certificateLayers, certificatesOf } from '../../src/plan/certificates.ts'
-import { bytes, WHERE } from './spec.ts'
+import { noNamespace } from '../ssh/sshd.ts'
+import { bytes, imageSpec, WHERE } from './spec.ts'
 
 const CAS = ['ssh-ed25519 AAAA new', 'ssh-ed25519 BBBB old']
 
 function layers(change: Partial<SshSpec>, target: readonly string[] = CAS): Layer[] {
   const ssh: SshSpec = { principals: {}, where: WHERE, ...change }
   return certificateLayers(
-    ssh,
+    imageSpec({ ssh }),
     certificatesOf(ssh, { authorities: target, revokedKeys: bytes('OF THE TARGET') }),
   )
 }
@@ -60,6 +65,71 @@ test('sshd’s first match wins, so ours comes before cloud-init’s', () => {
 
 test('the list of what is revoked is there from the beginning, empty', () => {
   const ssh: SshSpec = { principals: {}, where: WHERE }
-  const written = files(certificateLayers(ssh, certificatesOf(ssh, { authorities: CAS })))
+  const written = files(certificateLayers(imageSpec({ ssh }), certificatesOf(ssh, { authorities: CAS })))
   expect(written['/etc/ssh/revoked_keys']).toBe('')
+})
+
+describe('an image that is built upon another', () => {
+  const source = { kind: 'image', image: 'base', architecture: 'amd64', where: WHERE } as const
+  const child = (ssh: Partial<SshSpec>, target: Parameters<typeof certificatesOf>[1]) => {
+    const spec = imageSpec({ source, ssh: { principals: {}, where: WHERE, ...ssh } })
+    return certificateLayers(spec, certificatesOf(spec.ssh, target))
+  }
+
+  test('without a CA forgets its parent’s; with one it does so first', () => {
+    const forgetting = child({ ca: [] }, { authorities: CAS })
+    expect(forgetting.map(({ kind, name }) => [kind, name])).toEqual([
+      ['shell', 'SSH certificates: nothing of the parent’s'],
+    ])
+    expect(child({}, { authorities: CAS })[0]).toEqual(forgetting[0])
+  })
+
+  test('a list of revoked keys of its own, or the target’s, takes the place of its parent’s', () => {
+    const written = child({}, { authorities: CAS, revokedKeys: bytes('OF THE TARGET') })
+    expect(files(written)['/etc/ssh/revoked_keys']).toBe('OF THE TARGET')
+    expect(files(child({}, { authorities: CAS }))).not.toHaveProperty('/etc/ssh/revoked_keys')
+  })
+
+  describe.skipIf(noNamespace)('in a machine', () => {
+    let etc: string
+    beforeEach(async () => {
+      etc = await mkdtemp(join(tmpdir(), 'imagebuild-etc-ssh-'))
+    })
+    afterEach(async () => {
+      await rm(etc, { recursive: true, force: true })
+    })
+
+    /** All scripts but the last, which asks sshd. */
+    async function run(layers: readonly Layer[]): Promise<void> {
+      const scripts = layers.filter((layer) => layer.kind === 'shell')
+      for (const { script } of scripts) {
+        const text = Buffer.from(script).toString()
+        if (text.includes('sshd -t')) continue
+        const inside = 'mount --bind "$ETC" /etc/ssh && exec /bin/sh -eu -c "$SCRIPT"'
+        await execa('unshare', ['-m', '/bin/sh', '-c', inside], { env: { ETC: etc, SCRIPT: text } })
+      }
+    }
+
+    test('the parent’s trust goes, what it has revoked and all else stays', async () => {
+      await mkdir(join(etc, 'sshd_config.d'))
+      await mkdir(join(etc, 'auth_principals'))
+      const inherited = {
+        'sshd_config.d/05-imagebuild-certificates.conf': 'TrustedUserCAKeys /etc/ssh/trusted_user_ca_keys\n',
+        'sshd_config.d/50-cloud-init.conf': 'PasswordAuthentication no\n',
+        'auth_principals/ops': 'admins\n',
+        trusted_user_ca_keys: 'ssh-ed25519 AAAA old\n',
+        revoked_keys: 'OF THE PARENT',
+      }
+      for (const [path, content] of Object.entries(inherited)) await writeFile(join(etc, path), content)
+      await run(child({}, { authorities: CAS }))
+      expect((await readdir(etc)).sort()).toEqual(['revoked_keys', 'sshd_config.d'])
+      expect(await readdir(join(etc, 'sshd_config.d'))).toEqual(['50-cloud-init.conf'])
+      expect(await readFile(join(etc, 'revoked_keys'), 'utf8')).toBe('OF THE PARENT')
+    })
+
+    test('whose parent has no certificates gets an empty list of what is revoked', async () => {
+      await run(child({}, { authorities: CAS }))
+      expect(await readFile(join(etc, 'revoked_keys'), 'utf8')).toBe('')
+    })
+  })
 })

@@ -401,3 +401,15 @@ test('Proxmox’s words for taken and for missing', () => {
   ).toBe(true)
   expect(isMissing(refused('GET', 'x', 'Permission check failed', 403))).toBe(false)
 })
+
+test('a guest agent that we may not ask is not one that does not answer', async () => {
+  const pve = new MemoryProxmox()
+  await using guest = await createGuest(pve.client(), request())
+  let status = 403
+  pve.before = (call) => {
+    if (call.endsWith('/agent/ping')) throw refused('POST', '/agent/ping', 'Permission check failed', status)
+  }
+  await expect(guest.agentAnswers()).rejects.toMatchObject({ code: 'permission_denied' })
+  status = 500
+  expect(await guest.agentAnswers()).toBe(false)
+})

@@ -113,5 +113,10 @@ describe('effective privileges in an answer', () => {
 test('the guest agent: other names since Proxmox VE 9', () => {
   expect(agentPrivilege({ major: 8 }, 'audit')).toBe('VM.Monitor')
   expect(agentPrivilege({ major: 9 }, 'audit')).toEqual(['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted'])
+  expect(agentPrivilege({ major: 8 }, 'file-read')).toBe('VM.Monitor')
+  expect(agentPrivilege({ major: 9 }, 'file-read')).toEqual([
+    'VM.GuestAgent.FileRead',
+    'VM.GuestAgent.Unrestricted',
+  ])
   expect(agentPrivilege({ major: 9 }, 'unrestricted')).toBe('VM.GuestAgent.Unrestricted')
 })

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Check } from '../../definition/check.ts'
+import { PRINCIPALS_FOLDER } from '../../plan/certificates.ts'
 import type { Entered } from './enter.ts'
 import { all, one, readFacts } from './facts.ts'
 import { tryLogins } from './logins.ts'
@@ -17,17 +18,28 @@ export interface CertificateRequest {
   signal: AbortSignal
 }
 
-/** @returns nothing where no CA is configured: that is not passed, and `certificateSummary` says so */
+/** What sshd trusts, and who is let in. @returns nothing where nobody is inside: `certificateSummary` says so */
 export async function judgeCertificates(
   { client, inside, clone }: Entered,
   request: CertificateRequest,
 ): Promise<Result[]> {
-  if (request.ca.length === 0 || inside === undefined) return []
-  const { ca, principals, signal } = request
-  const facts = await readFacts(inside.examiner, 'sshd-trust.sh', {
+  if (inside === undefined) return []
+  const { results, wantsFile } = await judgeTrust(inside, request)
+  return [...results, ...(await tryLogins({ client, inside, name: clone.name }, request, wantsFile))]
+}
+
+/** @returns `wantsFile`: sshd looks for the login user's principals in a file */
+export async function judgeTrust(
+  { examiner, user: login }: Pick<NonNullable<Entered['inside']>, 'examiner' | 'user'>,
+  { ca, principals, signal }: Pick<CertificateRequest, 'ca' | 'principals' | 'signal'>,
+): Promise<{ results: Result[]; wantsFile: boolean }> {
+  // Without a CA, nobody's principals are written.
+  const wanted = ca.length === 0 ? {} : principals
+  const facts = await readFacts(examiner, 'sshd-trust.sh', {
     env: {
-      LOGIN_USER: inside.user,
-      USERS: [...new Set([...Object.keys(principals), inside.user])].join('\n'),
+      LOGIN_USER: login,
+      USERS: [...new Set([...Object.keys(wanted), login])].join('\n'),
+      PRINCIPALS_FOLDER,
     },
     signal,
   })
@@ -36,18 +48,18 @@ export async function judgeCertificates(
     ...(found === undefined ? { outcome: 'passed' } : { outcome: 'failed', found }),
   })
   const files = all(facts, 'principals')
-  const ofLogin = files.find((text) => text.split('\n', 1)[0] === inside.user)
+  const ofLogin = files.find((text) => text.split('\n', 1)[0] === login)
   const revoked = one(facts, 'revoked-keys')
-  return [
+  const results = [
     judged(
       'authorities',
-      'sshd trusts the configured CAs and no other',
+      ca.length === 0 ? 'sshd trusts no CA' : 'sshd trusts the configured CAs and no other',
       judgeAuthorities(one(facts, 'ca-file'), one(facts, 'ca-keys'), ca),
     ),
     judged(
       'principals',
       'each user’s file of principals says what the definition says',
-      judgePrincipals(files, principals),
+      judgePrincipals(files, all(facts, 'principals-file'), wanted),
     ),
     ...(revoked === ''
       ? []
@@ -58,8 +70,8 @@ export async function judgeCertificates(
             revoked.includes(',') ? revoked : undefined,
           ),
         ]),
-    ...(await tryLogins({ client, inside, name: clone.name }, request, ofLogin?.includes('\n') ?? false)),
   ]
+  return { results, wantsFile: ofLogin?.includes('\n') ?? false }
 }
 
 export function certificateSummary(
@@ -88,7 +100,10 @@ function fingerprintOf(key: string): string {
 }
 
 function judgeAuthorities(file: string, content: string, configured: readonly string[]): string | undefined {
-  if (file === '' || file === 'none') return 'sshd -T names no file (TrustedUserCAKeys)'
+  if (file === '') return 'sshd -T does not say what it trusts (TrustedUserCAKeys)'
+  if (configured.length === 0)
+    return file === 'none' ? undefined : `sshd trusts the CAs in ${file}, and none is configured`
+  if (file === 'none') return 'sshd -T names no file (TrustedUserCAKeys)'
   const trusted = content.split('\n').flatMap((line) => (/^\s*(#|$)/.test(line) ? [] : [keyOf(line)]))
   const wanted = configured.map(keyOf)
   const wrong = [
@@ -100,9 +115,13 @@ function judgeAuthorities(file: string, content: string, configured: readonly st
   return wrong.length === 0 ? undefined : wrong.join('\n')
 }
 
-/** Each: the user, the file where sshd wants one, its lines. Without a file, the user's own name is the principal. */
+/**
+ * @param told each: the user, the file where sshd wants one, its lines. Without a file, the user's own name is the principal.
+ * @param folder each: a file in the folder of principals, its lines
+ */
 function judgePrincipals(
   told: readonly string[],
+  folder: readonly string[],
   wanted: Readonly<Record<string, readonly string[]>>,
 ): string | undefined {
   const wrong = told.flatMap((text) => {
@@ -123,5 +142,15 @@ function judgePrincipals(
         .map((name) => `${where}: ${user} is let in as ${name}, too`),
     ]
   })
-  return wrong.length === 0 ? undefined : wrong.join('\n')
+  const strange = folder.flatMap((text) => {
+    const [path = '', ...lines] = text.split('\n')
+    const user = path.slice(PRINCIPALS_FOLDER.length + 1)
+    if (Object.hasOwn(wanted, user)) return []
+    const names = lines.filter((line) => !/^\s*(#|$)/.test(line)).join(', ')
+    return [
+      `${path}: the definition says nothing of ${user}${names === '' ? '' : `, who is let in as ${names}`}`,
+    ]
+  })
+  const found = [...wrong, ...strange]
+  return found.length === 0 ? undefined : found.join('\n')
 }

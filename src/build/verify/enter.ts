@@ -7,6 +7,7 @@ import { reachSsh } from '../../ssh/knock.ts'
 import type { Build } from '../context.ts'
 import { diagnose } from '../diagnose.ts'
 import { addressOf, whileRunning } from '../login.ts'
+import { CHECK_SECONDS } from './checks.ts'
 import type { Clone } from './clone.ts'
 import type { Examiner } from './examiner.ts'
 import { type Attempt, type Credentials, OpenSshClient, scanHostKeys } from './openssh-client.ts'
@@ -33,6 +34,8 @@ export interface ByCertificate {
   signer: Signer
   /** users and what they are called in a certificate, the most likely first */
   logins: readonly { user: string; principal: string }[]
+  /** how long the certificates are good for: until the clone has been examined */
+  seconds: number
 }
 
 /** Milliseconds that an SSH server may answer before the agent, which may not be installed. */
@@ -40,9 +43,6 @@ const AGENT_MILLISECONDS = 20_000
 
 /** Refused logins while a machine boots, when only root may log in and users are being made (pam_nologin, cloud-init). */
 const REFUSALS = 6
-
-/** Seconds that a certificate for looking into a clone is good for. */
-const CERTIFICATE_SECONDS = 4 * 3600
 
 /**
  * Waits until a clone is up, and goes in.
@@ -182,7 +182,7 @@ async function untilAccepted(
 /** The first of the users that is let in; or the server's words for the last one. */
 async function byCertificate(
   client: OpenSshClient,
-  { signer, logins }: ByCertificate,
+  { signer, logins, seconds }: ByCertificate,
   { key, publicKey, name }: { key: string; publicKey: string; name: string },
   signal: AbortSignal,
 ): Promise<{ user: string; certificate: string } | { refused: string }> {
@@ -191,7 +191,7 @@ async function byCertificate(
       user,
       certificate: await client.file(
         `id-${index}-cert.pub`,
-        `${await signer.sign({ publicKey, principals: [principal], identity: `verify ${name}`, validity: CERTIFICATE_SECONDS })}\n`,
+        `${await signer.sign({ publicKey, principals: [principal], identity: `verify ${name}`, validity: seconds })}\n`,
       ),
     })),
   )
@@ -211,6 +211,14 @@ async function byCertificate(
     },
     { signal, first: 500, max: 2000 },
   )
+}
+
+/** Seconds for all that is asked of a clone, but for its checks. */
+const EXAMINE_SECONDS = 1200
+
+/** Seconds that a certificate for looking into a clone must be good for: at most an hour after its boot. */
+export function certificateSeconds(bootTimeout: number, checks: number): number {
+  return Math.ceil(bootTimeout + Math.min(3600, EXAMINE_SECONDS + checks * CHECK_SECONDS))
 }
 
 /** Users of the definition, root first: it is what a container has. */

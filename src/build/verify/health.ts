@@ -1,3 +1,4 @@
+import { PveError } from '../../pve/errors.ts'
 import type { Guest } from '../../pve/guests.ts'
 import { type Facts, one } from './facts.ts'
 import type { Result } from './report.ts'
@@ -77,7 +78,12 @@ function judgeCloudInit(facts: Facts, kind: 'vm' | 'lxc'): Verdict {
 
 async function judgeAgent(facts: Facts, guest: Guest): Promise<Verdict> {
   if (one(facts, 'guest-agent') === '') return skipped('qemu-guest-agent is not installed')
-  return (await guest.agentAnswers()) ? PASSED : failed('it is installed, and does not answer')
+  try {
+    return (await guest.agentAnswers()) ? PASSED : failed('it is installed, and does not answer')
+  } catch (error) {
+    if (!(error instanceof PveError)) throw error
+    return skipped(`Proxmox forbids us to ask it: ${error.pveMessage}`)
+  }
 }
 
 function judgeRootDisk(facts: Facts): Verdict {

@@ -29,6 +29,8 @@ const PUBLIC_KEY = /AAAA[0-9A-Za-z+/]{20,}={0,3}/g
 
 export interface Search {
   image: ImageSpec
+  /** the definitions of its parents, as far as they are known */
+  ancestors?: readonly ImageSpec[]
   /** whom the clone was given, with a public key line; missing: nobody */
   login?: { user: string; publicKey: string }
   /** of the clone, as Proxmox has it */
@@ -40,7 +42,9 @@ export interface Search {
 
 /** @returns one result for each kind of leftover; each names the files */
 export async function findLeftovers(examiner: Examiner, search: Search): Promise<Result[]> {
-  const { image, login, root = '', signal } = search
+  const { image, ancestors = [], login, root = '', signal } = search
+  const line = [image, ...ancestors]
+  const layers = line.flatMap((one) => one.layers)
   const script = await readFile(new URL('leftovers.sh', import.meta.url), 'utf8')
   const { exitCode, stdout, stderr } = await examiner.run(script, {
     asRoot: true,
@@ -50,9 +54,9 @@ export async function findLeftovers(examiner: Examiner, search: Search): Promise
       BUILD_USER,
       LOGIN_USER: login?.user ?? '',
       LOGIN_KEY: login?.publicKey.split(' ')[1] ?? '',
-      KNOWN_KEYS: knownKeys(image).join('\n'),
-      KNOWN_PATHS: image.layers.flatMap((layer) => (layer.kind === 'file' ? [layer.path] : [])).join('\n'),
-      // Whom a parent's definition lets in is not known here. Root's keys are nobody's business but the definition's.
+      KNOWN_KEYS: knownKeys(line).join('\n'),
+      KNOWN_PATHS: layers.flatMap((layer) => (layer.kind === 'file' ? [layer.path] : [])).join('\n'),
+      // A parent may be older than its definition: whom it lets in is not surely known. Root's keys are nobody's business but the definition's.
       ANY_KEYS: image.source.kind === 'image' ? '1' : '',
     },
     seconds: SEARCH_SECONDS,
@@ -78,14 +82,15 @@ export async function findLeftovers(examiner: Examiner, search: Search): Promise
   })
 }
 
-/** Keys that the definition itself puts somewhere: in a file, a script or a fragment. */
-function knownKeys({ layers, cloudInit }: ImageSpec): string[] {
-  const texts = [
+/** Keys that the definitions themselves put somewhere: in a file, a script, what a script is given, or a fragment. */
+function knownKeys(line: readonly ImageSpec[]): string[] {
+  const texts = line.flatMap(({ layers, cloudInit }) => [
     ...cloudInit.map(({ config }) => JSON.stringify(config)),
-    ...layers.flatMap((layer) =>
-      layer.kind === 'file' ? [layer.content] : layer.kind === 'shell' ? [layer.script] : [],
-    ),
-  ]
+    ...layers.flatMap((layer) => {
+      if (layer.kind === 'file') return [layer.content]
+      return layer.kind === 'shell' ? [layer.script, ...Object.values(layer.env)] : []
+    }),
+  ])
   const decoder = new TextDecoder()
   const plain = texts.map((text) => (typeof text === 'string' ? text : decoder.decode(text)))
   return [...new Set(plain.flatMap((text) => text.match(PUBLIC_KEY) ?? []))]

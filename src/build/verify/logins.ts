@@ -1,14 +1,13 @@
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readFile, rm } from 'node:fs/promises'
 import { ImagebuildError } from '../../core/errors.ts'
-import { sleep } from '../../core/scope.ts'
 import { type Authority, ensureAuthority } from '../../ssh/ca/authority.ts'
 import { generateKeyPair } from '../../ssh/openssh.ts'
 import { type CertificateRequest, result } from './certificates.ts'
 import type { Entered } from './enter.ts'
-import type { Attempt, Credentials, OpenSshClient } from './openssh-client.ts'
+import { attempt, type Case, judge, TITLES, tryCases } from './login-cases.ts'
+import type { Credentials, OpenSshClient } from './openssh-client.ts'
+import { privateFolder } from './private-folder.ts'
 import type { Result } from './report.ts'
 
 /**
@@ -20,36 +19,27 @@ import type { Result } from './report.ts'
 type Inside = NonNullable<Entered['inside']>
 type Door = { client: OpenSshClient; inside: Inside; name: string }
 
-/** Tries of a login that came to no answer, and milliseconds between them: sshd may just be reading its configuration. */
-const TRIES = 4
-const BETWEEN_TRIES = 1500
+/** Seconds that a certificate of the configured CA is good for: one login. */
+const CONFIGURED_SECONDS = 600
 
 const DAY = 24 * 3600 * 1000
 /** The right principal, where sshd wants a file of them; without one it is the user's name. */
 const RIGHT = 'ib-verify-right'
 
-const TITLES = {
-  'configured-ca': 'a certificate of the configured CA lets in',
-  right: 'a certificate with the right principal lets in',
-  'wrong-principal': 'a certificate with another principal is refused',
-  expired: 'an expired certificate is refused',
-  revoked: 'a revoked certificate is refused',
-  'plain-key': 'a key that nobody has certified is refused',
-  password: 'the user’s password is refused',
-  control: 'after all refusals the right certificate still lets in',
-}
-type Case = keyof typeof TITLES
-
-/** @param wantsFile sshd looks for principals in a file; else they are the user's name */
+/**
+ * All cases; without a configured CA those that need none.
+ * @param wantsFile sshd looks for principals in a file; else they are the user's name
+ */
 export async function tryLogins(
   door: Door,
   request: CertificateRequest,
   wantsFile: boolean,
 ): Promise<Result[]> {
   const { signal } = request
+  if (request.ca.length === 0) return await tryWithoutCertificates(door, request)
   if (wantsFile) await letIn(door.inside, signal)
   const configured = await tryConfigured(door, request, wantsFile)
-  const folder = await mkdtemp(join(tmpdir(), 'imagebuild-verify-ca-'))
+  const folder = await privateFolder()
   try {
     const authority = await ensureAuthority(folder, signal)
     return [configured, ...(await tryAll(door, request, authority, wantsFile))]
@@ -79,7 +69,7 @@ async function tryConfigured(
     publicKey: key.publicKey,
     principals,
     identity: `verify ${name}`,
-    validity: 3600,
+    validity: CONFIGURED_SECONDS,
   })
   const by = {
     key: await client.file('configured', key.privateKey),
@@ -103,10 +93,7 @@ async function tryAll(
   wantsFile: boolean,
 ): Promise<Result[]> {
   const { user, examiner } = inside
-  const [key, stranger] = await Promise.all([
-    generateKeyPair('case', signal),
-    generateKeyPair('stranger', signal),
-  ])
+  const key = await generateKeyPair('case', signal)
   const now = Date.now()
   const sign = async (
     file: Case,
@@ -130,68 +117,60 @@ async function tryAll(
   const [expired] = await sign('expired', principal, -3 * DAY, -2 * DAY)
   const [revoked, line] = await sign('revoked', principal)
   await authority.revoke({ target: line })
-  // All kinds of characters, since pwquality may ask root for them too.
-  const password = `${randomBytes(18).toString('base64url')}-aA1.`
-  await prepareClone(examiner, { user, authority, password }, signal)
-
-  const refusals: [Case, Credentials][] = [
+  const password = makePassword()
+  const krl = await readFile(authority.revokedKeys)
+  await prepareClone(examiner, { user, ca: authority.userCa[0] as string, krl, password }, signal)
+  return await tryCases({ client, user, checks, signal }, 'right', right, [
     ['wrong-principal', wrong],
     ['expired', expired],
     ['revoked', revoked],
-    ['plain-key', { key: await client.file('stranger', stranger.privateKey) }],
-    ['password', { password }],
-  ]
-  const about = (id: Case) => result(id, TITLES[id])
-  const control = await attempt(client, user, right, signal)
-  if (control.outcome !== 'accepted') {
-    const found = 'the right certificate is not let in either, so that a refusal proves nothing'
-    return [
-      judge(about('right'), control, 'accepted'),
-      ...refusals.map(([id]): Result => ({ ...about(id), outcome: 'skipped', found })),
-    ]
-  }
-  const results = [judge(about('right'), control, 'accepted')]
-  for (const [id, by] of refusals) {
-    const judged = judge(about(id), await attempt(client, user, by, signal), 'refused')
-    const promised = id !== 'password' || forbidsPasswords(checks)
-    results.push(
-      promised || judged.outcome !== 'failed'
-        ? judged
-        : {
-            ...judged,
-            outcome: 'skipped',
-            found: 'passwords let in, and nothing in the definition says otherwise',
-          },
-    )
-  }
-  results.push(judge(about('control'), await attempt(client, user, right, signal), 'accepted'))
-  return results
+    ...(await strangers(client, password, signal)),
+  ])
 }
 
-/** Whether the image promises it: hardening items have a check of it. */
-function forbidsPasswords(checks: CertificateRequest['checks']): boolean {
-  return checks.some(
-    (check) => check.kind === 'sshd' && check.keyword.toLowerCase() === 'passwordauthentication',
-  )
+async function tryWithoutCertificates(
+  { client, inside }: Door,
+  { checks, signal }: CertificateRequest,
+): Promise<Result[]> {
+  const { user, examiner, key, certificate } = inside
+  const password = makePassword()
+  await prepareClone(examiner, { user, ca: '', krl: Buffer.of(), password }, signal)
+  const right = { key, ...(certificate !== undefined && { certificate }) }
+  const refusals = await strangers(client, password, signal)
+  return await tryCases({ client, user, checks, signal }, 'control', right, refusals)
+}
+
+/** All kinds of characters, since pwquality may ask root for them too. */
+function makePassword(): string {
+  return `${randomBytes(18).toString('base64url')}-aA1.`
+}
+
+/** What must be refused whoever signs. */
+async function strangers(
+  client: OpenSshClient,
+  password: string,
+  signal: AbortSignal,
+): Promise<[Case, Credentials][]> {
+  const { privateKey } = await generateKeyPair('stranger', signal)
+  return [
+    ['plain-key', { key: await client.file('stranger', privateKey) }],
+    ['password', { password }],
+  ]
 }
 
 async function prepareClone(
   examiner: Inside['examiner'],
-  how: { user: string; authority: Authority; password: string },
+  { user, ca, krl, password }: { user: string; ca: string; krl: Buffer; password: string },
   signal: AbortSignal,
 ): Promise<void> {
-  const { user, authority, password } = how
-  const [script, list] = await Promise.all([
-    readFile(new URL('sshd-cases.sh', import.meta.url), 'utf8'),
-    readFile(authority.revokedKeys),
-  ])
+  const script = await readFile(new URL('sshd-cases.sh', import.meta.url), 'utf8')
   await prepared(
     examiner.run(script, {
       asRoot: true,
       env: {
         LOGIN_USER: user,
-        CA: authority.userCa[0] as string,
-        KRL: list.toString('base64'),
+        CA: ca,
+        KRL: krl.toString('base64'),
         PASSWORD: password,
       },
       seconds: 120,
@@ -208,29 +187,4 @@ async function prepared(running: Promise<{ exitCode: number; stderr: string }>):
     what: 'a clone could not be prepared for trying logins',
     why: stderr.trim() || `exit code ${exitCode}`,
   })
-}
-
-/** A server's answer; several tries where there is none. */
-async function attempt(
-  client: OpenSshClient,
-  user: string,
-  by: Credentials,
-  signal: AbortSignal,
-): Promise<Attempt> {
-  for (let tries = 1; ; tries += 1) {
-    const made = await client.attempt(user, by, signal)
-    if (made.outcome !== 'unreachable' || tries === TRIES) return made
-    await sleep(BETWEEN_TRIES, signal)
-  }
-}
-
-function judge(
-  about: ReturnType<typeof result>,
-  { outcome, why }: Attempt,
-  wanted: 'accepted' | 'refused',
-): Result {
-  if (outcome === wanted) return { ...about, outcome: 'passed' }
-  if (outcome === 'unreachable')
-    return { ...about, outcome: 'failed', found: `no answer, which proves nothing: ${why}` }
-  return { ...about, outcome: 'failed', found: outcome === 'accepted' ? 'it was let in' : why }
 }

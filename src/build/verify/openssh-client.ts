@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto'
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { ImagebuildError } from '../../core/errors.ts'
 import { knownHostsLine } from '../../ssh/openssh.ts'
 import { remoteScript } from '../../ssh/remote-script.ts'
 import type { Answered, AskOptions, Examiner } from './examiner.ts'
+import { privateFolder } from './private-folder.ts'
 
 /**
  * OpenSSH's own client, since the library that builds use knows no certificates and nothing post-quantum; and it is what
@@ -46,7 +46,7 @@ export class OpenSshClient implements AsyncDisposable {
   }
 
   static async open({ host, port = 22, hostKeys }: ClientOptions): Promise<OpenSshClient> {
-    const folder = await mkdtemp(join(tmpdir(), 'imagebuild-verify-'))
+    const folder = await privateFolder()
     const lines = hostKeys.map((key) => knownHostsLine(host, port, key))
     await writeFile(join(folder, 'known_hosts'), lines.join(''))
     return new OpenSshClient(host, port, folder)

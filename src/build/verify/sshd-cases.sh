@@ -1,7 +1,7 @@
 # Makes a clone's SSH server trust a second CA beside the configured ones, for as long as logins are tried. Runs as root.
 #
 #   LOGIN_USER  who logs in
-#   CA          public key line of the CA
+#   CA          public key line of the CA; empty: none is added
 #   KRL         its revocation list, in base64
 #   PASSWORD    becomes this user's
 set -eu
@@ -15,12 +15,13 @@ mkdir -p "$own"
 chmod 755 "$own"
 
 # The first value that sshd reads counts: ours must come before whatever the image says.
-trusted=$(effective trustedusercakeys)
-{ [ -f "$trusted" ] && cat "$trusted"; echo; printf '%s\n' "$CA"; } | grep . > "$own/ca"
-printf %s "$KRL" | base64 -d > "$own/krl"
+if [ -n "$CA" ]; then
+  trusted=$(effective trustedusercakeys)
+  { [ -f "$trusted" ] && cat "$trusted"; echo; printf '%s\n' "$CA"; } | grep . > "$own/ca"
+  printf %s "$KRL" | base64 -d > "$own/krl"
+fi
 {
-  echo "TrustedUserCAKeys $own/ca"
-  echo "RevokedKeys $own/krl"
+  if [ -n "$CA" ]; then echo "TrustedUserCAKeys $own/ca"; echo "RevokedKeys $own/krl"; fi
   # From OpenSSH 9.8 on, whoever is refused too often is not listened to for a while.
   if sshd -T 2>/dev/null | grep -q '^persourcepenalties'; then echo 'PerSourcePenalties no'; fi
 } > "$own/sshd.conf"

@@ -3,6 +3,7 @@
 #
 #   LOGIN_USER  for whom sshd is asked
 #   USERS       whose principals are wanted, one a line
+#   PRINCIPALS_FOLDER  where files of principals lie; all of them are told
 set -u
 LC_ALL=C; export LC_ALL
 PATH=$PATH:/usr/sbin:/sbin; export PATH
@@ -26,5 +27,8 @@ for user in $USERS; do
   { echo "$user"
     [ "${file:-none}" = none ] || { path=$(expand "$file" "$user"); echo "$path"; cat "$path" 2>/dev/null; }
   } | fact principals
+done
+find "$PRINCIPALS_FOLDER" ! -type d 2>/dev/null | while read -r path; do
+  { echo "$path"; cat "$path" 2>/dev/null; } | fact principals-file
 done
 exit 0

@@ -10,11 +10,12 @@ import { chooseIdentities } from '../identity.ts'
 import { certificateSummary, judgeCertificates } from './certificates.ts'
 import { runChecks } from './checks.ts'
 import { bootClone } from './clone.ts'
-import { type Entered, enter, loginsOf } from './enter.ts'
+import { certificateSeconds, type Entered, enter, loginsOf } from './enter.ts'
 import { machineFacts } from './facts.ts'
 import { judgeHealth } from './health.ts'
 import { judgeIdentity, type Looked } from './identity.ts'
 import { findLeftovers } from './leftovers.ts'
+import { removeAbandoned } from './private-folder.ts'
 import { type CloneFacts, type Report, type Result, summarize } from './report.ts'
 import type { Signer } from './signer.ts'
 
@@ -24,6 +25,8 @@ export type { Signer } from './signer.ts'
 export interface VerifyRequest {
   template: Template
   image: ImageSpec
+  /** the definitions of its parents, as far as they are known */
+  ancestors?: readonly ImageSpec[]
   version: string
   checks: readonly Check[]
   /** what the hardening leaves out, for the report */
@@ -49,13 +52,18 @@ const ROLES = ['verify-a', 'verify-b'] as const
 export async function verify(build: Build, claim: Claim, request: VerifyRequest): Promise<Report> {
   const started = performance.now()
   const { template, image, version, left, ssh } = request
+  await removeAbandoned()
   const identities = await chooseIdentities(build, claim, ROLES)
   const made: AsyncDisposable[] = []
   await using owned = new AsyncDisposableStack()
   owned.defer(async () => void (await Promise.all(made.map((clone) => clone[Symbol.asyncDispose]()))))
   const make = (role: CloneFacts['role'], part: Build) =>
     bootClone(part, { image, template, role, identity: identities[role] })
-  const by = ssh.signer && { signer: ssh.signer, logins: loginsOf(image, ssh.principals) }
+  const by = ssh.signer && {
+    signer: ssh.signer,
+    logins: loginsOf(image, ssh.principals),
+    seconds: certificateSeconds(image.build.bootTimeout, request.checks.length),
+  }
   const [a, b] = await during(build, 'verify', 'booting two clones', async () => {
     // Proxmox lets nobody copy a container while it is being copied.
     const creating = image.kind === 'lxc' ? inTurn : together
@@ -113,7 +121,7 @@ export async function verify(build: Build, claim: Claim, request: VerifyRequest)
 async function examine(
   build: Build,
   { entered, facts }: Looked,
-  { image, checks, ssh }: VerifyRequest,
+  { image, ancestors = [], checks, ssh }: VerifyRequest,
 ): Promise<Result[]> {
   const { inside, clone, outside = '' } = entered
   const { signal, pve } = build
@@ -123,6 +131,7 @@ async function examine(
     ...(await judgeHealth(facts, clone.guest)),
     ...(await findLeftovers(examiner, {
       image,
+      ancestors,
       ...(clone.guest.kind === 'vm' && { login: { user, publicKey } }),
       config: await readConfig(pve, clone.guest),
       signal,

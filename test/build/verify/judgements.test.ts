@@ -4,6 +4,7 @@ import type { Facts } from '../../../src/build/verify/facts.ts'
 import { judgeHealth } from '../../../src/build/verify/health.ts'
 import { judgeIdentity, type Looked } from '../../../src/build/verify/identity.ts'
 import type { Result } from '../../../src/build/verify/report.ts'
+import { PveError } from '../../../src/pve/errors.ts'
 import type { Guest } from '../../../src/pve/guests.ts'
 
 /** What facts of a machine mean. */
@@ -128,6 +129,20 @@ describe('the health of a clone', () => {
       'guest-agent': 'it is installed, and does not answer',
     })
     expect(await health({ 'guest-agent': '' }, guest('vm', false))).toEqual({})
+  })
+
+  test('an agent that Proxmox forbids us to ask is not asked', async () => {
+    const message = 'Permission check failed (/vms/100, VM.Monitor)'
+    const facts403 = { method: 'POST', path: '/ping', delivery: 'answered', status: 403, message } as const
+    const forbidden = {
+      kind: 'vm',
+      agentAnswers: () => Promise.reject(new PveError(facts403)),
+    } as unknown as Guest
+    const results = await judgeHealth(facts(), forbidden)
+    expect(results.find(({ id }) => id === 'guest-agent')).toMatchObject({
+      outcome: 'skipped',
+      found: `Proxmox forbids us to ask it: ${message}`,
+    })
   })
 
   test('a container without a data source has no cloud-init, and one that ran without is wrong', async () => {

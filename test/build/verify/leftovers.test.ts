@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { findLeftovers, type Search } from '../../../src/build/verify/leftovers.ts'
-import { imageSpec } from '../../plan/spec.ts'
+import { imageSpec, shellLayer } from '../../plan/spec.ts'
 import { THIS_MACHINE } from './machine.ts'
 
 /** The search itself, in a tree that looks like a clone's. */
@@ -207,6 +207,19 @@ describe('is the definition’s own affair:', () => {
     expect(Object.keys(await search()).sort()).toEqual(['private-key', 'token'])
     const layers = [file('/root/.ssh/deploy', ''), file('/root/.netrc', '')]
     expect(await search({ image: { ...spec, layers } })).toEqual({})
+  })
+
+  test('what a parent’s layers put there, be it by a script that is given a key', async () => {
+    await put({ 'root/.ssh/authorized_keys': `${own} ops\n`, 'root/.netrc': 'machine x\n' })
+    const source = { kind: 'image', image: 'base', architecture: 'amd64', where } as const
+    const image = { ...spec, source }
+    expect(Object.keys(await search({ image })).sort()).toEqual(['authorized-key', 'token'])
+    const parent = { ...spec, layers: [file('/root/.ssh/authorized_keys', own), file('/root/.netrc', '')] }
+    expect(await search({ image, ancestors: [{ ...spec, layers: [] }, parent] })).toEqual({})
+    const script = shellLayer({ env: { KEY: `${own} ops` } })
+    expect(Object.keys(await search({ image, ancestors: [{ ...spec, layers: [script] }] }))).toEqual([
+      'token',
+    ])
   })
 
   test('whom a parent lets in, but for root', async () => {
