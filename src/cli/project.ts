@@ -1,6 +1,6 @@
 import { findConfig } from '../definition/find.ts'
 import { loadProject, type Project } from '../definition/load.ts'
-import { ITEMS } from '../hardening/items/index.ts'
+import { knownItems } from '../hardening/expand.ts'
 import { catalogIds } from '../source/catalog.ts'
 import type { Invocation } from './invocation.ts'
 
@@ -9,7 +9,7 @@ export async function openProject(invocation: Invocation, images?: readonly stri
   const file = await findConfig(process.cwd(), invocation.config)
   return await loadProject(file, {
     releases: catalogIds(),
-    hardeningItems: ITEMS.map(({ id }) => id),
+    hardeningItems: knownItems(),
     ...(images && { images }),
   })
 }

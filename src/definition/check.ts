@@ -22,6 +22,8 @@ export type Question =
       exit: number
       /** a regular expression (of JavaScript, with flag m) that is found in stdout */
       output?: string
+      /** that it may take, where a minute is too short */
+      seconds?: number
     }
   | {
       kind: 'file'

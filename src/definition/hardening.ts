@@ -1,8 +1,10 @@
+import { normalize } from 'node:path/posix'
 import { suggest } from '../core/did-you-mean.ts'
 import type { Diagnostic } from './diagnostics.ts'
-import type { HardeningFile } from './hardening-schema.ts'
+import type { HardeningFile, Profile } from './hardening-schema.ts'
+import type { ImageKind } from './image-schema.ts'
 import type { HardeningSpec, Layer } from './spec.ts'
-import type { YamlFile } from './yaml-file.ts'
+import type { Path, YamlFile } from './yaml-file.ts'
 
 /** Debian's and upstream's packages of what runs containers. */
 const CONTAINER_ENGINES = new Set([
@@ -10,36 +12,95 @@ const CONTAINER_ENGINES = new Set([
   ...['lxc', 'incus', 'nomad'],
 ])
 
+/** What a definition may run into of a hardening item. */
+export interface KnownItem {
+  id: string
+  profile: Exclude<Profile, 'none'>
+  /** packages that it refuses or removes, and the files that it writes; both empty where it does not apply */
+  on(machine: Machine): { forbids: readonly string[]; writes: readonly string[] }
+}
+
+interface Machine {
+  kind: ImageKind
+  unprivileged: boolean
+  containerHost: boolean
+  postQuantum: boolean
+}
+
 interface Context {
   yaml: YamlFile
   layers: readonly Layer[]
+  kind: ImageKind
+  /** of a container */
+  unprivileged: boolean
   /** of a container: it may have containers of its own */
   nesting: boolean
-  /** ids of all items there are */
-  items: readonly string[]
+  /** all items there are */
+  items: readonly KnownItem[]
   report: (found: Diagnostic) => void
 }
 
 export function loadHardening(written: HardeningFile, context: Context): HardeningSpec {
-  const { yaml, layers, nesting, items, report } = context
+  const { yaml, layers, kind, unprivileged, nesting, items, report } = context
+  const ids = items.map(({ id }) => id)
   const { line, column } = yaml.keyAt(['hardening'])
   const settings = typeof written === 'string' ? { profile: written } : written
   const { profile, containers, postQuantum = false, except = {} } = settings as Exclude<HardeningFile, string>
   for (const id of Object.keys(except)) {
-    if (items.includes(id)) continue
-    const hint = suggest(id, items) ?? '`imagebuild show <image> --hardening` lists all items'
+    if (ids.includes(id)) continue
+    const hint = suggest(id, ids) ?? '`imagebuild show <image> --hardening` lists all items'
     report(yaml.diagnostic(yaml.keyAt(['hardening', 'except', id]), `there is no item \`${id}\``, hint))
   }
   const engine = layers.some(
     (layer) => layer.kind === 'packages' && layer.install.some((one) => CONTAINER_ENGINES.has(bare(one))),
   )
+  const containerHost = containers ?? (nesting || engine)
+  for (const item of items) {
+    if (profile === 'none' || (profile === 'baseline' && item.profile !== 'baseline')) continue
+    if (except[item.id] !== undefined) continue
+    const { forbids, writes } = item.on({ kind, unprivileged, containerHost, postQuantum })
+    const hint = `if it has to be: hardening.except: { ${item.id}: <the reason> }`
+    for (const [name, path] of installed(layers, yaml)) {
+      if (!forbids.includes(name)) continue
+      const message = `\`${name}\` is refused by \`hardening\`: ${item.id}`
+      report(yaml.diagnostic(yaml.at(path), message, hint))
+    }
+    for (const layer of layers) {
+      if (layer.kind !== 'file' || !writes.includes(normalize(layer.path))) continue
+      const message = `\`hardening\` writes ${layer.path} itself, after all layers: ${item.id}`
+      report(yaml.diagnostic(yaml.at([...pathOf(layer, yaml), 'file', 'path']), message, hint))
+    }
+  }
   return {
     profile,
-    containers: containers ?? (nesting || engine),
+    containers: containerHost,
     postQuantum,
     except,
     where: { file: yaml.file, line, column },
   }
+}
+
+/** Names of the packages that are installed when the last layer is done, each with its place. */
+function installed(layers: readonly Layer[], yaml: YamlFile): Map<string, Path> {
+  const found = new Map<string, Path>()
+  for (const layer of layers) {
+    if (layer.kind !== 'packages') continue
+    const at = [...pathOf(layer, yaml), 'packages']
+    const list = yaml.has([...at, 'install']) ? [...at, 'install'] : at
+    for (const name of layer.remove) found.delete(name)
+    for (const [index, name] of layer.install.entries()) found.set(bare(name), [...list, index])
+  }
+  return found
+}
+
+/** Layers that are wrong are not among those that were loaded, so a layer's place tells which it is. */
+function pathOf({ where }: Layer, yaml: YamlFile): Path {
+  const written = (yaml.value as { provision: unknown[] }).provision
+  const index = written.findIndex((_, n) => {
+    const { line, column } = yaml.at(['provision', n])
+    return line === where.line && column === where.column
+  })
+  return ['provision', index]
 }
 
 function bare(packageName: string): string {

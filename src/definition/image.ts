@@ -6,7 +6,7 @@ import { loadChecks } from './checks.ts'
 import type { Diagnostic } from './diagnostics.ts'
 import { check } from './explain.ts'
 import { type LoadedFragment, loadFragment } from './fragments.ts'
-import { loadHardening } from './hardening.ts'
+import { type KnownItem, loadHardening } from './hardening.ts'
 import { checkHardware } from './hardware.ts'
 import { type ImageKind, imageFile, vmFile } from './image-schema.ts'
 import { kindOf, kindWithKey, schemaOfAnyKind, schemaOfKind } from './kind.ts'
@@ -25,8 +25,8 @@ export interface ImageContext {
   names: readonly string[]
   /** ids of the catalog of releases, for each kind of image */
   releases: Readonly<Record<ImageKind, readonly string[]>>
-  /** ids of all hardening items */
-  hardeningItems: readonly string[]
+  /** all hardening items */
+  hardeningItems: readonly KnownItem[]
   /** names of all fragments in cloud-init/ */
   fragmentNames: readonly string[]
   /** fragments that were read already: their mistakes are told once */
@@ -78,6 +78,8 @@ export async function loadImageFile(
   const hardening = loadHardening(parts.hardening, {
     yaml,
     layers,
+    kind,
+    unprivileged: value?.kind === 'lxc' && value.unprivileged,
     nesting: value?.kind === 'lxc' && value.features.nesting,
     items: context.hardeningItems,
     report,

@@ -6,6 +6,7 @@ import { type ConfigFile, configFile as configSchema, type Target } from './conf
 import { type Diagnostic, InvalidDefinition, sortDiagnostics } from './diagnostics.ts'
 import { check } from './explain.ts'
 import { loadFragment } from './fragments.ts'
+import type { KnownItem } from './hardening.ts'
 import { IMAGE_FILE, type ImageContext, listFragments, loadImageFile } from './image.ts'
 import type { ImageKind } from './image-schema.ts'
 import { findCycles, findForeignParents, findUnfitParents, type Member } from './parents.ts'
@@ -32,8 +33,8 @@ export interface Project {
 export interface LoadOptions {
   /** ids of the catalog of releases, `debian/12`, …, for each kind of image */
   releases: Readonly<Record<ImageKind, readonly string[]>>
-  /** ids of all hardening items */
-  hardeningItems: readonly string[]
+  /** all hardening items */
+  hardeningItems: readonly KnownItem[]
   /**
    * Load only these images and their parents: a mistake in another one does not matter then. Without this, all
    * images are loaded, and every fragment in cloud-init/ is looked at.

@@ -1,5 +1,6 @@
 import type { SourceLocation } from '../core/errors.ts'
 import type { Check } from '../definition/check.ts'
+import type { KnownItem } from '../definition/hardening.ts'
 import type { Profile } from '../definition/hardening-schema.ts'
 import type { Layer } from '../definition/spec.ts'
 import { AREAS, type HardeningFile, type HardeningItem, type MachineTraits, type Measures } from './item.ts'
@@ -53,7 +54,8 @@ export function expandHardening(
       left.push({ id, title, sources, because: 'excepted', reason: except[id] })
     else applied.push(item)
   }
-  const measures = applied.map((item) => ({ item, ...measuresOf(item, machine) }))
+  const ids = new Set(applied.map(({ id }) => id))
+  const measures = applied.map((item) => ({ item, ...measuresOf(item, machine, ids) }))
   const layers: Layer[] = []
   const install = [...new Set(measures.flatMap(({ packages = [] }) => packages))].sort()
   const remove = [...new Set(measures.flatMap((one) => one.remove ?? []))].sort()
@@ -81,7 +83,7 @@ export function expandHardening(
   const atSeal = measures
     .flatMap(({ item, atSeal: script }) => (script === undefined ? [] : [subshell(item.id, script)]))
     .join('')
-  return { layers, atSeal, checks: applied.flatMap((item) => checksOf(item, machine)), left }
+  return { layers, atSeal, checks: applied.flatMap((item) => checksOf(item, machine, ids)), left }
 }
 
 /** The items of a profile, on whatever machine. */
@@ -90,12 +92,33 @@ export function itemsOf(profile: Profile, items: readonly HardeningItem[] = ITEM
   return items.filter((item) => profile === 'cis-l1' || item.profile === 'baseline')
 }
 
-function measuresOf({ measures }: HardeningItem, machine: MachineTraits): Measures {
-  return typeof measures === 'function' ? measures(machine) : measures
+/** What loading a definition must know of the items. */
+export function knownItems(items: readonly HardeningItem[] = ITEMS): KnownItem[] {
+  return items.map((item) => ({
+    id: item.id,
+    profile: item.profile,
+    on: (machine) => {
+      if (item.notApplicable?.(machine) !== undefined) return { forbids: [], writes: [] }
+      const { files = [] } = measuresOf(item, machine, new Set())
+      return { forbids: item.forbids ?? [], writes: files.map(({ path }) => path) }
+    },
+  }))
 }
 
-function checksOf({ id, title, sources, checks }: HardeningItem, machine: MachineTraits): Check[] {
-  const asked = typeof checks === 'function' ? checks(machine) : checks
+function measuresOf(
+  { measures }: HardeningItem,
+  machine: MachineTraits,
+  applied: ReadonlySet<string>,
+): Measures {
+  return typeof measures === 'function' ? measures(machine, applied) : measures
+}
+
+function checksOf(
+  { id, title, sources, checks }: HardeningItem,
+  machine: MachineTraits,
+  applied: ReadonlySet<string>,
+): Check[] {
+  const asked = typeof checks === 'function' ? checks(machine, applied) : checks
   return asked.map((check, index) => ({
     ...check,
     id: asked.length === 1 ? id : `${id}/${index + 1}`,

@@ -17,10 +17,14 @@ export interface HardeningItem {
   profile: 'baseline' | 'cis-l1'
   /** why it cannot apply to such a machine; missing: it applies everywhere */
   notApplicable?(machine: MachineTraits): string | undefined
-  /** what is done; a function where machines differ */
-  measures: Measures | ((machine: MachineTraits) => Measures)
+  /** packages that it refuses, where a definition may ask for them */
+  forbids?: readonly string[]
+  /** what is done; a function where machines differ, or depending on which items are applied, by their ids */
+  measures: Measures | ((machine: MachineTraits, applied: ReadonlySet<string>) => Measures)
   /** each with a title of its own where there are several */
-  checks: readonly ItemCheck[] | ((machine: MachineTraits) => readonly ItemCheck[])
+  checks:
+    | readonly ItemCheck[]
+    | ((machine: MachineTraits, applied: ReadonlySet<string>) => readonly ItemCheck[])
 }
 
 export type ItemCheck = Question & { title?: string }

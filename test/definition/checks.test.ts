@@ -74,11 +74,34 @@ describe('hardening', () => {
       '3:24 there is no item `sshd-rot` (did you mean `sshd-root`?)',
     ],
     ['hardening: { except: { sshd-root: "" } }', '3:35 '],
+    [
+      'hardening: baseline\nprovision: [{ packages: [curl, telnet=1.2] }]',
+      '4:32 `telnet` is refused by `hardening`: services-insecure (if it has to be: hardening.except: { services-insecure: <the reason> })',
+    ],
+    [
+      'hardening: cis-l1\nprovision: [reboot, { packages: { install: [nginx] } }]',
+      '4:45 `nginx` is refused by `hardening`: services-web (',
+    ],
+    [
+      'hardening: baseline\nprovision: [{ file: { path: /etc//nftables.conf, content: x } }]',
+      '4:29 `hardening` writes /etc//nftables.conf itself, after all layers: firewall-rules (',
+    ],
   ])('%s', async (line, expected) => {
     const found = await mistakesOf(image(`${line}\n`))
     expect(
       found.some((one) => one.startsWith(expected)),
       found.join('\n'),
     ).toBe(true)
+  })
+
+  test.each([
+    'provision: [{ packages: [telnet] }]',
+    'hardening: baseline\nprovision: [{ packages: [nginx] }]',
+    'hardening: baseline\nprovision: [{ packages: [telnet] }, { packages: { remove: [telnet] } }]',
+    'hardening: { except: { services-insecure: old routers } }\nprovision: [{ packages: [telnet] }]',
+    'hardening: { containers: true }\nprovision: [{ file: { path: /etc/nftables.conf, content: x } }]',
+    'hardening: { except: { firewall-rules: ours } }\nprovision: [{ file: { path: /etc/nftables.conf, content: x } }]',
+  ])('nothing is refused: %j', async (text) => {
+    expect(await mistakesOf(image(`${text}\n`))).toEqual([])
   })
 })

@@ -2,12 +2,26 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { type Diagnostic, InvalidDefinition } from '../../src/definition/diagnostics.ts'
+import type { KnownItem } from '../../src/definition/hardening.ts'
 import { type LoadOptions, loadProject, type Project } from '../../src/definition/load.ts'
 
 export const RELEASES = {
   vm: ['debian/12', 'debian/13', 'ubuntu/24.04', 'ubuntu/24.04-minimal'],
   lxc: ['debian/12', 'debian/13', 'ubuntu/24.04'],
 }
+
+const nothing = { forbids: [], writes: [] }
+const HARDENING_ITEMS: readonly KnownItem[] = [
+  { id: 'kernel-core-dumps', profile: 'baseline', on: () => nothing },
+  { id: 'sshd-root', profile: 'baseline', on: () => nothing },
+  { id: 'services-insecure', profile: 'baseline', on: () => ({ ...nothing, forbids: ['telnet', 'ftp'] }) },
+  { id: 'services-web', profile: 'cis-l1', on: () => ({ ...nothing, forbids: ['nginx'] }) },
+  {
+    id: 'firewall-rules',
+    profile: 'baseline',
+    on: ({ containerHost }) => (containerHost ? nothing : { ...nothing, writes: ['/etc/nftables.conf'] }),
+  },
+]
 
 /** The least that loads. */
 export const CONFIG = 'namespace: home\ntargets:\n  lab: { kind: lab }\n'
@@ -21,7 +35,7 @@ export async function projectOnDisk(files: Record<string, string>) {
   }
   const options = (more?: Partial<LoadOptions>): LoadOptions => ({
     releases: RELEASES,
-    hardeningItems: ['kernel-core-dumps', 'sshd-root'],
+    hardeningItems: HARDENING_ITEMS,
     ...more,
   })
   return {

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
@@ -17,10 +17,11 @@ const vm: MachineTraits = { kind: 'vm', unprivileged: false, containerHost: fals
 const lxc: MachineTraits = { ...vm, kind: 'lxc', unprivileged: true }
 const where = { file: 'image.yaml', line: 1, column: 1 }
 
+const ALL = new Set(ITEMS.map(({ id }) => id))
 const measuresOf = ({ measures }: HardeningItem, machine: MachineTraits): Measures =>
-  typeof measures === 'function' ? measures(machine) : measures
+  typeof measures === 'function' ? measures(machine, ALL) : measures
 const checksOf = ({ checks }: HardeningItem, machine: MachineTraits) =>
-  typeof checks === 'function' ? checks(machine) : checks
+  typeof checks === 'function' ? checks(machine, ALL) : checks
 const filesOf = (machine: MachineTraits, items: readonly HardeningItem[] = ITEMS) =>
   items.flatMap((item) =>
     item.notApplicable?.(machine) === undefined ? (measuresOf(item, machine).files ?? []) : [],
@@ -182,4 +183,34 @@ test('rules of sudo are valid, for root to read, and give nobody rights', async 
     expect(path.split('/').at(-1)).toMatch(/^[a-z0-9-]+$/)
     expect(content).toMatch(/^(Defaults [^\n]+\n)+$/)
   }
+})
+
+test('files in layers of containers keep their modes and owners; others are looked at', async () => {
+  const root = join(folder, 'root')
+  const layer = 'var/lib/docker/overlay2/x/diff/tmp'
+  await mkdir(join(root, layer), { recursive: true })
+  await mkdir(join(root, 'srv/docker'), { recursive: true })
+  for (const path of [`${layer}/file`, 'srv/docker/file']) {
+    await writeFile(join(root, path), '')
+    await chmod(join(root, path), 0o666)
+    await chown(join(root, path), 123456, 123456)
+  }
+  await chmod(join(root, layer), 0o777)
+  const item = FILES.find(({ id }) => id === 'files-owned') as HardeningItem
+  // A change of root needs a shell in there: what is looked through is moved instead.
+  const moved = (command: string) =>
+    command.replaceAll('find / ', `find ${root} `).replaceAll('-path /', `-path ${root}/`)
+  const found = async () => {
+    const commands = checksOf(item, vm).flatMap((check) => (check.kind === 'command' ? [check.command] : []))
+    return await Promise.all(
+      commands.map(async (one) => (await execa('sh', ['-c', moved(one)], { reject: false })).stdout),
+    )
+  }
+  const outside = join(root, 'srv/docker/file')
+  expect(await found()).toEqual([outside, '', outside])
+  await execa('sh', ['-eu'], { input: moved(measuresOf(item, vm).script as string) })
+  expect(await found()).toEqual(['', '', outside])
+  expect((await stat(outside)).mode & 0o777).toBe(0o664)
+  expect((await stat(join(root, layer, 'file'))).mode & 0o777).toBe(0o666)
+  expect((await stat(join(root, layer))).mode & 0o1777).toBe(0o777)
 })

@@ -25,8 +25,10 @@ const VM = MACHINES['a virtual machine'] as MachineTraits
 
 const expand = (machine: MachineTraits) => expandHardening({ profile: 'cis-l1', except: {}, where }, machine)
 
+const ALL = new Set(ITEMS.map(({ id }) => id))
+
 const filesOf = ({ measures }: HardeningItem, machine: MachineTraits) =>
-  (typeof measures === 'function' ? measures(machine) : measures).files ?? []
+  (typeof measures === 'function' ? measures(machine, ALL) : measures).files ?? []
 
 const appliedTo = (machine: MachineTraits) =>
   ITEMS.filter((item) => item.notApplicable?.(machine) === undefined)
@@ -48,7 +50,7 @@ describe('items', () => {
       expect(item.sources, item.id).not.toEqual([])
       const machines = Object.values(MACHINES).filter((machine) => !item.notApplicable?.(machine))
       for (const machine of machines) {
-        const checks = typeof item.checks === 'function' ? item.checks(machine) : item.checks
+        const checks = typeof item.checks === 'function' ? item.checks(machine, ALL) : item.checks
         expect(checks.length, item.id).toBeGreaterThan(0)
       }
     }
@@ -121,6 +123,17 @@ describe.each(Object.entries(MACHINES))('%s', (_, machine) => {
       [],
     )
   })
+})
+
+test('a container host loses the file by which its parent image was no router', () => {
+  const file = '/etc/sysctl.d/zz-network-forwarding.conf'
+  const host = expand(MACHINES['a virtual machine with Docker'] as MachineTraits)
+  expect(appliedTo(VM).flatMap((item) => filesOf(item, VM).map(({ path }) => path))).toContain(file)
+  const scripts = host.layers.map((layer) => (layer.kind === 'shell' ? layer.script : new Uint8Array()))
+  expect(scripts.some((script) => Buffer.from(script).includes(`\nrm -f ${file}\n`))).toBe(true)
+  const asked = host.checks.filter((check) => check.kind === 'file' && check.path === file)
+  expect(asked).toMatchObject([{ id: 'network-container-forwarding', present: false }])
+  expect(expand(VM).checks.filter((check) => check.kind === 'file' && check.path === file)).toEqual([])
 })
 
 test('a database of AIDE is never sealed in', () => {

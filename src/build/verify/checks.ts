@@ -6,7 +6,7 @@ import type { Result } from './report.ts'
 
 /** All checks of a machine by one script, which runs as root and prints an answer a line. */
 
-/** Seconds for one check. */
+/** Seconds for one check that does not say how many it needs. */
 export const CHECK_SECONDS = 60
 
 /**
@@ -29,12 +29,22 @@ ask() {
 
 /** Checks of one kind may have the same probe, and then one answer. */
 export function compileChecks(checks: readonly Check[], seconds = CHECK_SECONDS): string {
-  const asked = probes(checks).map((probe, n) => `ask ${n} ${seconds} ${quote(probe)}\n`)
+  const asked = [...probes(checks, seconds)].map(([probe, most], n) => `ask ${n} ${most} ${quote(probe)}\n`)
   return `${PRELUDE}${asked.join('')}exit 0\n`
 }
 
-function probes(checks: readonly Check[]): string[] {
-  return [...new Set(checks.map(probeOf))]
+/** Each probe once, with the seconds that it may take: those of the most patient check that has it. */
+function probes(checks: readonly Check[], seconds: number): Map<string, number> {
+  const found = new Map<string, number>()
+  for (const check of checks) {
+    const probe = probeOf(check)
+    found.set(probe, Math.max(found.get(probe) ?? 0, secondsFor(check, seconds)))
+  }
+  return found
+}
+
+function secondsFor(check: Check, seconds: number): number {
+  return check.kind === 'command' ? (check.seconds ?? seconds) : seconds
 }
 
 function probeOf(check: Check): string {
@@ -80,23 +90,26 @@ export async function runChecks(
 ): Promise<Result[]> {
   if (checks.length === 0) return []
   const script = compileChecks(checks, seconds)
+  const limits = probes(checks, seconds)
+  const total = [...limits.values()].reduce((sum, most) => sum + most + 3, 0)
   const { stdout, stderr } = await examiner.run(script, {
     asRoot: true,
-    seconds: (seconds + 3) * checks.length + 60,
+    seconds: total + 60,
     ...(signal && { signal }),
   })
   const lines = readLines<{ n: number; code: number; out: string; err: string }>(stdout)
   const answers = new Map(
     lines.map(({ n, code, out, err }) => [n, { code, stdout: decode(out), stderr: decode(err) }]),
   )
-  const numbers = new Map(probes(checks).map((probe, n) => [probe, n]))
+  const numbers = new Map([...limits.keys()].map((probe, n) => [probe, n]))
   return checks.map((check) => {
-    const answer = answers.get(numbers.get(probeOf(check)) ?? -1)
+    const probe = probeOf(check)
+    const answer = answers.get(numbers.get(probe) ?? -1)
     const { id, title, sources, where } = check
     const found =
       answer === undefined
         ? `no answer${stderr === '' ? '' : `: ${stderr.trim()}`}`
-        : judge(check, answer, seconds)
+        : judge(check, answer, limits.get(probe) ?? seconds)
     return {
       group: 'checks',
       id,

@@ -35,11 +35,25 @@ function atMost(path: string, mode: string, owner: string): ItemCheck {
   }
 }
 
+/** Layers of containers and images of systems: users and modes in them are those of another system. */
+const OTHER_SYSTEMS = [
+  'containerd',
+  'containers',
+  'docker',
+  'incus',
+  'kubelet',
+  'lxc',
+  'lxd',
+  'machines',
+  'rancher',
+  'snapd',
+].map((name) => `/var/lib/${name}`)
+
 /**
  * Of the root file system alone: what is mounted below it belongs to others, and so does lost+found in an unprivileged
  * container.
  */
-const FIND_IN_ROOT = 'find / -xdev -path /lost+found -prune -o'
+const FIND_IN_ROOT = `find / -xdev \\( ${['/lost+found', ...OTHER_SYSTEMS].map((path) => `-path ${path}`).join(' -o ')} \\) -prune -o`
 
 export const FILES: readonly HardeningItem[] = [
   {
@@ -162,7 +176,8 @@ done`,
     measures: {
       files: [
         {
-          // grub-mkconfig opens the file to all whenever a kernel is installed; this runs after it.
+          // grub-mkconfig before 2.06 makes a file of its own mode whenever a kernel is installed; this runs after it.
+          // Later ones write into the one that is there, and so does an upgrade of grub itself.
           path: '/etc/kernel/postinst.d/zzz-imagebuild-grub-mode',
           content: '#!/bin/sh\nset -e\n[ ! -f /boot/grub/grub.cfg ] || chmod 0600 /boot/grub/grub.cfg\n',
           mode: '0755',

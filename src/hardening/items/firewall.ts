@@ -1,6 +1,8 @@
 import type { HardeningItem } from '../item.ts'
 import { NFTABLES_FOLDER, nftablesRuleset } from './firewall-ruleset.ts'
 
+const OTHER_TOOLS = ['ufw', 'iptables-persistent', 'firewalld']
+
 export const FIREWALL: readonly HardeningItem[] = [
   {
     id: 'firewall-nftables',
@@ -81,8 +83,9 @@ systemctl reload-or-restart nftables.service`,
     area: 'firewall',
     sources: ['CIS Debian 12 4.1.1', 'CIS Debian 12 4.2.2', 'CIS Debian 12 4.3.2', 'CIS Debian 12 4.4.1.3'],
     profile: 'baseline',
-    measures: { remove: ['ufw', 'iptables-persistent', 'firewalld'] },
-    checks: ['ufw', 'iptables-persistent', 'firewalld'].map((name) => ({
+    forbids: OTHER_TOOLS,
+    measures: { remove: OTHER_TOOLS },
+    checks: OTHER_TOOLS.map((name) => ({
       title: `${name} is not installed`,
       kind: 'package',
       package: name,

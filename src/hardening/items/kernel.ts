@@ -192,7 +192,7 @@ const SETTINGS: readonly Setting[] = [
 ]
 
 /** They come into force when the machine boots, and it boots at least once more before anybody uses it. */
-export const KERNEL: readonly HardeningItem[] = SETTINGS.map(
+const KERNEL_SETTINGS: readonly HardeningItem[] = SETTINGS.map(
   ({ id, title, sources, profile = 'baseline', values, everyInterface = [], scope, notApplicable }) => ({
     id,
     title,
@@ -231,3 +231,20 @@ export const KERNEL: readonly HardeningItem[] = SETTINGS.map(
     ],
   }),
 )
+
+const NO_ROUTER = sysctlFile('network-forwarding')
+
+export const KERNEL: readonly HardeningItem[] = [
+  ...KERNEL_SETTINGS,
+  {
+    // The parent of a container host may have been no router.
+    id: 'network-container-forwarding',
+    title: 'What runs containers may forward their packets, whatever its parent image was',
+    area: 'kernel',
+    sources: ['kernel Documentation/networking/ip-sysctl.rst: ip_forward'],
+    profile: 'baseline',
+    notApplicable: ({ containerHost }) => (containerHost ? undefined : 'it runs no containers'),
+    measures: { script: `rm -f ${NO_ROUTER}` },
+    checks: [{ kind: 'file', path: NO_ROUTER, present: false }],
+  },
+]

@@ -72,6 +72,7 @@ export const SERVICES: readonly HardeningItem[] = [
       'lynis INSE-8300 to INSE-8342',
     ],
     profile: 'baseline',
+    forbids: INSECURE,
     measures: {
       script: `installed=$(${INSTALLED(INSECURE)})
 if [ -n "$installed" ]; then
@@ -118,6 +119,7 @@ fi`,
       area: 'services',
       sources: [`CIS Debian 12 ${number}`],
       profile: 'cis-l1',
+      forbids: packages,
       measures: {},
       checks: [{ kind: 'command', command: `${INSTALLED(packages)} | grep .`, exit: 1 }],
     }),

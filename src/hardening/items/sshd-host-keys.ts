@@ -106,6 +106,7 @@ WantedBy=multi-user.target
         command: `for second in $(seq ${RSA_SECONDS}); do [ ! -e ${RSA_KEY} ] || break; sleep 1; done; ssh-keygen -lf ${RSA_KEY}.pub`,
         exit: 0,
         output: `^${RSA_BITS} `,
+        seconds: RSA_SECONDS + 60,
       },
     ],
   },

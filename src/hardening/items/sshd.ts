@@ -1,11 +1,10 @@
 import type { HardeningItem, ItemCheck, MachineTraits } from '../item.ts'
 import { ALGORITHMS, SSHD_ALGORITHMS } from './sshd-algorithms.ts'
 import { SSHD_HOST_KEYS } from './sshd-host-keys.ts'
+import { type Settings, sshdMainFile } from './sshd-main-file.ts'
 
 /** Before cloud-init's 50-cloud-init.conf: of several values the first one counts. */
 const DROP_INS = '/etc/ssh/sshd_config.d'
-
-type Settings = Readonly<Record<string, string | number>>
 
 function dropIn(name: string, settings: Settings) {
   const lines = Object.entries(settings).map(([keyword, value]) => `${keyword} ${value}\n`)
@@ -66,32 +65,18 @@ const FORWARDING: Settings = {
 const SYSTEM_ACCOUNTS =
   'daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody _apt systemd-network messagebus sshd'
 
-const MAIN_FILE = '/etc/ssh/sshd_config'
-const BEGIN = '# As in sshd_config.d, which counts; here for programs that read only this file.'
-const END = '# End of what is as in sshd_config.d.'
-
-/** A block behind the line that includes the drop-ins, or at the top; what stood there of the same keywords goes. */
-function intoMainFile(settings: Settings): string {
-  const lines = Object.entries(settings).map(([keyword, value]) => `${keyword} ${value}`)
-  const keywords = Object.keys(settings).join('|')
-  return `block=$(mktemp)
-trap 'rm -f "$block"' EXIT
-cat > "$block" <<'LINES'
-${[BEGIN, ...lines, END].join('\n')}
-LINES
-sed -i -E -e '/^${BEGIN}$/,/^${END}$/d' -e '/^(${keywords})[[:space:]]/Id' ${MAIN_FILE}
-if grep -qE '^Include[[:space:]]' ${MAIN_FILE}; then
-  sed -i -e "0,/^Include[[:space:]]/{/^Include[[:space:]]/r $block
-}" ${MAIN_FILE}
-else
-  cat ${MAIN_FILE} >> "$block"
-  cat "$block" > ${MAIN_FILE}
-fi`
-}
-
 function rootLogin({ kind }: MachineTraits): Settings {
   // Proxmox's way into a container is root's key, which `pct create` puts there.
   return { PermitRootLogin: kind === 'lxc' ? 'prohibit-password' : 'no' }
+}
+
+/** What each item sets that says so in the main file as well. */
+function settingsOfItems(machine: MachineTraits): Readonly<Record<string, Settings>> {
+  return {
+    'sshd-login': { ...rootLogin(machine), ...LOGIN },
+    'sshd-limits': LIMITS,
+    'sshd-algorithms': ALGORITHMS,
+  }
 }
 
 export const SSHD: readonly HardeningItem[] = [
@@ -168,27 +153,7 @@ export const SSHD: readonly HardeningItem[] = [
   },
   ...SSHD_ALGORITHMS,
   ...SSHD_HOST_KEYS,
-  {
-    id: 'sshd-main-file',
-    title: 'The main file says the same as those that it includes, since scanners read only that',
-    area: 'sshd',
-    sources: ['CIS Debian 12 5.1.5 to 5.1.21'],
-    profile: 'cis-l1',
-    measures: (machine) => ({
-      script: intoMainFile({ ...rootLogin(machine), ...LOGIN, ...LIMITS, ...ALGORITHMS }),
-    }),
-    checks: (machine) =>
-      Object.entries({ ...rootLogin(machine), ...LOGIN, ...LIMITS, ...ALGORITHMS }).map(
-        ([keyword, value]): ItemCheck => ({
-          title: `${keyword} stands there`,
-          kind: 'command',
-          command: `grep -iE '^${keyword}[[:space:]]' ${MAIN_FILE}`,
-          exit: 0,
-          // Once: whoever adds another line finds out.
-          output: `^${keyword} ${String(value).replaceAll('.', '\\.')}\\n?(?![\\s\\S])`,
-        }),
-      ),
-  },
+  sshdMainFile(settingsOfItems),
   {
     id: 'sshd-files',
     title: "sshd's configuration is for root to read",

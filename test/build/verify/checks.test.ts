@@ -46,6 +46,15 @@ describe('a command', () => {
     expect(await ask({ kind: 'command', ...question })).toBe(found)
   })
 
+  test('has the seconds that it asks for', async () => {
+    const patient = { kind: 'command', command: 'sleep 2', exit: 0, seconds: 20 } as const
+    const results = await runChecks(THIS_MACHINE, [check(patient)], { seconds: 1 })
+    expect(results.map(({ outcome, found }) => [outcome, found])).toEqual([['passed', undefined]])
+    const { seconds: _, ...hasty } = patient
+    expect(compileChecks([check(hasty), check(patient)])).toMatch(/^ask 0 60 'sleep 2'$/m)
+    expect(compileChecks([check({ ...patient, seconds: 300 })])).toMatch(/^ask 0 300 /m)
+  })
+
   test('that does not end is cut off, and the next is asked', async () => {
     const asked = [
       check({ kind: 'command', command: 'sleep 60', exit: 0 }, 'slow'),
