@@ -1,5 +1,6 @@
 import { ImagebuildError } from '../../core/errors.ts'
 import { DeadlineError, poll, withDeadline } from '../../core/scope.ts'
+import type { Check } from '../../definition/check.ts'
 import type { ImageSpec } from '../../definition/spec.ts'
 import { guestApi } from '../../pve/guest-ref.ts'
 import { fingerprint } from '../../ssh/host-key.ts'
@@ -217,8 +218,12 @@ async function byCertificate(
 const EXAMINE_SECONDS = 1200
 
 /** Seconds that a certificate for looking into a clone must be good for: at most an hour after its boot. */
-export function certificateSeconds(bootTimeout: number, checks: number): number {
-  return Math.ceil(bootTimeout + Math.min(3600, EXAMINE_SECONDS + checks * CHECK_SECONDS))
+export function certificateSeconds(bootTimeout: number, checks: readonly Check[]): number {
+  const asking = checks.reduce(
+    (sum, check) => sum + ((check.kind === 'command' ? check.seconds : undefined) ?? CHECK_SECONDS),
+    0,
+  )
+  return Math.ceil(bootTimeout + Math.min(3600, EXAMINE_SECONDS + asking))
 }
 
 /** Users of the definition, root first: it is what a container has. */

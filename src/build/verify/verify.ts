@@ -62,7 +62,7 @@ export async function verify(build: Build, claim: Claim, request: VerifyRequest)
   const by = ssh.signer && {
     signer: ssh.signer,
     logins: loginsOf(image, ssh.principals),
-    seconds: certificateSeconds(image.build.bootTimeout, request.checks.length),
+    seconds: certificateSeconds(image.build.bootTimeout, request.checks),
   }
   const [a, b] = await during(build, 'verify', 'booting two clones', async () => {
     // Proxmox lets nobody copy a container while it is being copied.

@@ -36,6 +36,14 @@ test('folders of processes that are gone are removed, those of living ones and o
 })
 
 test('a certificate of the configured CA is good for the boot and the checks, an hour after the boot at most', () => {
-  expect(certificateSeconds(120, 5)).toBe(120 + 1200 + 5 * 60)
-  expect(certificateSeconds(900, 300)).toBe(900 + 3600)
+  const check = {
+    id: 'it',
+    title: 'a title',
+    sources: [],
+    kind: 'command',
+    command: 'true',
+    exit: 0,
+  } as const
+  expect(certificateSeconds(120, [check, { ...check, seconds: 300 }])).toBe(120 + 1200 + 60 + 300)
+  expect(certificateSeconds(900, Array(300).fill(check))).toBe(900 + 3600)
 })
