@@ -176,8 +176,8 @@ done`,
     measures: {
       files: [
         {
-          // grub-mkconfig before 2.06 makes a file of its own mode whenever a kernel is installed; this runs after it.
-          // Later ones write into the one that is there, and so does an upgrade of grub itself.
+          // Older grub-mkconfig replaces the file, readable for all, whenever a kernel is installed; this runs after it.
+          // Debian 12's writes into the file that is there, whose mode so outlives upgrades of grub as well.
           path: '/etc/kernel/postinst.d/zzz-imagebuild-grub-mode',
           content: '#!/bin/sh\nset -e\n[ ! -f /boot/grub/grub.cfg ] || chmod 0600 /boot/grub/grub.cfg\n',
           mode: '0755',
