@@ -50,6 +50,7 @@ export async function prepareOurs(
       signal,
       cacheDir,
       keptDir: project.root,
+      ancestors: [],
       reportsDir: project.root,
       owner: await thisOwner(),
       tool: version,

@@ -10,6 +10,8 @@ import type { SourceContext } from '../source/context.ts'
 /** What one build is asked to do, and with what. */
 export interface BuildRequest {
   image: ImageSpec
+  /** what it starts from, as far as that is ours: its parent, the parent's parent, … */
+  ancestors: readonly ImageSpec[]
   pve: Pve
   place: Place
   namespace: string

@@ -40,6 +40,7 @@ export async function prove(build: Build, claim: Claim, template: Template, plan
   const report = await verify(build, claim, {
     template,
     image,
+    ancestors: build.ancestors,
     version,
     checks: plan.checks,
     left: plan.left,

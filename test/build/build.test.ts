@@ -135,6 +135,7 @@ describe('a build whose guest never answers', () => {
           options: { force: false, noCache: false, onError, verify: 'off' },
           cacheDir: folder,
           keptDir: join(folder, 'kept'),
+          ancestors: [],
           reportsDir: join(folder, 'builds'),
         },
         pve,

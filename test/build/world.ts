@@ -21,6 +21,7 @@ export function aBuild(change: Partial<Build> = {}, pve = new MemoryProxmox()): 
     signal,
     cacheDir: '/nonexistent',
     keptDir: '/nonexistent',
+    ancestors: [],
     reportsDir: '/nonexistent',
     owner: SOMEBODY,
     tool: '0.1.0',

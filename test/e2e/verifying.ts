@@ -52,6 +52,7 @@ export async function verifyTemplate(
       signal,
       cacheDir: CACHE_DIR,
       keptDir: join(project.root, 'kept'),
+      ancestors: [],
       reportsDir: join(project.root, 'reports'),
       owner: await thisOwner(),
       tool: 'test',

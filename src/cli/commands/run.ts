@@ -4,6 +4,7 @@ import { buildImage } from '../../build/build.ts'
 import { asImagebuildError, ImagebuildError } from '../../core/errors.ts'
 import { createBus, type Emit, type RunResult, type Sink } from '../../core/events.ts'
 import type { Project } from '../../definition/load.ts'
+import type { ImageSpec } from '../../definition/spec.ts'
 import { thisOwner } from '../../pve/owner.ts'
 import { renderFailure } from '../failure.ts'
 import { buildFolder, cacheFolder, explainFolder, reportsFolder } from '../folders.ts'
@@ -108,6 +109,7 @@ async function runOne(
     connected = await connectTarget(invocation, project, options.target, emit)
     result = await buildImage({
       image,
+      ancestors: ancestorsOf(image, project),
       ...connected,
       namespace: project.namespace,
       options: {
@@ -137,6 +139,11 @@ async function runOne(
   }
   emit({ type: 'image.end', image: name, result })
   return result
+}
+
+function ancestorsOf({ source }: ImageSpec, project: Project): ImageSpec[] {
+  const parent = source.kind === 'image' ? project.images.get(source.image) : undefined
+  return parent === undefined ? [] : [parent, ...ancestorsOf(parent, project)]
 }
 
 /** Errors as they were thrown, for the report to people: results carry their JSON form only. */
