@@ -379,7 +379,7 @@ describe.skipIf(noSshd)(`a session with a real sshd${noSshd ? ` (skipped: ${noSs
     test('a guest that does not go down fails at the deadline, and says so', async () => {
       await using guest = await startGuest('exit 0')
       await using stubborn = await openSession(into(guest))
-      const error = await failure(stubborn.reboot({ seconds: 6 }))
+      const error = await failure(stubborn.reboot({ seconds: 15 }))
       expect(error.what).toContain('after the reboot')
       expect(error.why).toContain('the guest has not gone down')
     }, 30_000)
