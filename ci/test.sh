@@ -14,4 +14,4 @@ timeout --kill-after=60 "$((50 * 60))" npm run test:e2e
 
 say "all passed"
 printf '%s\n' 'left to npm run test:campaign: ten boots by DHCP, where three are done here; a spoiled virtual machine verified' \
-  'left to npm run audit: the profile cis-l1, OpenSCAP, boot times with and without hardening'
+  'left to npm run audit: lynis, OpenSCAP, the profile cis-l1, boot times with and without hardening'

@@ -1,9 +1,6 @@
-import { cp, mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { LIMITS } from '../../audit/limits.ts'
-import { runLynis } from '../../audit/lynis.ts'
 import { runSshAudit } from '../../audit/ssh-audit.ts'
 import { auditTools } from '../../audit/tools.ts'
 import { bootClone, type Clone } from './clone.ts'
@@ -21,11 +18,6 @@ afterAll(async () => {
   await clone?.[Symbol.asyncDispose]()
   await project[Symbol.asyncDispose]()
 })
-
-async function scratch(): Promise<AsyncDisposable & { path: string }> {
-  const path = await mkdtemp(join(tmpdir(), 'imagebuild-e2e-scan-'))
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
-}
 
 test('run debian-base builds a template, and says so in one line', async () => {
   const { exitCode, stdout, stderr } = await project.imagebuild(['run', 'debian-base', '--verify', 'full'])
@@ -151,23 +143,11 @@ describe('a clone, booted as a consumer would', () => {
   })
 })
 
-/** With the strictest profile and OpenSCAP too: `npm run audit`. */
-describe('an outsider who scans the clone', () => {
-  const signal = AbortSignal.timeout(1_000_000)
-  const least = LIMITS.find(({ profile, figure }) => profile === 'baseline' && figure === 'lynis')?.least
-
-  test('lynis gives the index that is promised', async () => {
-    await using folder = await scratch()
-    const { index, warnings, suggestions } = await runLynis(clone, folder.path, signal)
-    expect(least).toBeGreaterThan(0)
-    expect(index, [...warnings, ...suggestions].join('\n')).toBeGreaterThanOrEqual(least ?? 0)
-  })
-
-  // Last, since what it does looks like an attack: the clone may lock this machine out.
-  test('ssh-audit finds no failure and no warning', async () => {
-    const tools = await auditTools({ cacheDir: CACHE_DIR, signal })
-    expect(await runSshAudit(tools, clone.address, signal)).toEqual({ failures: [], warnings: [] })
-  })
+/** Last, since what it does looks like an attack: the clone may lock this machine out. The slow scanners: npm run audit. */
+test('ssh-audit finds no failure and no warning on the clone', async () => {
+  const signal = AbortSignal.timeout(300_000)
+  const tools = await auditTools({ cacheDir: CACHE_DIR, signal })
+  expect(await runSshAudit(tools, clone.address, signal)).toEqual({ failures: [], warnings: [] })
 })
 
 const child = (script: string) => ({
