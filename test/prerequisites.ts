@@ -1,3 +1,4 @@
+import { TOOLS_HOST } from '../audit/tools.ts'
 import { installMissing, LAB_HOST } from '../src/cli/prerequisites.ts'
 import { fetchCloudInit, RELEASES } from './seed/cloud-init.ts'
 
@@ -14,6 +15,7 @@ const TESTS = [
   { command: 'gpg-agent', package: 'gpg-agent' },
   { command: 'mount', package: 'mount' },
   { command: 'bsdtar', package: 'libarchive-tools' },
+  { command: 'sfdisk', package: 'fdisk' },
   { command: 'setcap', package: 'libcap2-bin' },
   { command: 'setfacl', package: 'acl' },
   { command: 'setfattr', package: 'attr' },
@@ -27,7 +29,7 @@ const TESTS = [
 ]
 
 try {
-  await installMissing([...LAB_HOST, ...TESTS], (event) => {
+  await installMissing([...LAB_HOST, ...TOOLS_HOST, ...TESTS], (event) => {
     if ('message' in event) process.stderr.write(`${event.message}\n`)
   })
 } catch (error) {
