@@ -15,7 +15,7 @@ import { CACHE_DIR, LAB_DIR, labClient } from './harness.ts'
 /** Guests that are created anew from one image, with the MAC of one role, by DHCP: how many leases do they use up? */
 
 /** Ten in the campaign: each is half a minute of an emulated machine. */
-const BOOTS = Number(process.env.IMAGEBUILD_TEST_BOOTS ?? 3)
+const BOOTS = Number(process.env.IMAGEBUILD_TEST_BOOTS ?? 2)
 const IMAGE = 'local:import/dhcp-test.qcow2'
 const signal = AbortSignal.timeout(1_150_000)
 let pve: Pve

@@ -33,6 +33,13 @@ async function expectNothingLeft(): Promise<void> {
   expect(await inventory(pve)).toEqual(before)
 }
 
+/** What is the same for both kinds is tried with the one that boots in a second. */
+function container(name: string, provision: string): Record<string, string> {
+  return {
+    [`images/${name}/image.yaml`]: `name: ${name}\nkind: lxc\n${BOOTSTRAP}\nhardware: { rootfs: 2G }\n${provision}`,
+  }
+}
+
 function definition(name: string, source: string, provision = ''): Record<string, string> {
   return {
     [`images/${name}/image.yaml`]: `name: ${name}\n${source}\nhardware: { memory: 768 }\n${provision}`,
@@ -163,24 +170,22 @@ describe('in the guest', () => {
   test('a layer that exits 3: the layer, its line, its last output; a package that does not exist', async () => {
     const provision =
       'provision:\n  - name: first\n    shell: echo all is well\n  - name: second\n    shell: echo the last words; exit 3\n'
-    await project.write(definition('exit3', BOOTSTRAP, provision))
+    await project.write(container('exit3', provision))
     const { exitCode, stderr } = await project.imagebuild(['run', 'exit3'])
     expect(exitCode).toBe(1)
     expect(stderr).toContain('layer “second” failed')
-    expect(stderr).toMatch(/images\/exit3\/image\.yaml:7:\d+/)
+    expect(stderr).toMatch(/images\/exit3\/image\.yaml:8:\d+/)
     expect(stderr).toContain('exit code 3')
     expect(stderr).toContain('| the last words')
     await expectNothingLeft()
   })
 
   test('a package that does not exist is named', async () => {
-    await project.write(
-      definition('nopackage', BOOTSTRAP, 'provision:\n  - packages: [no-such-package-anywhere]\n'),
-    )
+    await project.write(container('nopackage', 'provision:\n  - packages: [no-such-package-anywhere]\n'))
     const { exitCode, result } = await project.run(['nopackage'])
     expect(exitCode).toBe(1)
     expect(JSON.stringify(result.error)).toContain('no-such-package-anywhere')
-    expect(result.error).toMatchObject({ where: { line: 5 } })
+    expect(result.error).toMatchObject({ where: { line: 6 } })
     await expectNothingLeft()
   })
 
@@ -232,8 +237,8 @@ describe('interrupted', () => {
   })
 
   test('Ctrl-C during a layer: 130, and nothing is left', async () => {
-    await project.write(definition('ctrlc', BOOTSTRAP, 'provision:\n  - shell: echo begun; sleep 600\n'))
-    const running = project.imagebuild(['run', '--json', 'ctrlc'])
+    await project.write(container('ctrlc-layer', 'provision:\n  - shell: echo begun; sleep 600\n'))
+    const running = project.imagebuild(['run', '--json', 'ctrlc-layer'])
     await untilEvent(running, (event) => event.type === 'output' && event.line === 'begun')
     running.kill('SIGINT')
     expect((await running).exitCode).toBe(130)
