@@ -65,6 +65,11 @@ export function findUnfitParents(images: ReadonlyMap<string, Member>): Diagnosti
         `\`${parent}\` is ${AS_WORDS[theirs]}, and \`${name}\` ${AS_WORDS[own]}`,
         `start from an image with \`kind: ${own}\``,
       )
+    } else if (isPostQuantum(base.yaml)) {
+      complain(
+        `nobody can build on \`${parent}\`: its sshd offers post-quantum key exchange alone, which imagebuild’s client lacks`,
+        `leave \`hardening.postQuantum\` to the images at the end, and out of images/${parent}/image.yaml`,
+      )
     } else if (own === 'lxc' && !keepsArchive(base.yaml)) {
       complain(
         `\`${parent}\` keeps no archive, and a container starts from its parent’s archive`,
@@ -87,6 +92,13 @@ const AS_WORDS: Readonly<Record<ImageKind, string>> = {
 function keepsArchive(yaml: YamlFile): boolean {
   const { template } = (yaml.value ?? {}) as { template?: { archive?: unknown } | null }
   return template?.archive === true
+}
+
+function isPostQuantum(yaml: YamlFile): boolean {
+  const { hardening } = (yaml.value ?? {}) as {
+    hardening?: { profile?: unknown; postQuantum?: unknown } | null
+  }
+  return hardening?.postQuantum === true && hardening.profile !== 'none'
 }
 
 function architectureOf(yaml: YamlFile): Architecture | undefined {

@@ -104,4 +104,13 @@ describe('hardening', () => {
   ])('nothing is refused: %j', async (text) => {
     expect(await mistakesOf(image(`${text}\n`))).toEqual([])
   })
+
+  test('an image whose sshd would not let a build in is nobody’s parent', async () => {
+    const found = await mistakesOf('name: a\nsource: { image: b }\n', {
+      'images/b/image.yaml': 'name: b\nsource: { release: debian/12 }\nhardening: { postQuantum: true }\n',
+    })
+    expect(found).toEqual([
+      expect.stringMatching(/^2:18 nobody can build on `b`: its sshd offers post-quantum key exchange alone/),
+    ])
+  })
 })
