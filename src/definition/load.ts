@@ -117,10 +117,17 @@ async function loadImages(wanted: readonly string[], context: ImageContext): Pro
     const member = members.get(name)
     if (member?.spec === undefined || specs.has(name)) return
     if (member.parent !== undefined) add(member.parent)
-    specs.set(name, member.spec)
+    const parent = member.parent === undefined ? undefined : specs.get(member.parent)
+    specs.set(name, runsContainersToo(member.spec, member.yaml, parent))
   }
   if (cycles.length === 0) for (const name of members.keys()) add(name)
   return specs
+}
+
+/** What its parent's packages are for, a child is for as well, unless its definition says otherwise. */
+function runsContainersToo(spec: ImageSpec, yaml: YamlFile, parent: ImageSpec | undefined): ImageSpec {
+  if (!parent?.hardening.containers || yaml.has(['hardening', 'containers'])) return spec
+  return { ...spec, hardening: { ...spec.hardening, containers: true } }
 }
 
 /** Fragments that no image names: nobody else would find their mistakes. */

@@ -113,4 +113,15 @@ describe('hardening', () => {
       expect.stringMatching(/^2:18 nobody can build on `b`: its sshd offers post-quantum key exchange alone/),
     ])
   })
+
+  test.each([
+    ['', true],
+    ['hardening: { containers: false }\n', false],
+  ])('a child of an image that runs containers: %j', async (own, containers) => {
+    await using project = await projectOnDisk({
+      'images/a/image.yaml': `name: a\nsource: { image: b }\n${own}`,
+      'images/b/image.yaml': 'name: b\nsource: { release: debian/12 }\nprovision: [{ packages: [podman] }]\n',
+    })
+    expect((await project.load()).images.get('a')?.hardening.containers).toBe(containers)
+  })
 })
