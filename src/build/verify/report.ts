@@ -123,8 +123,13 @@ export function failedReport(report: Report): ImagebuildError {
     what: `${report.image} ${report.version} is not good: ${failed.length} of ${report.summary.passed + failed.length} checks failed on its clones`,
     ...(where && { where }),
     why: named.join('\n'),
-    next: 'mend the definition; --on-error keep leaves the template for you to look into',
+    next: `mend the definition${failed.some(isHardening) ? ', or switch the item off with a reason: hardening.except' : ''}; --on-error keep leaves the template for you to look into`,
   })
+}
+
+/** The definition's own checks have a place in it, and nobody else who asks for them. */
+function isHardening({ group, sources }: Result): boolean {
+  return group === 'checks' && sources.length > 0
 }
 
 function describe({ group, id, title, sources, where, found }: Result): string {
