@@ -119,11 +119,15 @@ test('a template with planted leftovers is refused, each by its name; the good o
   expect(await resolved()).toBe(good)
 })
 
-test('--verify off builds as before, and list says so', async () => {
+test('one changed line rebuilds, and the old template stays as @previous; --verify off is told by list', async () => {
   await project.write(definition(GOOD, 'echo second'))
   const { result } = await project.run(['proved', '--verify', 'off'])
   expect(result.status).toBe('built')
   expect(result).not.toHaveProperty('verifySeconds')
+  expect([await resolved('proved@current'), await resolved('proved@previous')]).toEqual([
+    String(result.template?.vmid),
+    good,
+  ])
   expect(await listed()).toMatchObject([
     { vmid: Number(await resolved()), state: 'current', verified: 'no' },
     { vmid: Number(good), state: 'previous', verified: 'yes' },
