@@ -113,8 +113,10 @@ export interface VerifySummary {
   at: string
   passed: number
   failed: number
-  /** not asked, not applicable, or switched off by the definition with a reason */
+  /** not asked */
   skipped: number
+  /** not applicable, or switched off by the definition with a reason */
+  left: number
   /** whether certificates of the configured CA log in; `not configured` is no success */
   certificates: string
   /** whether the clone was examined from within */

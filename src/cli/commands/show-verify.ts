@@ -54,10 +54,10 @@ export async function showVerify(
     process.stdout.write(`${JSON.stringify({ report: null, sha256, summary }, undefined, 2)}\n`)
     return
   }
-  const { at, passed, failed, skipped, certificates, inside } = summary
+  const { at, passed, failed, skipped, left, certificates, inside } = summary
   process.stdout.write(
     `${template.name}, verified on clones ${at}\n` +
-      `${passed} passed, ${failed} failed, ${skipped} not asked or not applicable\n` +
+      `${passed} passed, ${failed} failed, ${skipped} not asked, ${left} not applicable or excepted\n` +
       `certificates: ${certificates}\ninside: ${inside}\n`,
   )
   process.stderr.write(`report not here, sha256 ${sha256 ?? 'unknown'}\n`)
