@@ -3,14 +3,14 @@ import type { RunResult, TemplateRow } from '../core/events.ts'
 import { DeadlineError, withDeadline } from '../core/scope.ts'
 import type { ImageSpec } from '../definition/spec.ts'
 import { choose } from '../plan/identity.ts'
-import { makePlan, type Plan } from '../plan/plan.ts'
 import { claimImage } from '../pve/claim.ts'
-import { nodeTemplates, promote, readNote, select, type Template } from '../pve/templates.ts'
+import { promote, readNote, type Template } from '../pve/templates.ts'
 import { type Artifact, keepArchive } from './archive.ts'
 import { bootGuest } from './boot.ts'
 import { awaitCloudInit } from './cloud-init.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
 import { convert } from './convert.ts'
+import { decide } from './decide.ts'
 import { awaited, chooseIdentities } from './identity.ts'
 import { keepForInspection } from './keep.ts'
 import { removeLeftovers } from './leftovers.ts'
@@ -21,7 +21,7 @@ import { privilegesNeeded, requireTicketForFeatures, verifyPrivileges } from './
 import { isProven, prove, proveCandidate } from './prove.ts'
 import { demandSecrets, provision } from './provision.ts'
 import { powerOff, seal } from './seal.ts'
-import { decideSource, describeSource, type SourceDecision } from './source.ts'
+import { describeSource } from './source.ts'
 import { requireStorages } from './storages.ts'
 import { chooseVersion } from './version.ts'
 
@@ -63,7 +63,6 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     if (ready !== undefined) return done('unchanged', ready.template, ready.digest)
 
     await demandSecrets(image.layers, build)
-    emit({ type: 'image.start', image: image.name, target: place.target, digest: plan.digest })
     requireTicketForFeatures(build.pve, image)
     await build.pve.requirePrivileges([
       ...privilegesNeeded(image, place, build.pve.version),
@@ -76,6 +75,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       slot: choose(place.vmids.claims.last - place.vmids.claims.first + 1, 'claim', namespace, image.name),
       onLost: (why) => lost.abort(claimLost(image.name, why)),
     })
+    emit({ type: 'image.start', image: image.name, target: place.target, digest: plan.digest })
     // Only now nobody else changes this image: what another run finished, or left behind, is settled first.
     const found = await removeLeftovers(build, plan.digest)
     if (!options.force && found.current !== undefined) {
@@ -146,28 +146,6 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
 /** A virtual machine always gets one from us; a container only where its definition wants something of cloud-init. */
 function hasSeed({ kind, cloudInit }: ImageSpec): boolean {
   return kind === 'vm' || cloudInit.length > 0
-}
-
-/** Reads only: which bytes, which digest, and whether the current template is that already. */
-export async function decide(build: Build): Promise<{
-  decision: SourceDecision
-  plan: Plan
-  /** with the digest that it was built with: another one than the plan's after a rollback */
-  ready?: { template: Template; digest: string }
-}> {
-  const { image, pve, place, namespace, options } = build
-  const current = select(await nodeTemplates(pve, place.node, namespace), image.name)
-  const note = current && (await readNote(pve, current))
-  const decision = await decideSource(build, note?.source, sourceContext(build))
-  const plan = makePlan(image, { sourceIdentity: decision.record.identity, ssh: place.ssh })
-  if (options.force || current === undefined) return { decision, plan }
-  const ready = { template: current, digest: note?.digest ?? '' }
-  // After a rollback the current template is another one on purpose: only --force or a promotion ends that.
-  if (current.marks.held) return { decision, plan, ready }
-  if (note?.digest !== plan.digest) return { decision, plan }
-  return options.verify === 'off' || isProven(note, plan.checks)
-    ? { decision, plan, ready }
-    : { decision, plan }
 }
 
 export function templateRow(template: Template, digest: string): TemplateRow {

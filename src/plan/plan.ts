@@ -17,8 +17,12 @@ export interface Plan {
   image: ImageSpec
   /** of the whole definition: what `unchanged` compares */
   digest: Digest
+  /** what the layers start from, as it goes into the digest */
+  start: { [key: string]: Json | undefined }
   /** the definition's own, then those that its certificates and its hardening come to */
-  layers: { layer: Layer; digest: Digest }[]
+  layers: PlannedLayer[]
+  /** what the layers end in, as it goes into the digest */
+  result: { [key: string]: Json | undefined }
   /** script for the end of the build, just before sealing; empty where there is none */
   atSeal: string
   certificates: Certificates
@@ -26,6 +30,16 @@ export interface Plan {
   checks: Check[]
   /** what of the hardening is not done, and why */
   left: LeftOut[]
+}
+
+export interface PlannedLayer {
+  layer: Layer
+  /** over this layer and all that came before it */
+  digest: Digest
+  /** what of it goes into the digest */
+  identity: Json
+  /** who asks for it */
+  by: 'definition' | 'certificates' | 'hardening'
 }
 
 /**
@@ -56,27 +70,34 @@ export function makePlan(image: ImageSpec, { sourceIdentity, ssh }: PlanFacts): 
     containerHost: wanted.containers,
     postQuantum: wanted.postQuantum,
   })
-  let chain = digestOf({
+  const start = {
     recipe: RECIPE_VERSION,
     kind: image.kind,
     architecture: image.source.architecture,
     source: sourceIdentity,
     cloudInit: image.cloudInit.map((fragment) => fragment.config as Json),
-  })
-  const all = [...image.layers, ...certificateLayers(image, certificates), ...hardening.layers]
-  const layers = all.map((layer) => {
-    chain = digestOf({ after: chain, layer: identityOfLayer(layer) })
-    return { layer, digest: chain }
-  })
-  const digest = digestOf({
-    layers: chain,
+  }
+  let chain = digestOf(start)
+  const chained = (by: PlannedLayer['by']) => (layer: Layer) => {
+    const identity = identityOfLayer(layer)
+    chain = digestOf({ after: chain, layer: identity })
+    return { layer, digest: chain, identity, by }
+  }
+  const layers = [
+    ...image.layers.map(chained('definition')),
+    ...certificateLayers(image, certificates).map(chained('certificates')),
+    ...hardening.layers.map(chained('hardening')),
+  ]
+  const result = {
     hardware: image.hardware as Json,
     ...(image.kind === 'lxc' && { unprivileged: image.unprivileged, features: image.features as Json }),
     template: image.template as Json,
     ...(hardening.atSeal !== '' && { atSeal: digestBytes(hardening.atSeal) }),
-  })
+  }
+  const digest = digestOf({ layers: chain, ...result })
   const checks = [...hardening.checks, ...image.checks]
-  return { image, digest, layers, atSeal: hardening.atSeal, certificates, checks, left: hardening.left }
+  const { atSeal, left } = hardening
+  return { image, digest, start, layers, result, atSeal, certificates, checks, left }
 }
 
 function identityOfLayer(layer: Layer): Json {

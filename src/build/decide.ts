@@ -1,0 +1,35 @@
+import { makePlan, type Plan } from '../plan/plan.ts'
+import type { Note } from '../pve/marks.ts'
+import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
+import { type Build, sourceContext } from './context.ts'
+import { isProven } from './prove.ts'
+import { decideSource, type SourceDecision } from './source.ts'
+
+export interface Decision {
+  decision: SourceDecision
+  plan: Plan
+  /** the template that counts now, and its note */
+  current?: { template: Template; note: Note | undefined }
+  /** where there is nothing to do, with the digest that it was built with: another one than the plan's after a rollback */
+  ready?: { template: Template; digest: string }
+}
+
+/**
+ * Reads only: which bytes, which digest, and whether the current template is that already.
+ * @param source known to the caller, where it is not the one that the target would be asked for
+ */
+export async function decide(build: Build, source?: SourceDecision): Promise<Decision> {
+  const { image, pve, place, namespace, options } = build
+  const template = select(await nodeTemplates(pve, place.node, namespace), image.name)
+  const note = template && (await readNote(pve, template))
+  const decision = source ?? (await decideSource(build, note?.source, sourceContext(build)))
+  const plan = makePlan(image, { sourceIdentity: decision.record.identity, ssh: place.ssh })
+  if (template === undefined) return { decision, plan }
+  const decided: Decision = { decision, plan, current: { template, note } }
+  if (options.force) return decided
+  const ready = { template, digest: note?.digest ?? '' }
+  // After a rollback the current template is another one on purpose: only --force or a promotion ends that.
+  if (template.marks.held) return { ...decided, ready }
+  if (note?.digest !== plan.digest) return decided
+  return options.verify === 'off' || isProven(note, plan.checks) ? { ...decided, ready } : decided
+}
