@@ -102,12 +102,21 @@ export function createProgram(invocation: Invocation): Command {
     .action(async (options) => (await import('./commands/list.ts')).list(invocation, options))
 
   command('resolve', 'print the VMID of a template, alone')
-    .argument('<image>', 'name, name@current, name@previous or name@<version>')
+    .argument('[image]', 'name, name@current, name@previous or name@<version>')
     .addOption(target())
     .addOption(option('--node <name>', 'on this node'))
-    .action(async (image: string, options) =>
-      (await import('./commands/resolve.ts')).resolve(invocation, image, options),
+    .addOption(
+      option(
+        '--terraform-external',
+        'as a program of Terraform’s data source external: query on stdin',
+      ).default(false),
     )
+    .action(async (image: string | undefined, options, self: Command) => {
+      const { resolve, resolveForTerraform } = await import('./commands/resolve.ts')
+      if (options.terraformExternal && image === undefined) return resolveForTerraform(invocation, options)
+      if (!options.terraformExternal && image !== undefined) return resolve(invocation, image, options)
+      self.error('error: give the name of an image, or --terraform-external with a query on stdin')
+    })
 
   command('outputs', 'current templates of all images, for other tools')
     .addOption(target())

@@ -3,9 +3,10 @@ import { dirname, join, resolve } from 'node:path'
 import { suggest } from '../core/did-you-mean.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
+import type { Config } from '../definition/config.ts'
 import type { PveTarget, Target } from '../definition/config-schema.ts'
-import type { Project } from '../definition/load.ts'
-import { connect, type Pve } from '../pve/client.ts'
+import type { LabConnection } from '../lab/connection.ts'
+import type { Pve, PveConnection } from '../pve/client.ts'
 import type { Place, VmidRange } from '../pve/place.ts'
 import { labFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
@@ -20,7 +21,7 @@ export interface Connected extends AsyncDisposable {
 }
 
 /** The target that was asked for, or the project's default. On CI there is no default: a build must not end in a lab unnoticed. */
-export function chooseTarget(project: Project, asked: string | undefined): { name: string; target: Target } {
+export function chooseTarget(project: Config, asked: string | undefined): { name: string; target: Target } {
   const names = Object.keys(project.targets)
   const only = names.length === 1 ? names[0] : undefined
   const onCi = !['', '0', 'false'].includes(process.env.CI ?? '')
@@ -47,10 +48,12 @@ export function chooseTarget(project: Project, asked: string | undefined): { nam
 
 export async function connectTarget(
   invocation: Invocation,
-  project: Project,
+  project: Config,
   asked: string | undefined,
   emit: Emit,
 ): Promise<Connected> {
+  // It and what it needs are slow to load, which commands of one request do without.
+  const { connect } = await import('../pve/client.ts')
   const { name, target } = chooseTarget(project, asked)
   const common = {
     target: name,
@@ -63,12 +66,7 @@ export async function connectTarget(
     const { installMissing, LAB_HOST } = await import('./prerequisites.ts')
     await installMissing(LAB_HOST, emit)
     const lab = await ensureLab({ dir: labFolder(), signal: invocation.signal, emit })
-    const pve = await connect({
-      endpoint: lab.endpoint,
-      auth: { kind: 'token', token: lab.token },
-      tls: { fingerprint: lab.fingerprint },
-      signal: invocation.signal,
-    })
+    const pve = await connect(connectionToLab(invocation, lab))
     const { network } = lab
     const ssh = { ...(await sshOf(target)), ...(target.ssh.ca.length === 0 && (await sshOfLab())) }
     return connected(pve, {
@@ -81,12 +79,7 @@ export async function connectTarget(
       ssh,
     })
   }
-  const pve = await connect({
-    endpoint: endpointOf(target),
-    auth: await credentials(invocation, target),
-    tls: await trust(project, target),
-    signal: invocation.signal,
-  })
+  const pve = await connect(await connectionTo(invocation, project, target))
   return connected(pve, {
     ...common,
     node: target.node,
@@ -97,6 +90,41 @@ export async function connectTarget(
     dns: target.dns,
     ssh: await sshOf(target),
   })
+}
+
+async function connectionTo(
+  invocation: Invocation,
+  project: Config,
+  target: PveTarget,
+): Promise<PveConnection> {
+  return {
+    endpoint: endpointOf(target),
+    auth: await credentials(invocation, target),
+    tls: await trust(project, target),
+    signal: invocation.signal,
+  }
+}
+
+/** How to reach a target of which nothing is asked but this; undefined: a lab that does not run. */
+export async function reachTarget(
+  invocation: Invocation,
+  project: Config,
+  asked: string | undefined,
+): Promise<PveConnection | undefined> {
+  const { target } = chooseTarget(project, asked)
+  if (target.kind === 'pve') return connectionTo(invocation, project, target)
+  const { runningLab } = await import('../lab/connection.ts')
+  const lab = await runningLab(labFolder())
+  return lab && connectionToLab(invocation, lab)
+}
+
+function connectionToLab({ signal }: Invocation, lab: LabConnection): PveConnection {
+  return {
+    endpoint: lab.endpoint,
+    auth: { kind: 'token', token: lab.token },
+    tls: { fingerprint: lab.fingerprint },
+    signal,
+  }
 }
 
 async function sshOf({ ssh: { ca, revokedKeys, signer } }: Target): Promise<Place['ssh']> {
@@ -162,7 +190,7 @@ async function credentials(invocation: Invocation, target: PveTarget) {
   return { kind: 'token', token: await reference(target.token ?? 'env:PROXMOX_VE_API_TOKEN') } as const
 }
 
-async function trust(project: Project, target: PveTarget) {
+async function trust(project: Config, target: PveTarget) {
   if (target.fingerprint !== undefined) return { fingerprint: target.fingerprint }
   if (target.ca === undefined) return { system: true } as const
   const path = resolve(dirname(project.configFile), target.ca)

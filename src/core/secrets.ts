@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises'
-import { execa } from 'execa'
 import { ImagebuildError } from './errors.ts'
 
 /**
@@ -77,6 +76,8 @@ async function read(kind: string, name: string, reference: string, signal?: Abor
       throw unresolved(reference, (cause as Error).message, cause)
     }
   }
+  // Most secrets are variables, and this library is slow to load.
+  const { execa } = await import('execa')
   try {
     // stderr goes to the user: a password manager may have to ask for something.
     const running = execa(name, {

@@ -2,26 +2,17 @@ import { readdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { suggest } from '../core/did-you-mean.ts'
 import { ImagebuildError } from '../core/errors.ts'
-import { type ConfigFile, configFile as configSchema, type Target } from './config-schema.ts'
+import { type Config, loadConfig } from './config.ts'
 import { type Diagnostic, InvalidDefinition, sortDiagnostics } from './diagnostics.ts'
-import { check } from './explain.ts'
 import { loadFragment } from './fragments.ts'
 import type { KnownItem } from './hardening.ts'
 import { IMAGE_FILE, type ImageContext, listFragments, loadImageFile } from './image.ts'
 import type { ImageKind } from './image-schema.ts'
 import { findCycles, findForeignParents, findUnfitParents, type Member } from './parents.ts'
 import type { ImageSpec } from './spec.ts'
-import { loadTargets } from './targets.ts'
-import { YamlFile } from './yaml-file.ts'
+import type { YamlFile } from './yaml-file.ts'
 
-export interface Project {
-  /** the folder of imagebuild.yaml: images/ and cloud-init/ lie in it */
-  root: string
-  configFile: string
-  namespace: string
-  /** the target where none is chosen */
-  defaultTarget?: string
-  targets: Record<string, Target>
+export interface Project extends Config {
   /** names of all images there are, also of those that were not loaded */
   imageNames: string[]
   /** the images that were asked for and their parents, by name; parents come before their children */
@@ -53,7 +44,7 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
   const found: Diagnostic[] = []
   const report = (diagnostic: Diagnostic) => void found.push(diagnostic)
 
-  const config = await loadConfig(file, root, report)
+  const config = await loadConfig(file, report)
   const imageNames = await listImages(root, report)
   for (const name of options.images ?? []) {
     if (!imageNames.includes(name)) throw noSuchImage(name, imageNames, root)
@@ -73,29 +64,11 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
   const errors = found.filter((diagnostic) => diagnostic.severity === 'error')
   if (errors.length > 0 || config === undefined) throw new InvalidDefinition(errors)
   return {
-    root,
-    configFile: file,
-    namespace: config.namespace,
-    ...(config.target !== undefined && { defaultTarget: config.target }),
-    targets: config.targets,
+    ...config,
     imageNames,
     images,
     warnings: sortDiagnostics(found),
   }
-}
-
-async function loadConfig(
-  file: string,
-  root: string,
-  report: (found: Diagnostic) => void,
-): Promise<ConfigFile | undefined> {
-  const yaml = await YamlFile.read(file)
-  for (const diagnostic of yaml.diagnostics) report(diagnostic)
-  if (yaml.value === undefined) return undefined
-  const { value, diagnostics } = check(configSchema, yaml)
-  for (const diagnostic of diagnostics) report(diagnostic)
-  const targets = await loadTargets(yaml, root, report)
-  return value && { ...value, targets }
 }
 
 /** The wanted images and all their ancestors, ancestors first. */
@@ -139,7 +112,7 @@ async function loadUnusedFragments({ root, fragmentNames, fragments, report }: I
 }
 
 /** Folders in images/ that hold an image.yaml, by name. */
-async function listImages(root: string, report: (found: Diagnostic) => void): Promise<string[]> {
+export async function listImages(root: string, report: (found: Diagnostic) => void): Promise<string[]> {
   const folder = join(root, 'images')
   const names: string[] = []
   for (const name of (await readdir(folder).catch(() => [])).sort()) {

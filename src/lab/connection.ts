@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { request } from 'node:https'
-import { join } from 'node:path'
+import { join, resolve as resolvePath } from 'node:path'
 import { isProcess } from './process.ts'
 
 /** All that a client needs to know of a lab. It is what `lab.json` in the lab's folder holds, with mode 0600. */
@@ -10,7 +10,10 @@ export interface LabConnection {
   endpoint: string
   /** SHA-256 of the certificate, upper-case hex with colons */
   fingerprint: string
+  /** the first node */
   node: string
+  /** all nodes, the first first */
+  nodes: string[]
   /** imagebuild@pve!lab=<secret> */
   token: string
   root: { username: 'root@pam'; password: string }
@@ -39,14 +42,20 @@ export async function writeConnection(dir: string, connection: LabConnection): P
 
 /** The lab's daemon, if its process is alive, whether it answers or not. Its folder is its last argument. */
 export async function daemonOf(dir: string): Promise<number | undefined> {
+  return (await runningLab(dir))?.pid
+}
+
+/** The connection to a lab whose daemon is alive; it may not answer yet, or no longer. */
+export async function runningLab(folder: string): Promise<LabConnection | undefined> {
+  const dir = resolvePath(folder)
   const connection = await readConnection(dir)
-  return connection && (await isProcess(connection.pid, dir)) ? connection.pid : undefined
+  return connection && (await isProcess(connection.pid, dir)) ? connection : undefined
 }
 
 /** The connection to a lab that answers. */
 export async function answering(dir: string): Promise<LabConnection | undefined> {
-  const connection = await readConnection(dir)
-  if (connection === undefined || !(await isProcess(connection.pid, dir))) return undefined
+  const connection = await runningLab(dir)
+  if (connection === undefined) return undefined
   const ca = await readFile(join(dir, 'tls.crt'), 'utf8')
   return (await answers(connection, ca)) ? connection : undefined
 }

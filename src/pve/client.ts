@@ -1,6 +1,6 @@
 import { createApi, type PveApi } from './api.ts'
 import { type GuestConsole, type NoConsole, openConsole } from './console.ts'
-import { Engine } from './engine.ts'
+import { Engine, FIRST_REQUEST } from './engine.ts'
 import type { GuestRef } from './guest-ref.ts'
 import { type MissingPrivilege, missingPrivileges, type Need, requirePrivileges } from './permissions.ts'
 import type { Credentials } from './session.ts'
@@ -58,9 +58,6 @@ export interface PveVersion {
   text: string
 }
 
-/** For the very first request: somebody waits for the answer. A host that does not answer at all costs 10 s once. */
-const FIRST = { retries: 2, retrySeconds: 5 }
-
 /**
  * Connects, and proves with one request that the endpoint can be reached, is who it must be, and accepts the
  * credentials.
@@ -70,7 +67,7 @@ export async function connect(connection: PveConnection): Promise<Pve> {
   const engine = new Engine(connection)
   try {
     const { signal } = connection
-    const { data } = await engine.request('GET', '/version', {}, { signal, ...FIRST })
+    const { data } = await engine.request('GET', '/version', {}, { signal, ...FIRST_REQUEST })
     const text = String((data as { version: unknown }).version)
     const [major = 0, minor = 0] = text.split(/[.-]/).map(Number)
     return view(engine, { major, minor, text }, signal, () => engine[Symbol.asyncDispose]())

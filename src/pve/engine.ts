@@ -45,6 +45,9 @@ const REQUEST_SECONDS = 60
 /** Waits of 0.1, 0.2, 0.4, 0.8, 1.6 and 2 s: a restart of pveproxy takes about that. */
 const RETRY = { retries: 6, minTimeout: 100, maxTimeout: 2000, factor: 2 }
 
+/** For the very first request: somebody waits for the answer. A host that does not answer at all costs 10 s once. */
+export const FIRST_REQUEST: Patience = { retries: 2, retrySeconds: 5 }
+
 /** Sends requests to one Proxmox, with credentials, deadlines, and repetition where that is harmless. */
 export class Engine implements AsyncDisposable {
   readonly origin: string

@@ -56,15 +56,22 @@ export async function nodeGuests(pve: Pve, node: string): Promise<GuestRow[]> {
   ]
 }
 
+/** One guest in the list of the cluster. */
+export interface ClusterRow extends GuestRow {
+  node: string
+}
+
 /**
  * All guests of the cluster, by one request. Proxmox refreshes names, tags and `template` here only every ten
  * seconds.
  */
-export async function clusterGuests(pve: Pve): Promise<(GuestRow & { node: string })[]> {
-  const rows = (await pve.api.cluster.resources.$get({ type: 'vm' })) as (Omit<GuestRow, 'kind'> & {
-    type: string
-    node: string
-  })[]
+export async function clusterGuests(pve: Pve): Promise<ClusterRow[]> {
+  return asClusterRows(await pve.api.cluster.resources.$get({ type: 'vm' }))
+}
+
+/** What Proxmox answers there. */
+export function asClusterRows(answer: unknown): ClusterRow[] {
+  const rows = answer as (Omit<ClusterRow, 'kind'> & { type: string })[]
   return rows.map((row) => ({ ...row, kind: row.type === 'lxc' ? 'lxc' : 'vm' }))
 }
 

@@ -1,5 +1,6 @@
 import type { Pve } from './client.ts'
 import {
+  type ClusterRow,
   clusterGuests,
   type GuestRef,
   type GuestRow,
@@ -30,7 +31,12 @@ export interface Template extends GuestRef {
  * Proxmox refreshes `template` here only every ten seconds, so a template of a moment ago may be missing.
  */
 export async function clusterTemplates(pve: Pve, namespace: string): Promise<Template[]> {
-  return (await clusterGuests(pve)).flatMap((row) => asTemplate(row, row.node, namespace))
+  return templatesIn(await clusterGuests(pve), namespace)
+}
+
+/** The templates of ours in a list of the cluster. */
+export function templatesIn(rows: readonly ClusterRow[], namespace: string): Template[] {
+  return rows.flatMap((row) => asTemplate(row, row.node, namespace))
 }
 
 /** All templates of ours on one node, as they are at this moment. */
@@ -39,8 +45,8 @@ export async function nodeTemplates(pve: Pve, node: string, namespace: string): 
 }
 
 function asTemplate(row: GuestRow, node: string, namespace: string): Template[] {
-  const marks = fromTags(row.vmid, row.tags)
-  if (!row.template || marks === undefined || marks.namespace !== namespace) return []
+  const marks = row.template ? fromTags(row.vmid, row.tags) : undefined
+  if (marks?.namespace !== namespace) return []
   return [{ kind: row.kind, node, vmid: row.vmid, name: row.name ?? guestLabel(row), marks }]
 }
 

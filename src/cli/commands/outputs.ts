@@ -1,7 +1,9 @@
+import { readConfig } from '../../definition/config.ts'
+import { findConfig } from '../../definition/find.ts'
+import type { Pve } from '../../pve/client.ts'
 import type { GuestKind } from '../../pve/guest-ref.ts'
-import { nodeTemplates, readNote, select } from '../../pve/templates.ts'
+import { nodeTemplates, readNote, select, type Template } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
-import { openProject } from '../project.ts'
 import { connectTarget } from '../target.ts'
 
 export interface Output {
@@ -23,27 +25,30 @@ export async function outputs(
   invocation: Invocation,
   options: { target?: string; format: OutputFormat },
 ): Promise<void> {
-  const project = await openProject(invocation, [])
-  await using connected = await connectTarget(invocation, project, options.target, () => {})
+  const config = await readConfig(await findConfig(process.cwd(), invocation.config))
+  await using connected = await connectTarget(invocation, config, options.target, () => {})
   const { pve, place } = connected
-  const templates = await nodeTemplates(pve, place.node, project.namespace)
-  const current: Record<string, Output> = {}
-  for (const image of [...new Set(templates.map(({ marks }) => marks.image))].sort()) {
-    const template = select(templates, image)
-    if (template === undefined) continue
-    const note = await readNote(pve, template)
-    const archive = note?.archive?.volid
-    current[image] = {
-      kind: template.kind,
-      vmid: template.vmid,
-      node: template.node,
-      version: template.marks.version ?? '',
-      digest: note?.digest ?? '',
-      built: note?.built ?? '',
-      ...(archive !== undefined && { archive }),
-    }
+  const templates = await nodeTemplates(pve, place.node, config.namespace)
+  const images = [...new Set(templates.map(({ marks }) => marks.image))].sort()
+  const current = images.flatMap((image) => select(templates, image) ?? [])
+  const found = await Promise.all(current.map((template) => outputOf(pve, template)))
+  const byImage = Object.fromEntries(found.map((output, index) => [current[index]?.marks.image, output]))
+  process.stdout.write(formatOutputs(byImage, options.format))
+}
+
+async function outputOf(pve: Pve, template: Template): Promise<Output> {
+  const { kind, vmid, node, marks } = template
+  const note = await readNote(pve, template)
+  const archive = note?.archive?.volid
+  return {
+    kind,
+    vmid,
+    node,
+    version: marks.version ?? '',
+    digest: note?.digest ?? '',
+    built: note?.built ?? '',
+    ...(archive !== undefined && { archive }),
   }
-  process.stdout.write(formatOutputs(current, options.format))
 }
 
 /** `tfvars` is what Terraform reads from *.auto.tfvars.json, `ansible` a file of extra variables. */

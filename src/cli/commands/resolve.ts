@@ -1,49 +1,104 @@
 import { suggest } from '../../core/did-you-mean.ts'
 import { ImagebuildError } from '../../core/errors.ts'
-import { clusterTemplates, nodeTemplates, select, type Template } from '../../pve/templates.ts'
+import { type Config, readConfig } from '../../definition/config.ts'
+import { findConfig } from '../../definition/find.ts'
+import { askCluster } from '../../pve/cluster.ts'
+import { PveError } from '../../pve/errors.ts'
+import { nodeTemplates, readNote, select, type Template, templatesIn } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
-import { openProject } from '../project.ts'
-import { type Connected, connectTarget } from '../target.ts'
+import { chooseTarget, connectTarget, reachTarget } from '../target.ts'
+import { readQuery } from './terraform-query.ts'
+
+/** Which template is asked for. */
+export interface Wanted {
+  image: string
+  /** `current`, `previous` or a version */
+  selector: string
+  node?: string
+  target?: string
+}
 
 /** Prints one VMID. Nothing found: exit 1 and an empty stdout. */
 export async function resolve(
   invocation: Invocation,
-  wanted: string,
+  name: string,
   options: { target?: string; node?: string },
 ): Promise<void> {
-  const [image = '', selector = 'current'] = wanted.split('@')
-  const project = await openProject(invocation, [])
-  await using connected = await connectTarget(invocation, project, options.target, () => {})
-  const template = await findTemplate(connected, project.namespace, image, selector, options.node)
-  if (template === undefined) {
-    throw new ImagebuildError({
-      code: 'not_found',
-      what: `there is no ${selector} template of ${image} on ${connected.place.target}`,
-      next: nextFor(image, selector, project.imageNames),
-    })
-  }
+  const [image = '', selector = 'current'] = name.split('@')
+  const config = await openConfig(invocation)
+  const template = await findTemplate(invocation, config, { ...options, image, selector })
   process.stdout.write(`${template.vmid}\n`)
 }
 
-function nextFor(image: string, selector: string, known: readonly string[]): string {
-  if (selector !== 'current') return 'imagebuild list shows the versions that there are'
-  if (known.includes(image)) return `build it: imagebuild run ${image}`
-  return suggest(image, known, 'images here') ?? 'imagebuild list shows what there is'
+/** As a program of Terraform's data source `external`: a query on stdin, a flat object of strings on stdout. */
+export async function resolveForTerraform(
+  invocation: Invocation,
+  options: { target?: string; node?: string },
+): Promise<void> {
+  const query = await readQuery(process.stdin)
+  const wanted = { ...options, ...query }
+  const config = await openConfig(invocation)
+  const template = await findTemplate(invocation, config, wanted)
+  await using connected = await connectTarget(invocation, config, wanted.target, () => {})
+  const note = await readNote(connected.pve, template)
+  const { vmid, node, name, kind, marks } = template
+  const result = {
+    vmid: String(vmid),
+    node,
+    name,
+    kind,
+    version: marks.version ?? '',
+    digest: note?.digest ?? '',
+  }
+  process.stdout.write(`${JSON.stringify(result)}\n`)
+}
+
+/** Images do not matter here: which are known is in the cluster. */
+async function openConfig(invocation: Invocation): Promise<Config> {
+  return readConfig(await findConfig(process.cwd(), invocation.config))
 }
 
 /**
  * By one request for the whole cluster. Only where that finds nothing, the node is asked too: it knows of a
  * template from its first moment, the cluster's list some seconds later.
+ * @throws ImagebuildError `not_found`
  */
-export async function findTemplate(
-  { pve, place }: Connected,
-  namespace: string,
-  image: string,
-  selector: string,
-  node?: string,
-): Promise<Template | undefined> {
-  return (
-    select(await clusterTemplates(pve, namespace), image, selector, node) ??
-    select(await nodeTemplates(pve, node ?? place.node, namespace), image, selector, node)
-  )
+async function findTemplate(invocation: Invocation, config: Config, wanted: Wanted): Promise<Template> {
+  const { image, selector, node, target } = wanted
+  const found = select((await inCluster(invocation, config, target)) ?? [], image, selector, node)
+  if (found !== undefined) return found
+  await using connected = await connectTarget(invocation, config, target, () => {})
+  const { pve, place } = connected
+  const late = select(await nodeTemplates(pve, node ?? place.node, config.namespace), image, selector, node)
+  if (late !== undefined) return late
+  throw new ImagebuildError({
+    code: 'not_found',
+    what: `there is no ${selector} template of ${image} on ${place.target}${node === undefined ? '' : `, node ${node}`}`,
+    next: await nextFor(config, image, selector),
+  })
+}
+
+/** @returns undefined where a lab is meant that does not answer, and therefore has to be started first */
+async function inCluster(
+  invocation: Invocation,
+  config: Config,
+  asked: string | undefined,
+): Promise<Template[] | undefined> {
+  const connection = await reachTarget(invocation, config, asked)
+  if (connection === undefined) return undefined
+  try {
+    return templatesIn(await askCluster(connection), config.namespace)
+  } catch (error) {
+    const ending = error instanceof PveError && error.delivery !== 'answered'
+    if (ending && chooseTarget(config, asked).target.kind === 'lab') return undefined
+    throw error
+  }
+}
+
+async function nextFor(config: Config, image: string, selector: string): Promise<string> {
+  if (selector !== 'current') return 'imagebuild list shows the versions that there are'
+  const { listImages } = await import('../../definition/load.ts')
+  const known = await listImages(config.root, () => {})
+  if (known.includes(image)) return `build it: imagebuild run ${image}`
+  return suggest(image, known, 'images here') ?? 'imagebuild list shows what there is'
 }

@@ -1,0 +1,20 @@
+import type { PveConnection } from './client.ts'
+import { Engine, FIRST_REQUEST } from './engine.ts'
+import { asClusterRows, type ClusterRow } from './guest-ref.ts'
+
+/**
+ * All guests of the cluster, by one request in all: without asking first who answers there, and without loading what
+ * only other requests need.
+ * @throws PveError, as `connect` would
+ */
+export async function askCluster(connection: PveConnection): Promise<ClusterRow[]> {
+  await using engine = new Engine(connection)
+  const { signal } = connection
+  const { data } = await engine.request(
+    'GET',
+    '/cluster/resources',
+    { type: 'vm' },
+    { signal, ...FIRST_REQUEST },
+  )
+  return asClusterRows(data)
+}
