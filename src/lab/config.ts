@@ -9,11 +9,13 @@ const storage = z.strictObject({
   content: z.array(z.enum(['images', 'rootdir', 'iso', 'vztmpl', 'import', 'backup', 'snippets'])),
   /** bytes; beyond them it is full */
   limit: z.int().positive().optional(),
+  /** all nodes see the same volumes on it, as on NFS; without it each node has a storage of its own by this name */
+  shared: z.boolean().default(false),
 })
 
 export type StorageConfig = z.infer<typeof storage>
 
-const DEFAULT_STORAGES: StorageConfig[] = [
+const DEFAULT_STORAGES: z.input<typeof storage>[] = [
   {
     id: 'local',
     type: 'dir',
@@ -29,7 +31,9 @@ const config = z.strictObject({
   port: z.int().min(0).max(65535).default(0),
   /** seconds without a client's request, a task or a running guest, after which the lab ends */
   idleSeconds: z.number().positive().default(60),
-  storages: z.array(storage).default(DEFAULT_STORAGES),
+  /** further nodes, beside `lab`, which is always there */
+  nodes: z.array(z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$/)).default([]),
+  storages: z.array(storage).prefault(DEFAULT_STORAGES),
 })
 
 export type LabConfig = z.infer<typeof config>

@@ -7,13 +7,14 @@ import { certificate } from './certificate.ts'
 import { readConfig } from './config.ts'
 import { type LabConnection, readConnection, writeConnection } from './connection.ts'
 import { BRIDGE, closeHost, openHost } from './host.ts'
+import { FIRST_NODE, readNodes, writeNodes } from './nodes.ts'
 import { PRIVILEGES, ROLE } from './privileges.ts'
 
 /**
  * The lab's process: `node daemon.ts [--port=<n>] <folder>`. One per folder; it ends when nobody has needed it for a
- * while, on SIGTERM and on SIGINT, and takes everything with it but the folder.
+ * while, on SIGTERM and on SIGINT, and takes everything with it but the folder. On SIGHUP it plays the nodes too that
+ * nodes.json names by then.
  */
-const NODE = 'lab'
 const VERSION = '1'
 const USER = 'imagebuild@pve'
 const TOKEN = 'lab'
@@ -32,6 +33,9 @@ process.on('unhandledRejection', (reason) =>
 
 const ending = Promise.withResolvers<string>()
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => ending.resolve(signal))
+// Somebody may ask before there is an API to add them to: it begins with all that are named then.
+let addNodes: () => Promise<void> = async () => {}
+process.on('SIGHUP', () => void addNodes())
 
 await mkdir(dir, { recursive: true, mode: 0o700 })
 // Held to the end: a predecessor that is still taking its things away is waited for.
@@ -44,6 +48,14 @@ const touch = () => {
 const host = await openHost(dir, config, touch)
 try {
   const tls = await certificate(dir, config.host)
+  const playing = await readNodes(dir, config.nodes)
+  // From now on they stay, also when config.json names them no more: they have guests.
+  await writeNodes(dir, playing)
+  const nodeOf = async (name: string) => ({
+    name,
+    storages: name === FIRST_NODE ? host.storages : await host.storagesOf(name),
+  })
+  const nodes = await Promise.all(playing.map(nodeOf))
   const serve = (at: number) =>
     startApi({
       host: config.host,
@@ -51,8 +63,7 @@ try {
       tls,
       stateDir: join(dir, 'state'),
       appliances: join(dir, 'appliances.dat'),
-      node: NODE,
-      storages: host.storages,
+      nodes,
       machines: host.machines,
       containers: host.containers,
       bridges: [{ name: BRIDGE, address: host.subnet.gateway, cidr: host.subnet.cidr }],
@@ -65,17 +76,33 @@ try {
     return serve(0)
   })
   const { cidr, gateway, pool } = host.subnet
-  await writeConnection(dir, {
+  const connection = {
     endpoint: `https://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${api.port}`,
     fingerprint: tls.fingerprint,
-    node: NODE,
+    node: FIRST_NODE,
     ...(await credentials(api)),
     bridge: BRIDGE,
     network: { cidr, gateway, dns: gateway, pool },
     storages: host.storages.map(({ id, type, content }) => ({ id, type, content: [...content] })),
     pid: process.pid,
     version: VERSION,
-  })
+  }
+  let turn: Promise<unknown> = Promise.resolve()
+  addNodes = () => {
+    const change = turn.then(async () => {
+      const names = await readNodes(dir, config.nodes)
+      const joining = await Promise.all(names.filter((name) => !playing.includes(name)).map(nodeOf))
+      for (const node of joining) {
+        api.addNode(node)
+        playing.push(node.name)
+        say(`node ${node.name} has joined`)
+      }
+      await writeConnection(dir, { ...connection, nodes: playing })
+    })
+    turn = change.catch(() => undefined)
+    return change
+  }
+  await addNodes()
   say(`serving ${dir} on port ${api.port}, guests on ${cidr}`)
   const watch = setInterval(() => void endWhenIdle(api), Math.min(1000, config.idleSeconds * 100))
   touch()

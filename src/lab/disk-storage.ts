@@ -31,6 +31,8 @@ export interface StorageOptions {
   content: readonly ContentType[]
   /** bytes; what does not fit any more fails as on a full disk. Without: as much as the file system has */
   limit?: number | undefined
+  /** all nodes see the same volumes on it; default: each node has one of its own */
+  shared?: boolean | undefined
 }
 
 /**
@@ -41,15 +43,17 @@ export abstract class DiskStorage implements Storage {
   abstract readonly type: Storage['type']
   readonly id: string
   readonly content: readonly ContentType[]
+  readonly shared: boolean
   protected readonly root: string
   readonly #limit: number | undefined
   readonly #reserved = new Set<string>()
   readonly #naming = new Turns()
 
-  constructor({ id, root, content, limit }: StorageOptions) {
+  constructor({ id, root, content, limit, shared = false }: StorageOptions) {
     this.id = id
     this.root = root
     this.content = content
+    this.shared = shared
     this.#limit = limit
   }
 

@@ -1,5 +1,4 @@
 import { mkdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import { chooseAccelerator } from './accelerator.ts'
 import type { LabConfig, StorageConfig } from './config.ts'
 import { LxcContainers } from './containers/containers.ts'
@@ -7,6 +6,7 @@ import { DirStorage } from './dir-storage.ts'
 import { QemuMachines } from './machines.ts'
 import { labNames } from './names.ts'
 import { LabNetwork } from './network.ts'
+import { FIRST_NODE, storageFolder } from './nodes.ts'
 import { PoolStorage } from './pool-storage.ts'
 import type { Subnet } from './subnet.ts'
 import type { Storage } from './world.ts'
@@ -16,7 +16,10 @@ export const BRIDGE = 'vmbr0'
 
 /** The world below the API of one lab: storages, network and guests, in the state in which they were left. */
 export interface Host {
+  /** of the first node */
   storages: Storage[]
+  /** of a further one: its own, and those that all nodes share */
+  storagesOf(node: string): Promise<Storage[]>
   machines: QemuMachines
   containers: LxcContainers
   subnet: Subnet
@@ -25,7 +28,14 @@ export interface Host {
 export async function openHost(dir: string, config: LabConfig, onEnd: () => void): Promise<Host> {
   const names = labNames(dir)
   const network = new LabNetwork({ dir, names })
-  const storages = await Promise.all(config.storages.map((storage) => openStorage(dir, storage)))
+  const storages = await Promise.all(config.storages.map((storage) => openStorage(dir, FIRST_NODE, storage)))
+  const storagesOf = (node: string) =>
+    Promise.all(
+      config.storages.map(
+        async (storage, index) =>
+          (storage.shared && storages[index]) || (await openStorage(dir, node, storage)),
+      ),
+    )
   await mkdir(names.runtime, { recursive: true, mode: 0o700 })
   const subnet = await network.up()
   const bridge = (name: string) => {
@@ -44,7 +54,7 @@ export async function openHost(dir: string, config: LabConfig, onEnd: () => void
   })
   const containers = new LxcContainers({ dir, names, bridge, nameserver: subnet.gateway, onEnd })
   await Promise.all([machines.open(), containers.open()])
-  return { storages, machines, containers, subnet }
+  return { storages, storagesOf, machines, containers, subnet }
 }
 
 /** Ends all guests and takes the network away: nothing of the lab is left but its folder. Repeating it does no harm. */
@@ -67,8 +77,9 @@ async function abandoned(dir: string): Promise<Pick<Host, 'machines' | 'containe
   return { machines, containers }
 }
 
-async function openStorage(dir: string, { id, type, content, limit }: StorageConfig): Promise<Storage> {
-  const options = { id, root: join(dir, 'storage', id), content, limit }
+async function openStorage(dir: string, node: string, config: StorageConfig): Promise<Storage> {
+  const { id, type, content, limit, shared } = config
+  const options = { id, root: storageFolder(dir, node, id, shared), content, limit, shared }
   const storage = type === 'dir' ? new DirStorage(options) : new PoolStorage(type, options)
   await storage.open()
   return storage

@@ -10,6 +10,7 @@ import { poll, withDeadline } from '../core/scope.ts'
 import { answering, daemonOf, type LabConnection } from './connection.ts'
 import { closeHost } from './host.ts'
 import { labNames } from './names.ts'
+import { readNodes, writeNodes } from './nodes.ts'
 import { endProcess } from './process.ts'
 import { labRequirements } from './requirements.ts'
 
@@ -36,6 +37,8 @@ export interface EnsureLabOptions {
   port?: number
   /** it shall not end by itself */
   stay?: boolean
+  /** nodes that it must play; they stay with its folder */
+  nodes?: readonly string[]
 }
 
 /**
@@ -45,7 +48,7 @@ export interface EnsureLabOptions {
  */
 export async function ensureLab(options: EnsureLabOptions): Promise<LabConnection> {
   const dir = resolve(options.dir)
-  const { signal, emit, port, stay } = options
+  const { signal, emit, port, stay, nodes = [] } = options
   let lab = await answering(dir)
   if (lab === undefined) {
     await demandPrerequisites()
@@ -55,9 +58,11 @@ export async function ensureLab(options: EnsureLabOptions): Promise<LabConnectio
     if (lab === undefined) {
       emit({ type: 'info', message: `starting the lab in ${dir}` })
       await rm(join(dir, 'stay'), { force: true })
+      await addNodes(dir, nodes)
       lab = await startDaemon(dir, port, signal)
     }
   }
+  if (!plays(lab, nodes)) lab = await withNodes(dir, lab, nodes, signal)
   if (port !== undefined && new URL(lab.endpoint).port !== String(port)) {
     emit({
       type: 'warning',
@@ -66,6 +71,40 @@ export async function ensureLab(options: EnsureLabOptions): Promise<LabConnectio
   }
   if (stay) await writeFile(join(dir, 'stay'), '')
   return lab
+}
+
+function plays(lab: LabConnection, nodes: readonly string[]): boolean {
+  // One of an earlier version, that still runs, has one node.
+  return nodes.every((node) => (lab.nodes ?? [lab.node]).includes(node))
+}
+
+async function addNodes(dir: string, nodes: readonly string[]): Promise<void> {
+  if (nodes.length > 0) await writeNodes(dir, await readNodes(dir, nodes))
+}
+
+/** The same lab, once its daemon has taken in the nodes that it did not play so far. */
+async function withNodes(
+  dir: string,
+  lab: LabConnection,
+  nodes: readonly string[],
+  signal: AbortSignal,
+): Promise<LabConnection> {
+  if (lab.nodes === undefined) {
+    throw new ImagebuildError({
+      code: 'unreachable',
+      what: `the lab in ${dir} was started by an earlier imagebuild, and plays one node only`,
+      next: 'imagebuild lab stop, and run again',
+    })
+  }
+  await using _ = await lock(join(dir, 'start.lock'), signal)
+  await addNodes(dir, nodes)
+  process.kill(lab.pid, 'SIGHUP')
+  using deadline = withDeadline(signal, START_SECONDS, 'the lab taking in further nodes')
+  const complete = async () => {
+    const now = await answering(dir)
+    return now !== undefined && plays(now, nodes) ? now : undefined
+  }
+  return await poll(complete, { signal: deadline, first: 20, max: 200 })
 }
 
 /**

@@ -31,6 +31,8 @@ export interface Storage {
   /** Proxmox's name of the type: behaviour follows it */
   readonly type: 'dir' | 'lvmthin' | 'zfspool'
   readonly content: readonly ContentType[]
+  /** all nodes see the same volumes on it */
+  readonly shared: boolean
   status(): Promise<{ total: number; used: number; avail: number }>
   list(): Promise<Volume[]>
   /** undefined where there is no such volume */

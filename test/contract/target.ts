@@ -21,6 +21,10 @@ export interface Target {
   block: string | undefined
   /** file storage with room for 4 MiB, where one can be filled up */
   small: string | undefined
+  /** another node of the cluster, with a `files` of its own; undefined where there is none */
+  other: string | undefined
+  /** file storage that both nodes share */
+  shared: string | undefined
   bridge: string
   /** the bridge of this machine behind it, which who starts containers has to make; undefined: it is another's */
   linuxBridge: string | undefined
@@ -67,6 +71,8 @@ function realTarget(url: string): Target {
     files: process.env.IMAGEBUILD_TEST_PVE_STORAGE ?? 'local',
     block: process.env.IMAGEBUILD_TEST_PVE_BLOCK_STORAGE,
     small: undefined,
+    other: process.env.IMAGEBUILD_TEST_PVE_OTHER_NODE,
+    shared: process.env.IMAGEBUILD_TEST_PVE_SHARED_STORAGE,
     bridge: process.env.IMAGEBUILD_TEST_PVE_BRIDGE ?? 'vmbr0',
     linuxBridge: undefined,
     appliances: undefined,
@@ -108,7 +114,14 @@ async function startLab(): Promise<Target> {
     content: ['images', 'iso', 'import'],
     limit: 4 << 20,
   })
-  await Promise.all([local.open(), thin.open(), small.open()])
+  const far = new DirStorage({ id: 'local', root: join(dir, 'far'), content: local.content })
+  const shared = new DirStorage({
+    id: 'nfs',
+    root: join(dir, 'nfs'),
+    content: ['images', 'rootdir', 'vztmpl'],
+    shared: true,
+  })
+  await Promise.all([local, thin, small, far, shared].map((storage) => storage.open()))
   const machines = new QemuMachines({
     dir,
     names: labNames(dir),
@@ -125,8 +138,11 @@ async function startLab(): Promise<Target> {
   await containers.open()
   const { fingerprint, ...tls } = await certificate(dir)
   const server: ApiServer = await startApi({
-    ...{ host: '127.0.0.1', port: 0, tls, stateDir: join(dir, 'state'), node: 'lab', machines, containers },
-    storages: [local, thin, small],
+    ...{ host: '127.0.0.1', port: 0, tls, stateDir: join(dir, 'state'), machines, containers },
+    nodes: [
+      { name: 'lab', storages: [local, thin, small, shared] },
+      { name: 'other', storages: [far, shared] },
+    ],
     appliances: join(dir, 'appliances.dat'),
     bridges: [{ name: 'vmbr0', address: '10.77.0.1', cidr: '10.77.0.0/24' }],
     onActivity: () => undefined,
@@ -154,6 +170,8 @@ async function startLab(): Promise<Target> {
       files: 'local',
       block: 'local-lvm',
       small: 'small',
+      other: 'other',
+      shared: 'nfs',
       bridge: 'vmbr0',
       linuxBridge: labNames(dir).bridge,
       appliances: join(dir, 'appliances.dat'),
@@ -178,10 +196,11 @@ export interface Ended {
   log: string[]
 }
 
-/** Waits for a task, or for the one that a reply names. */
-export async function ended({ client, node }: Target, task: Reply | string): Promise<Ended> {
+/** Waits for a task, or for the one that a reply names, on the node that its UPID names. */
+export async function ended({ client }: Target, task: Reply | string): Promise<Ended> {
   const upid = typeof task === 'string' ? task : (task.body.data as string)
   if (typeof upid !== 'string') throw new Error(`no UPID: ${JSON.stringify(task)}`)
+  const node = upid.split(':')[1]
   const path = `/nodes/${node}/tasks/${encodeURIComponent(upid)}`
   for (;;) {
     const status = (await client.get(`${path}/status`)).body.data as { status: string; exitstatus: string }

@@ -24,7 +24,7 @@ export async function labStart(
     return
   }
   process.stdout.write(
-    `endpoint     ${lab.endpoint}\ntoken        ${lab.token}\nfingerprint  ${lab.fingerprint}\nnode         ${lab.node}\n`,
+    `endpoint     ${lab.endpoint}\ntoken        ${lab.token}\nfingerprint  ${lab.fingerprint}\nnodes        ${lab.nodes.join(', ')}\n`,
   )
   process.stderr.write('stop it with: imagebuild lab stop\n')
 }

@@ -23,35 +23,52 @@ async function resources(call: Call): Promise<unknown[]> {
   const type = call.text('type')
   const found: unknown[] = []
   if (type === undefined || type === 'vm') {
-    const guests = lab.guests.all()
+    const guests = lab.guests.everywhere()
     guestRows(lab).forget(new Set(guests.map(({ vmid }) => vmid)))
     for (const guest of guests) {
       if (call.allowed(`/vms/${guest.vmid}`, ['VM.Audit'])) found.push(await guestRows(lab).row(lab, guest))
     }
   }
-  if (type === undefined || type === 'node') found.push({ id: `node/${lab.node}`, ...(await nodeRow(lab)) })
+  for (const node of lab.nodes.values()) found.push(...(await resourcesOf(call, node, type)))
+  return found
+}
+
+/** What is on one node: itself, its storages (shared ones have a row on each), its network. */
+async function resourcesOf(call: Call, { node, storages }: Lab, type: string | undefined) {
+  const found: Record<string, unknown>[] = []
+  if (type === undefined || type === 'node') found.push({ id: `node/${node}`, ...(await nodeRow(node)) })
   if (type === undefined || type === 'storage') {
-    for (const storage of lab.storages.values()) {
+    for (const storage of storages.values()) {
       if (!call.allowed(`/storage/${storage.id}`, ['Datastore.Audit'])) continue
-      const { total, used } = await storageRow(storage)
+      const { total, used, content, shared } = await storageRow(storage)
       found.push({
-        ...{ id: `storage/${lab.node}/${storage.id}`, type: 'storage', storage: storage.id, node: lab.node },
-        ...{ status: 'available', plugintype: storage.type, content: storage.content.join(','), shared: 0 },
+        ...{ id: `storage/${node}/${storage.id}`, type: 'storage', storage: storage.id, node },
+        ...{ status: 'available', plugintype: storage.type, content, shared },
         ...{ disk: used, maxdisk: total },
       })
     }
   }
   if (type === undefined || type === 'sdn') {
-    const zone = {
-      id: `sdn/${lab.node}/localnetwork`,
-      sdn: 'localnetwork',
-      type: 'sdn',
-      node: lab.node,
-      status: 'ok',
-    }
+    const zone = { id: `sdn/${node}/localnetwork`, sdn: 'localnetwork', type: 'sdn', node, status: 'ok' }
     if (call.allowed('/sdn/zones/localnetwork', ['SDN.Audit', 'SDN.Use'], true)) found.push(zone)
   }
   return found
+}
+
+/** Of a single node there is no cluster to speak of: then its row stands alone, with the ID 0. */
+function clusterStatus({ lab }: Call): unknown[] {
+  const names = [...lab.nodes.keys()]
+  const isCluster = names.length > 1
+  const nodes = names.map((name, index) => ({
+    ...{ id: `node/${name}`, type: 'node', name, nodeid: isCluster ? index + 1 : 0 },
+    ...{ local: name === lab.node ? 1 : 0, online: 1, level: '' },
+    ip: lab.bridges[0]?.address ?? '127.0.0.1',
+  }))
+  const cluster = {
+    ...{ id: 'cluster', type: 'cluster', name: 'lab', version: names.length },
+    ...{ nodes: names.length, quorate: 1 },
+  }
+  return isCluster ? [cluster, ...nodes] : nodes
 }
 
 /** The lowest free VMID: nothing is reserved by asking. */
@@ -75,10 +92,5 @@ export const CLUSTER_ROUTES: readonly Route[] = [
   get('/cluster/nextid', 'all', { vmid: optional(VMID) }, nextId),
   get('/cluster/options', 'all', {}, () => ({ mac_prefix: 'BC:24:11' })),
   get('/cluster/resources', 'all', { type: optional(oneOf('vm', 'storage', 'node', 'sdn')) }, resources),
-  get('/cluster/status', on('/', 'Sys.Audit'), {}, ({ lab }) => [
-    {
-      ...{ id: `node/${lab.node}`, type: 'node', name: lab.node, nodeid: 0, local: 1, online: 1, level: '' },
-      ip: lab.bridges[0]?.address ?? '127.0.0.1',
-    },
-  ]),
+  get('/cluster/status', on('/', 'Sys.Audit'), {}, clusterStatus),
 ]

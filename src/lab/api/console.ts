@@ -78,7 +78,8 @@ export class Consoles {
       ...(authorization !== undefined && { authorization }),
       ...(cookie !== undefined && { cookie }),
     })
-    if (!match || match[1] !== lab.node) throw permissionError()
+    const node = lab.nodes.get(match?.[1] ?? '')
+    if (!match || !node?.guests.isHere(Number(match[2]))) throw permissionError()
     lab.access.require(caller, `/vms/${match[2]}`, ['VM.Console'])
     const session = this.#sessions.get(Number(url.searchParams.get('port')))
     const ticket = url.searchParams.get('vncticket') ?? ''

@@ -14,10 +14,10 @@ export const MAY_FETCH: Check = {
   or: [on('/', 'Sys.Audit', 'Sys.Modify'), on('/nodes/{node}', 'Sys.AccessNetwork')],
 }
 
-export async function nodeRow(lab: Lab): Promise<Record<string, unknown>> {
+export async function nodeRow(node: string): Promise<Record<string, unknown>> {
   const disk = await statfs('/')
   return {
-    ...{ node: lab.node, type: 'node', status: 'online', level: '', uptime: Math.floor(uptime()) },
+    ...{ node, type: 'node', status: 'online', level: '', uptime: Math.floor(uptime()) },
     ...{ cpu: (loadavg()[0] ?? 0) / cpus().length, maxcpu: cpus().length },
     ...{ mem: totalmem() - freemem(), maxmem: totalmem() },
     ...{ disk: (disk.blocks - disk.bfree) * disk.bsize, maxdisk: disk.blocks * disk.bsize },
@@ -99,9 +99,14 @@ export function refuseInsecure(call: Call): void {
 const CPU_MODELS = ['host', 'max', 'kvm64', 'qemu64', 'x86-64-v2', 'x86-64-v2-AES', 'x86-64-v3', 'x86-64-v4']
 
 export const NODE_ROUTES: readonly Route[] = [
-  get('/nodes', 'all', {}, async ({ lab }) => [
-    { id: `node/${lab.node}`, ssl_fingerprint: lab.fingerprint, ...(await nodeRow(lab)) },
-  ]),
+  get('/nodes', 'all', {}, ({ lab }) =>
+    Promise.all(
+      [...lab.nodes.keys()].map(async (name) => ({
+        ...{ id: `node/${name}`, ssl_fingerprint: lab.fingerprint },
+        ...(await nodeRow(name)),
+      })),
+    ),
+  ),
   get('/nodes/{node}', 'all', {}, () =>
     [
       'aplinfo',

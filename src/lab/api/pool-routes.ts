@@ -33,12 +33,14 @@ function members(call: Call): unknown {
     const { config } = guest
     const name = config.name ?? config.hostname ?? `${wordFor(guest.type)} ${vmid}`
     const id = `${guest.type}/${vmid}`
-    return [{ id, type: guest.type, vmid, node: lab.node, name, template: config.template ?? 0 }]
+    return [{ id, type: guest.type, vmid, node: guest.node, name, template: config.template ?? 0 }]
   })
   const storages = pool.storages.flatMap((storage) =>
     type !== undefined && type !== 'storage'
       ? []
-      : [{ id: `storage/${lab.node}/${storage}`, type: 'storage', storage, node: lab.node }],
+      : [...lab.nodes.keys()].map((node) => ({
+          ...{ id: `storage/${node}/${storage}`, type: 'storage', storage, node },
+        })),
   )
   return { ...(pool.comment !== undefined && { comment: pool.comment }), members: [...guests, ...storages] }
 }

@@ -16,9 +16,11 @@ import {
 } from './parameters.ts'
 import type { TaskContext, Tasks } from './tasks.ts'
 
-/** Everything that a handler may need. */
+/** Everything that a handler may need, as one node of the cluster sees it. */
 export interface Lab {
   node: string
+  /** all nodes by name, this one too; the first is the one that clients talk to */
+  nodes: ReadonlyMap<string, Lab>
   storages: ReadonlyMap<string, Storage>
   machines: Machines
   containers: Containers
@@ -106,7 +108,8 @@ export class Call {
 
   /** Starts a task in the caller's name. */
   task(type: string, id: string | number, work: (task: TaskContext) => Promise<void>): string {
-    return this.lab.tasks.start(type, String(id), this.caller.authid, work)
+    const { node, tasks } = this.lab
+    return tasks.start({ node, type, id: String(id), user: this.caller.authid }, work)
   }
 }
 
@@ -226,7 +229,7 @@ export class Router {
   }
 }
 
-/** Permission, then parameters, then the work: in Proxmox's order. */
+/** Permission, then parameters, then the work, on the node that the path names: in Proxmox's order. */
 export async function dispatch(
   lab: Lab,
   found: Found,
@@ -245,14 +248,15 @@ export async function dispatch(
     }
   }
   checkPermission(lab, caller, route.permission, { ...raw, ...fromPath })
-  if (fromPath.node !== undefined && fromPath.node !== lab.node) {
+  const here = fromPath.node === undefined ? lab : lab.nodes.get(fromPath.node)
+  if (here === undefined) {
     throw failure(
       `hostname lookup '${fromPath.node}' failed - failed to get address info for: ${fromPath.node}: Name or service not known`,
     )
   }
   const values = verifyParameters(rules, { ...raw, ...fromPath })
   const type = route.path.startsWith('/nodes/{node}/lxc') ? 'lxc' : 'qemu'
-  return route.handle(new Call(lab, caller, values, type, upload))
+  return route.handle(new Call(here, caller, values, type, upload))
 }
 
 function checkPermission(lab: Lab, caller: Caller, permission: Permission, values: RawValues): void {

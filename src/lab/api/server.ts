@@ -17,6 +17,12 @@ import { Answer, dispatch, type Lab, Router } from './router.ts'
 import { ROUTES } from './routes.ts'
 import { Tasks } from './tasks.ts'
 
+/** One node of the cluster. Storages that are shared are the same ones on all nodes. */
+export interface NodeOptions {
+  name: string
+  storages: readonly Storage[]
+}
+
 /** The lab's HTTPS server: Proxmox's framing, and nothing of what the calls mean. */
 export interface ApiOptions {
   host: string
@@ -25,8 +31,8 @@ export interface ApiOptions {
   tls: { key: string; cert: string }
   /** guests, users, tasks and logs; survives a restart */
   stateDir: string
-  node: string
-  storages: readonly Storage[]
+  /** at least one; the first is the one that answers */
+  nodes: readonly NodeOptions[]
   machines: Machines
   containers: Containers
   bridges: readonly { name: string; address: string; cidr: string }[]
@@ -45,6 +51,8 @@ export interface ApiServer {
   activeTasks(): number
   /** requests that are not answered yet: an upload is one for as long as it takes */
   openRequests(): number
+  /** a further node; one of this name is there already: nothing changes */
+  addNode(node: NodeOptions): void
   /** stops all tasks and connections; running guests go on */
   close(): Promise<void>
   /** users, roles, ACLs and tokens made without HTTP; repeating it changes nothing but makes a new secret */
@@ -55,10 +63,11 @@ export interface ApiServer {
 const REFUSED_BUFFER = 64 * 1024
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE']
 const WITHOUT_LOGIN = /^(?:GET \/access\/(?:domains|ticket)|POST \/access\/ticket)$/
-const UPLOAD_PATH = /^\/nodes\/[^/]+\/storage\/([^/]+)\/upload$/
+const UPLOAD_PATH = /^\/nodes\/([^/]+)\/storage\/([^/]+)\/upload$/
 
 export async function startApi(options: ApiOptions): Promise<ApiServer> {
-  const lab = await openLab(options)
+  const nodes = new Map<string, Lab>()
+  const lab = await openLab(options, nodes)
   const router = new Router(ROUTES)
   const sockets = new Set<Socket>()
   let openRequests = 0
@@ -88,6 +97,7 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     port: (server.address() as AddressInfo).port,
     activeTasks: () => lab.tasks.active,
     openRequests: () => openRequests,
+    addNode: (node) => addNode(lab, nodes, node),
     provisionAccess: (wanted) => provisionAccess(lab.access, wanted),
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
@@ -99,14 +109,17 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
   }
 }
 
-async function openLab(options: ApiOptions): Promise<Lab> {
+async function openLab(options: ApiOptions, nodes: Map<string, Lab>): Promise<Lab> {
+  const [first, ...others] = options.nodes
+  if (first === undefined) throw new TypeError('a lab has at least one node')
   const access = new Access(options.stateDir)
-  const tasks = new Tasks(join(options.stateDir, 'tasks'), options.node)
-  const guests = new GuestStore(join(options.stateDir, 'guests'), options.node)
+  const tasks = new Tasks(join(options.stateDir, 'tasks'))
+  const guests = new GuestStore(join(options.stateDir, 'guests'), first.name)
   await Promise.all([access.load(), tasks.load(), guests.load()])
   const lab: Lab = {
-    node: options.node,
-    storages: new Map(options.storages.map((storage) => [storage.id, storage])),
+    node: first.name,
+    nodes,
+    storages: byId(first.storages),
     machines: options.machines,
     containers: options.containers,
     bridges: options.bridges,
@@ -118,8 +131,19 @@ async function openLab(options: ApiOptions): Promise<Lab> {
     fingerprint: new X509Certificate(options.tls.cert).fingerprint256,
     resourceLag: options.resourceLag ?? 3,
   }
-  await clearLeftovers(lab)
+  nodes.set(lab.node, lab)
+  for (const node of others) addNode(lab, nodes, node)
+  for (const node of nodes.values()) await clearLeftovers(node)
   return lab
+}
+
+function addNode(lab: Lab, nodes: Map<string, Lab>, { name, storages }: NodeOptions): void {
+  if (nodes.has(name)) return
+  nodes.set(name, { ...lab, node: name, storages: byId(storages), guests: lab.guests.at(name) })
+}
+
+function byId(storages: readonly Storage[]): Lab['storages'] {
+  return new Map(storages.map((storage) => [storage.id, storage]))
 }
 
 /** What a killed daemon left: half uploads, and guests whose create or clone never ended. */
@@ -198,8 +222,9 @@ async function serve(
         ...(cookie !== undefined && { cookie }),
         ...(csrf !== undefined && { csrf }),
       })
-  const storageId = method === 'POST' ? UPLOAD_PATH.exec(path)?.[1] : undefined
-  if (storageId !== undefined) return serveUpload(lab, router, request, caller, path, storageId)
+  const [, node, storage] = (method === 'POST' && UPLOAD_PATH.exec(path)) || []
+  if (node !== undefined && storage !== undefined)
+    return serveUpload(lab, router, request, caller, path, { node, storage })
   const raw = { ...fromSearch(url.searchParams), ...(await readBody(request, method)) }
   return dispatch(lab, router.find(method, path), caller, raw, path)
 }
@@ -219,10 +244,10 @@ async function serveUpload(
   request: IncomingMessage,
   caller: Caller,
   path: string,
-  storageId: string,
+  to: { node: string; storage: string },
 ): Promise<unknown> {
   try {
-    lab.access.require(caller, `/storage/${storageId}`, ['Datastore.AllocateTemplate'])
+    lab.access.require(caller, `/storage/${to.storage}`, ['Datastore.AllocateTemplate'])
   } catch (error) {
     throw new UploadRefused(error as ApiError)
   }
@@ -231,7 +256,7 @@ async function serveUpload(
     request.socket.destroy()
     throw new TransportError(0, 'closed')
   }
-  const storage = lab.storages.get(storageId)
+  const storage = lab.nodes.get(to.node)?.storages.get(to.storage)
   const folder = storage && uploadFolder(storage)
   const room = storage ? (await storage.status()).avail : 0
   const upload = await receiveUpload(request, folder, room)

@@ -28,7 +28,7 @@ export async function storageRow(storage: Storage) {
   return {
     type: storage.type,
     content: storage.content.join(','),
-    ...{ total, used, avail, active: 1, enabled: 1, shared: 0 },
+    ...{ total, used, avail, active: 1, enabled: 1, shared: storage.shared ? 1 : 0 },
   }
 }
 
@@ -50,7 +50,11 @@ async function listStorages(call: Call): Promise<unknown[]> {
 function configOf(storage: Storage): Record<string, unknown> {
   const path =
     storage.type === 'dir' ? { path: storage.path(`${storage.id}:iso/x`).replace(/\/template\/.*$/, '') } : {}
-  return { storage: storage.id, type: storage.type, content: storage.content.join(','), ...path }
+  const shared = storage.shared ? { shared: 1 } : {}
+  return {
+    ...{ storage: storage.id, type: storage.type, content: storage.content.join(','), ...shared },
+    ...path,
+  }
 }
 
 /** The volume that a path names, with or without its storage. */

@@ -13,11 +13,11 @@ const LIST_LIMIT = 50
 function mayRead(call: Call, task: TaskRecord): boolean {
   const owner = task.user.split('!', 1)[0]
   const own = call.caller.token ? task.user === call.caller.authid : owner === call.caller.userid
-  return own || call.allowed(`/nodes/${call.lab.node}`, ['Sys.Audit'])
+  return own || call.allowed(`/nodes/${task.node}`, ['Sys.Audit'])
 }
 
 function readable(call: Call): TaskRecord {
-  const task = call.lab.tasks.find(call.need('upid'))
+  const task = call.lab.tasks.find(call.need('upid'), call.lab.node)
   if (!mayRead(call, task)) call.require(`/nodes/${call.lab.node}`, ['Sys.Audit'])
   return task
 }
@@ -36,9 +36,9 @@ function status(call: Call): unknown {
 }
 
 async function log(call: Call): Promise<Answer> {
-  const { tasks } = call.lab
+  const { tasks, node } = call.lab
   const upid = call.need('upid')
-  const lines = await tasks.log(upid)
+  const lines = upid.startsWith(`UPID:${node}:`) ? await tasks.log(upid) : undefined
   if (!lines) return new Answer({ n: 1, t: 'unable to open file - No such file or directory' }, { total: 1 })
   readable(call)
   const start = call.number('start') ?? 0
@@ -69,6 +69,7 @@ function list(call: Call): Answer {
   const until = call.number('until') ?? Number.POSITIVE_INFINITY
   const matching = call.lab.tasks
     .list()
+    .filter((task) => task.node === call.lab.node)
     .filter((task) => source === 'all' || (source === 'active') === call.lab.tasks.isRunning(task.upid))
     .filter((task) => mayRead(call, task))
     .filter((task) => !call.has('vmid') || task.id === call.text('vmid'))
@@ -106,7 +107,7 @@ export const TASK_ROUTES: readonly Route[] = [
   ),
   get('/nodes/{node}/tasks/{upid}', 'all', {}, () => [{ name: 'log' }, { name: 'status' }]),
   del('/nodes/{node}/tasks/{upid}', 'all', {}, async (call) => {
-    const task = call.lab.tasks.find(call.need('upid'))
+    const task = call.lab.tasks.find(call.need('upid'), call.lab.node)
     if (task.user !== call.caller.authid) call.require(`/nodes/${call.lab.node}`, ['Sys.Modify'])
     call.lab.tasks.stop(task.upid)
     await call.lab.tasks.ended(task.upid, 5)

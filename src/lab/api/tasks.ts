@@ -41,15 +41,13 @@ const KEPT = 1000
 
 export class Tasks {
   readonly #folder: string
-  readonly #node: string
   readonly #running = new Map<string, Running>()
   readonly #logs = new Map<string, string[]>()
   #history: TaskRecord[] = []
   #pid = (process.pid & 0xffff) << 8
 
-  constructor(folder: string, node: string) {
+  constructor(folder: string) {
     this.#folder = folder
-    this.#node = node
   }
 
   /** Reads the history of earlier daemons on this folder. */
@@ -73,8 +71,11 @@ export class Tasks {
     return this.#running.size
   }
 
-  /** Begins the work and gives its UPID at once. */
-  start(type: string, id: string, user: string, work: (task: TaskContext) => Promise<void>): string {
+  /** Begins the work and gives its UPID at once. `node`: where it is done */
+  start(
+    { node, type, id, user }: Pick<TaskRecord, 'node' | 'type' | 'id' | 'user'>,
+    work: (task: TaskContext) => Promise<void>,
+  ): string {
     const pid = ++this.#pid
     const starttime = Math.floor(Date.now() / 1000)
     const pstart = Math.floor(process.uptime() * 100)
@@ -83,8 +84,8 @@ export class Tasks {
       /[^a-zA-Z0-9_.\-@]/g,
       (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
     )
-    const upid = `UPID:${this.#node}:${hex(pid)}:${hex(pstart)}:${hex(starttime)}:${type}:${safeId}:${user}:`
-    const record: TaskRecord = { upid, node: this.#node, pid, pstart, starttime, type, id, user }
+    const upid = `UPID:${node}:${hex(pid)}:${hex(pstart)}:${hex(starttime)}:${type}:${safeId}:${user}:`
+    const record: TaskRecord = { upid, node, pid, pstart, starttime, type, id, user }
     const controller = new AbortController()
     const running: Running = { record, controller, done: Promise.resolve() }
     this.#running.set(upid, running)
@@ -133,13 +134,14 @@ export class Tasks {
     return join(this.#folder, encodeURIComponent(upid))
   }
 
-  /** @throws ApiError 400, where there is no such task */
-  find(upid: string): TaskRecord {
+  /** @throws ApiError 400, where there is no such task: on that node, if one is given */
+  find(upid: string, node?: string): TaskRecord {
     if (!/^UPID:[^:]+:[0-9A-F]{8}:[0-9A-F]{8,9}:[0-9A-F]{8}:[^:]+:[^:]*:[^:]+:$/.test(upid)) {
       throw parameterError({ upid: 'unable to parse worker upid' })
     }
     const record = this.#history.find((task) => task.upid === upid)
-    if (!record) throw parameterError({ upid: 'no such task' })
+    if (!record || (node !== undefined && record.node !== node))
+      throw parameterError({ upid: 'no such task' })
     return record
   }
 

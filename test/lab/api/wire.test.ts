@@ -50,32 +50,34 @@ describe('multipart preamble', () => {
 
 describe('tasks', () => {
   test('end with their status and keep their log over a restart', async () => {
-    const tasks = new Tasks(dir, 'lab')
+    const tasks = new Tasks(dir)
     await tasks.load()
-    const upid = tasks.start('test', '100', 'a@pve!b', async ({ log }) => {
+    const upid = tasks.start({ node: 'lab', type: 'test', id: '100', user: 'a@pve!b' }, async ({ log }) => {
       log('one')
       throw new Error('it broke\n')
     })
     expect(tasks.isRunning(upid)).toBe(true)
     await tasks.ended(upid)
-    const later = new Tasks(dir, 'lab')
+    const later = new Tasks(dir)
     await later.load()
     expect(later.find(upid)).toMatchObject({ exitstatus: 'it broke', user: 'a@pve!b', id: '100' })
     expect(await later.log(upid)).toEqual(['one', 'TASK ERROR: it broke'])
   })
 
   test('warnings are a success of their own', async () => {
-    const tasks = new Tasks(dir, 'lab')
+    const tasks = new Tasks(dir)
     await tasks.load()
-    const upid = tasks.start('test', '', 'root@pam', async ({ warn }) => warn('careful'))
+    const upid = tasks.start({ node: 'lab', type: 'test', id: '', user: 'root@pam' }, async ({ warn }) =>
+      warn('careful'),
+    )
     await tasks.ended(upid)
     expect(tasks.find(upid).exitstatus).toBe('WARNINGS: 1')
   })
 
   test('can be interrupted', async () => {
-    const tasks = new Tasks(dir, 'lab')
+    const tasks = new Tasks(dir)
     await tasks.load()
-    const upid = tasks.start('test', '', 'root@pam', ({ signal }) => {
+    const upid = tasks.start({ node: 'lab', type: 'test', id: '', user: 'root@pam' }, ({ signal }) => {
       return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
     })
     await tasks.stopAll()

@@ -1,4 +1,5 @@
 import { failure, messageOf } from '../errors.ts'
+import { cloneTarget } from '../guests/clone-target.ts'
 import { formatSize, storageOf } from '../guests/drives.ts'
 import { abandonGuest, reserveGuest } from '../guests/new-guest.ts'
 import { checkBridge } from '../guests/permissions.ts'
@@ -20,8 +21,6 @@ export async function clone(call: Call): Promise<string> {
   const { lab, vmid, guest: source } = call
   const newid = call.number('newid') as number
   const pool = call.text('pool')
-  const target = call.text('target')
-  if (target !== undefined && target !== lab.node) throw failure(`no such node '${target}'`)
   if (pool !== undefined && !lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
   checkLock(source)
   lab.guests.refuseTaken(newid)
@@ -31,6 +30,7 @@ export async function clone(call: Call): Promise<string> {
   const storage = call.text('storage')
   if (!full && storage !== undefined) throw failure("parameter 'storage' not allowed for linked clones")
   const { volume } = parseRoot(config.rootfs as string)
+  const there = cloneTarget(call, [volume], 'CT')
   checkRootStorage(call, storage ?? storageOf(volume))
   if (!full && !(await canLink(lab, config, snapname))) {
     throw failure(`Linked clone feature for '${volume}' is not available`)
@@ -41,7 +41,7 @@ export async function clone(call: Call): Promise<string> {
   const settings = clonedSettings(call, config)
 
   const wanted = { vmid: newid, type: 'lxc', config: { lock: 'create' }, pool } as const
-  const { guest, release } = await reserveGuest(lab, wanted, LOCK_SECONDS)
+  const { guest, release } = await reserveGuest(there, wanted, LOCK_SECONDS)
   return call.task('vzclone', vmid, async (task) => {
     const created: string[] = []
     const plan = { config, newid, full, storage, snapname }

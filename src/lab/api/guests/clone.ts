@@ -4,6 +4,7 @@ import type { Properties } from '../property-string.ts'
 import { type Call, findStorage, type Lab } from '../router.ts'
 import type { TaskContext } from '../tasks.ts'
 import { checkedFormat, copyFormat, createCloudInitDisk } from './allocate.ts'
+import { cloneTarget } from './clone-target.ts'
 import {
   drivesOf,
   formatSize,
@@ -34,12 +35,16 @@ export async function clone(call: Call): Promise<string> {
   const newid = call.number('newid') as number
   const source = lab.guests.need(vmid)
   const pool = call.text('pool')
-  const target = call.text('target')
-  if (target !== undefined && target !== lab.node) throw failure(`no such node '${target}'`)
   if (pool !== undefined && !lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
   checkLock(source)
   const snapname = call.text('snapname')
   const config = snapname === undefined ? { ...source.config } : snapshotConfig(source, snapname)
+  const owned = drivesOf(config).filter(([, drive]) => ownsVolume(drive))
+  const there = cloneTarget(
+    call,
+    owned.map(([, drive]) => drive.file),
+    'VM',
+  )
   const full = call.flag('full', source.config.template !== 1)
   if (!full) checkLinked(call, config, snapname)
   const storage = call.text('storage')
@@ -54,7 +59,7 @@ export async function clone(call: Call): Promise<string> {
   const notes = ' qmclone temporary file'
   const wanted = { vmid: newid, type: 'qemu', config: { lock: 'clone', description: notes }, pool } as const
   if (lab.guests.find(newid)) throw failure(`unable to create VM ${newid}: config file already exists`)
-  const { guest, release } = await reserveGuest(lab, wanted, LOCK_SECONDS)
+  const { guest, release } = await reserveGuest(there, wanted, LOCK_SECONDS)
   return call.task('qmclone', vmid, async (task) => {
     const created: string[] = []
     try {

@@ -106,5 +106,7 @@ export async function feature(call: Call): Promise<unknown> {
       : wanted === 'clone'
         ? !call.has('snapname') && disks.every(([, drive]) => /base-\d+-[^/]*$/.test(drive.file))
         : true
-  return { hasFeature: has ? 1 : 0, nodes: has ? [lab.node] : [] }
+  const everywhere = disks.every(([, { file }]) => lab.storages.get(storageOf(file))?.shared)
+  const nodes = everywhere ? [...lab.nodes.keys()] : [lab.node]
+  return { hasFeature: has ? 1 : 0, nodes: has ? nodes : [] }
 }

@@ -12,13 +12,14 @@ export class GuestRows {
   readonly #rows = new Map<number, Record<string, unknown>>()
 
   async row(lab: Lab, guest: Guest): Promise<Record<string, unknown>> {
-    const { vmid, type, config } = guest
+    const { vmid, type, node, config } = guest
     // A VMID may have changed hands since.
-    if (this.#rows.get(vmid)?.type !== type) this.#rows.delete(vmid)
+    const known = this.#rows.get(vmid)
+    if (known?.type !== type || known.node !== node) this.#rows.delete(vmid)
     const old = this.#rows.get(vmid)
     if (Date.now() - guest.changed >= lab.resourceLag * 1000) {
       this.#rows.set(vmid, await this.#sample(lab, guest))
-    } else if (!old) this.#rows.set(vmid, this.#defaults(lab, guest))
+    } else if (!old) this.#rows.set(vmid, this.#defaults(guest))
     const { tags: _tags, lock: _lock, ...row } = this.#rows.get(vmid) as Record<string, unknown>
     return {
       ...row,
@@ -46,16 +47,16 @@ export class GuestRows {
       ...row,
       id: `${type}/${vmid}`,
       type,
-      node: lab.node,
+      node: guest.node,
       maxcpu: cpus,
       template: guest.config.template === 1 ? 1 : 0,
     }
   }
 
-  #defaults(lab: Lab, { vmid, type }: Guest): Record<string, unknown> {
+  #defaults({ vmid, type, node }: Guest): Record<string, unknown> {
     const name = `${wordFor(type)} ${vmid}`
     return {
-      ...{ id: `${type}/${vmid}`, type, node: lab.node, vmid, name, status: 'stopped' },
+      ...{ id: `${type}/${vmid}`, type, node, vmid, name, status: 'stopped' },
       ...{ maxcpu: 1, cpu: 0, mem: 0, maxmem: 512 * MIB, disk: 0, maxdisk: 0, uptime: 0, template: 0 },
       ...{ netin: 0, netout: 0, diskread: 0, diskwrite: 0 },
     }

@@ -27,6 +27,8 @@ export interface Snapshot {
 
 export interface Guest {
   vmid: number
+  /** where it lives: as Proxmox has it, a VMID is one guest's in the whole cluster */
+  node: string
   type: GuestType
   config: GuestConfig
   /** set while running, applied at the next start */
@@ -45,12 +47,20 @@ interface Lock {
 export class GuestStore {
   readonly #folder: string
   readonly #node: string
-  readonly #guests = new Map<number, Guest>()
-  readonly #locks = new Map<number, Lock>()
+  readonly #guests: Map<number, Guest>
+  readonly #locks: Map<number, Lock>
 
-  constructor(folder: string, node: string) {
+  /** `cluster`: the store of another node, whose guests this one knows too */
+  constructor(folder: string, node: string, cluster?: GuestStore) {
     this.#folder = folder
     this.#node = node
+    this.#guests = cluster ? cluster.#guests : new Map()
+    this.#locks = cluster ? cluster.#locks : new Map()
+  }
+
+  /** The same guests, seen from another node. */
+  at(node: string): GuestStore {
+    return new GuestStore(this.#folder, node, this)
   }
 
   async load(): Promise<void> {
@@ -58,26 +68,37 @@ export class GuestStore {
     for (const name of await readdir(this.#folder)) {
       if (!/^\d+\.json$/.test(name)) continue
       const guest = await readState<Guest>(join(this.#folder, name))
-      // Labs from before there were containers have virtual machines only.
-      if (guest) this.#guests.set(guest.vmid, { ...guest, type: guest.type ?? 'qemu' })
+      // Labs from before there were containers have virtual machines only, those from before there were nodes one.
+      if (guest)
+        this.#guests.set(guest.vmid, { ...guest, type: guest.type ?? 'qemu', node: guest.node ?? this.#node })
     }
   }
 
-  /** by VMID; of one type, or all */
-  all(type?: GuestType): Guest[] {
-    return [...this.#guests.values()]
-      .filter((guest) => type === undefined || guest.type === type)
-      .sort((a, b) => a.vmid - b.vmid)
+  /** of the whole cluster, by VMID */
+  everywhere(): Guest[] {
+    return [...this.#guests.values()].sort((a, b) => a.vmid - b.vmid)
   }
 
+  /** of this node, by VMID; of one type, or all */
+  all(type?: GuestType): Guest[] {
+    return this.everywhere().filter(
+      (guest) => guest.node === this.#node && (type === undefined || guest.type === type),
+    )
+  }
+
+  /** on whatever node */
   find(vmid: number): Guest | undefined {
     return this.#guests.get(vmid)
   }
 
-  /** @throws ApiError 500, in the words for "No such VM" */
+  isHere(vmid: number): boolean {
+    return this.#guests.get(vmid)?.node === this.#node
+  }
+
+  /** @throws ApiError 500, in the words for "No such VM", also for one of another node */
   need(vmid: number, type: GuestType = 'qemu'): Guest {
     const guest = this.#guests.get(vmid)
-    if (guest?.type === type) return guest
+    if (guest?.type === type && guest.node === this.#node) return guest
     const folder = type === 'lxc' ? 'lxc' : 'qemu-server'
     throw failure(`Configuration file 'nodes/${this.#node}/${folder}/${vmid}.conf' does not exist`)
   }
@@ -85,11 +106,12 @@ export class GuestStore {
   /** @throws ApiError 500 when the VMID has a guest of either type */
   refuseTaken(vmid: number): void {
     const guest = this.#guests.get(vmid)
-    if (guest) throw failure(`${wordFor(guest.type)} ${vmid} already exists on node '${this.#node}'`)
+    if (guest) throw failure(`${wordFor(guest.type)} ${vmid} already exists on node '${guest.node}'`)
   }
 
   add(vmid: number, config: GuestConfig, type: GuestType = 'qemu'): Guest {
-    const guest: Guest = { vmid, type, config, pending: {}, removals: {}, snapshots: {}, changed: Date.now() }
+    const fresh = { pending: {}, removals: {}, snapshots: {}, changed: Date.now() }
+    const guest: Guest = { vmid, node: this.#node, type, config, ...fresh }
     this.#guests.set(vmid, guest)
     return guest
   }
