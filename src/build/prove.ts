@@ -3,8 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
 import type { Check } from '../definition/check.ts'
-import { digestOf, type Json } from '../plan/identity.ts'
-import type { Plan } from '../plan/plan.ts'
+import { digestOfChecks, type Plan } from '../plan/plan.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import { guestLabel } from '../pve/guest-ref.ts'
 import type { Note } from '../pve/marks.ts'
@@ -109,9 +108,4 @@ function kept(failure: ImagebuildError, candidate: Template): ImagebuildError {
   return failure.with({
     next: `${guestLabel(candidate)}, the template that failed, is kept until the next run of this image. Look into a full clone of it: a linked one would keep it from being removed`,
   })
-}
-
-/** What is asked, not where it stands in the file. Checks are JSON, which an interface cannot say to the type checker. */
-function digestOfChecks(checks: readonly Check[]): string {
-  return digestOf(checks.map(({ where: _, ...check }) => check) as unknown as Json)
 }

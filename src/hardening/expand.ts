@@ -12,6 +12,8 @@ export interface Hardening {
   /** a shell script for the end of the build, before sealing; empty where there is nothing to do */
   atSeal: string
   checks: Check[]
+  /** what is done for each item, by its id */
+  applied: { id: string; measures: Measures }[]
   /** what is not done, and why: never counted as passed */
   left: LeftOut[]
 }
@@ -83,7 +85,13 @@ export function expandHardening(
   const atSeal = measures
     .flatMap(({ item, atSeal: script }) => (script === undefined ? [] : [subshell(item.id, script)]))
     .join('')
-  return { layers, atSeal, checks: applied.flatMap((item) => checksOf(item, machine, ids)), left }
+  return {
+    layers,
+    atSeal,
+    checks: applied.flatMap((item) => checksOf(item, machine, ids)),
+    applied: applied.map((item) => ({ id: item.id, measures: measuresOf(item, machine, ids) })),
+    left,
+  }
 }
 
 /** The items of a profile, on whatever machine. */

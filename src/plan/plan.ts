@@ -28,6 +28,8 @@ export interface Plan {
   certificates: Certificates
   /** asked of a clone: the hardening's, then the definition's own */
   checks: Check[]
+  /** hardening items that are done, by id, with a digest of what is done for each */
+  items: Record<string, Digest>
   /** what of the hardening is not done, and why */
   left: LeftOut[]
 }
@@ -97,7 +99,10 @@ export function makePlan(image: ImageSpec, { sourceIdentity, ssh }: PlanFacts): 
   const digest = digestOf({ layers: chain, ...result })
   const checks = [...hardening.checks, ...image.checks]
   const { atSeal, left } = hardening
-  return { image, digest, start, layers, result, atSeal, certificates, checks, left }
+  const items = Object.fromEntries(
+    hardening.applied.map(({ id, measures }) => [id, digestOf(measures as unknown as Json)]),
+  )
+  return { image, digest, start, layers, result, atSeal, certificates, checks, items, left }
 }
 
 function identityOfLayer(layer: Layer): Json {
@@ -117,6 +122,11 @@ function identityOfLayer(layer: Layer): Json {
     case 'reboot':
       return { reboot: true }
   }
+}
+
+/** What is asked, not where it stands in the file. Checks are JSON, which an interface cannot say to the type checker. */
+export function digestOfChecks(checks: readonly Check[]): Digest {
+  return digestOf(checks.map(({ where: _, ...check }) => check) as unknown as Json)
 }
 
 /**

@@ -160,6 +160,10 @@ export interface Note {
   verify?: VerifySummary | 'off'
   /** the result as a file on the storage for archives; of a guest that is being built, how it will be called */
   archive?: { file: string; volid?: string; sha256?: string }
+  /** what it was made of, in short digests: parts by their names, layers in their order */
+  made?: { parts: Record<string, string>; layers: string[] }
+  /** ISO 8601, UTC; of a claim: since when it is held */
+  since?: string
   /** SHA-256 of what lies in the build folder */
   artifacts?: Record<string, string>
 }
