@@ -17,7 +17,10 @@ import type { Invocation } from './invocation.ts'
  */
 export interface Connected extends AsyncDisposable {
   pve: Pve
+  /** the first of `places` */
   place: Place
+  /** one for each node of the target, in its order */
+  places: readonly Place[]
 }
 
 /** The target that was asked for, or the project's default. On CI there is no default: a build must not end in a lab unnoticed. */
@@ -65,13 +68,18 @@ export async function connectTarget(
     const { ensureLab } = await import('../lab/lab.ts')
     const { installMissing, LAB_HOST } = await import('./prerequisites.ts')
     await installMissing(LAB_HOST, emit)
-    const lab = await ensureLab({ dir: labFolder(), signal: invocation.signal, emit })
+    const { nodes } = target
+    const lab = await ensureLab({
+      dir: labFolder(),
+      signal: invocation.signal,
+      emit,
+      ...(nodes !== undefined && { nodes }),
+    })
     const pve = await connect(connectionToLab(invocation, lab))
     const { network } = lab
     const ssh = { ...(await sshOf(target)), ...(target.ssh.ca.length === 0 && (await sshOfLab())) }
-    return connected(pve, {
+    return connected(pve, nodes ?? [lab.node], {
       ...common,
-      node: lab.node,
       storages: withArchives(target.storages),
       bridge: lab.bridge,
       addresses: { ...network.pool, prefix: Number(network.cidr.split('/')[1]), gateway: network.gateway },
@@ -80,9 +88,8 @@ export async function connectTarget(
     })
   }
   const pve = await connect(await connectionTo(invocation, project, target))
-  return connected(pve, {
+  return connected(pve, target.nodes ?? [target.node ?? ''], {
     ...common,
-    node: target.node,
     storages: withArchives(target.storages),
     bridge: target.bridge,
     ...(target.vlan !== undefined && { vlan: target.vlan }),
@@ -143,8 +150,12 @@ async function sshOfLab(): Promise<Place['ssh']> {
   return { authorities: userCa, signer: folder }
 }
 
-function connected(pve: Pve, place: Place): Connected {
-  return { pve, place, [Symbol.asyncDispose]: () => pve[Symbol.asyncDispose]() }
+/** @param nodes at least one: the schema says so */
+function connected(pve: Pve, nodes: readonly string[], everywhere: Omit<Place, 'node'>): Connected {
+  const places = nodes.map((node) => ({ ...everywhere, node }))
+  const [place] = places
+  if (place === undefined) throw new TypeError(`target ${everywhere.target} has no node`)
+  return { pve, place, places, [Symbol.asyncDispose]: () => pve[Symbol.asyncDispose]() }
 }
 
 /** The pool of addresses that a target's guests may have; nothing with DHCP. */

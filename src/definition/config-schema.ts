@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { httpsEndpoint, ipv4, ipv4Range, name, secretReference, vmidRange } from './formats.ts'
-import { needs, notBoth, withRules } from './rules.ts'
+import { exactlyOne, needs, notBoth, withRules } from './rules.ts'
 import { targetSsh } from './ssh-schema.ts'
 
 /** The language of imagebuild.yaml: where images are built. */
@@ -28,6 +28,10 @@ const addresses = z.union([
   }),
 ])
 
+const node = z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$/, 'must be the name of a node')
+
+const nodes = z.array(node).min(1).meta({ uniqueItems: true })
+
 const shared = {
   vmids: vmids.prefault({}).describe('ranges of VMIDs that imagebuild may use'),
   macPrefix: z
@@ -45,6 +49,9 @@ const shared = {
 
 const labTarget = z.strictObject({
   kind: z.literal('lab'),
+  nodes: nodes
+    .optional()
+    .describe('nodes that the lab shall play, and images are built on; `lab` alone when missing'),
   storages: storages.default({ disks: 'local', images: 'local', archives: 'local' }),
   ...shared,
 })
@@ -70,7 +77,12 @@ const pveTarget = withRules(
       .optional()
       .describe('SHA-256 of the server’s certificate, which then needs no CA'),
     ca: z.string().optional().describe('PEM file of the CA, relative to this file'),
-    node: z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$/, 'must be the name of a node'),
+    node: node.optional().describe('where images are built'),
+    nodes: nodes
+      .optional()
+      .describe(
+        'instead of `node`: each gets a template of its own, unless its disks are on a shared storage',
+      ),
     storages,
     bridge: z.string().min(1).default('vmbr0'),
     vlan: z.int().min(1).max(4094).optional(),
@@ -78,6 +90,7 @@ const pveTarget = withRules(
     dns: z.array(ipv4).default([]).describe('name servers, with a range of addresses'),
     ...shared,
   }),
+  exactlyOne(['node', 'nodes'], '`nodes` is for several'),
   needs('username', 'password'),
   needs('password', 'username'),
   notBoth('token', 'username', 'there is one way to log in'),

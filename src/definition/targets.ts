@@ -34,6 +34,7 @@ export async function loadTargets(
     if (target === undefined) continue
     const path = ['targets', name]
     checkVmids(target, path, yaml, report)
+    checkNodes(target, path, yaml, report)
     const ssh = await loadTargetSsh(target.ssh, [...path, 'ssh'], root, { yaml, report })
     const loaded = target.kind === 'pve' ? await loadPve(target, path, yaml, root, report) : target
     targets[name] = { ...loaded, ssh }
@@ -71,6 +72,13 @@ async function loadPve(
     }
   }
   return loaded
+}
+
+function checkNodes(target: Target, path: Path, yaml: YamlFile, report: (found: Diagnostic) => void): void {
+  for (const [index, node] of (target.nodes ?? []).entries()) {
+    if (target.nodes?.indexOf(node) === index) continue
+    report(yaml.diagnostic(yaml.at([...path, 'nodes', index]), `node \`${node}\` is listed twice`))
+  }
 }
 
 function checkVmids(target: Target, path: Path, yaml: YamlFile, report: (found: Diagnostic) => void): void {

@@ -35,14 +35,12 @@ describe('schemas/', () => {
     const config = { namespace: 'homelab', targets: parse(example) }
     expect(acceptsConfig(config), JSON.stringify(acceptsConfig.errors)).toBe(true)
     expect(configFile.safeParse(config).error).toBeUndefined()
-    // Each field is shown there; these two stand for the other ways to log in and to trust.
+    // Each field is shown there; these stand for the other ways to log in, to trust, and to build.
     const known = JSON.parse(schemas['imagebuild.schema.json']).properties.targets.additionalProperties
-    const pve = (known.oneOf ?? known.anyOf).find((one: { required: string[] }) =>
-      one.required.includes('node'),
-    )
+    const pve = (known.oneOf ?? known.anyOf).find((one: { properties: object }) => 'node' in one.properties)
     const shown = Object.keys((config.targets as { home: object }).home)
     const absent = Object.keys(pve.properties).filter((key) => !shown.includes(key))
-    expect(absent.toSorted()).toEqual(['ca', 'password', 'username'])
+    expect(absent.toSorted()).toEqual(['ca', 'nodes', 'password', 'username'])
   })
 })
 
@@ -139,7 +137,9 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     pve({}),
     pve({ username: 'a@pam', password: 'env:P', ca: 'x.pem' }),
     pve({ storages: { disks: 'd', images: 'i', archives: 'a' } }),
+    pve({ node: undefined, nodes: ['a', 'b'] }),
     { namespace: 'h', targets: { l: { kind: 'lab' } } },
+    { namespace: 'h', targets: { l: { kind: 'lab', nodes: ['a', 'b'] } } },
   ])('accepted: %j', (value) => {
     expect(acceptsConfig(value), JSON.stringify(acceptsConfig.errors)).toBe(true)
     expect(configFile.safeParse(value).error).toBeUndefined()
@@ -149,6 +149,9 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     { namespace: 'h', targets: { L: { kind: 'lab' } } },
     { namespace: 'h', targets: { l: {} } },
     { namespace: 'h', targets: { l: { kind: 'lab', node: 'x' } } },
+    { namespace: 'h', targets: { l: { kind: 'lab', nodes: [] } } },
+    pve({ nodes: ['a'] }),
+    pve({ node: undefined }),
     pve({ endpoint: 'http://x' }),
     pve({ token: 'literal' }),
     pve({ username: 'a@pam' }),

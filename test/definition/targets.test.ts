@@ -27,7 +27,7 @@ describe('imagebuild.yaml', () => {
     ['namespace: home\ntargets: { lab: {} }\n', '2:12 `lab` needs `kind`: lab or pve'],
     [
       'namespace: home\ntargets: { lab: { kind: lab, nod: x } }\n',
-      '2:30 unknown key `nod` (known here: kind, storages, vmids, macPrefix, pool, ssh)',
+      '2:30 unknown key `nod` (known here: kind, nodes, storages, vmids, macPrefix, pool, ssh)',
     ],
     [
       'namespace: home\ntargets: { My_Lab: { kind: lab } }\n',
@@ -36,6 +36,11 @@ describe('imagebuild.yaml', () => {
     [
       `${CONFIG}    \n  b: { kind: lab, macPrefix: '00:11' }\n`,
       '5:30 `macPrefix` must be locally administered and unicast: the first byte is x2, x6, xA or xE',
+    ],
+    [`${CONFIG}  b: { kind: lab, nodes: [a, c, a] }\n`, '4:33 node `a` is listed twice'],
+    [
+      'namespace: home\ntargets: { p: { kind: pve, storages: { disks: d, images: i } } }\n',
+      '2:12 `p` needs one of node or nodes',
     ],
     [
       `${CONFIG}  b: { kind: lab, vmids: { templates: 200-100 } }\n`,
@@ -91,6 +96,7 @@ describe('a Proxmox target', () => {
     ],
     ['ca: none.pem', '7:9 `ca` cannot be read: there is no none.pem'],
     ['ca: imagebuild.yaml', '7:9 imagebuild.yaml holds no certificate in PEM form'],
+    ['nodes: [a]', '7:5 `nodes` cannot stand beside `node`: `nodes` is for several'],
     ['vlan: 4095', '7:11 `vlan` must be at most 4094, not `4095`'],
     ['dns: [1.2.3]', '7:11 an item of `dns` must be an IPv4 address, not `1.2.3`'],
     ['addresses: static', '7:16 `addresses` needs `dhcp` or a map, not `static`'],
