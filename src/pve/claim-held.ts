@@ -25,6 +25,12 @@ export interface ClaimRequest {
   onLost: (why: Error) => void
 }
 
+/** A request that is carried out. */
+export interface Claiming extends ClaimRequest {
+  /** ISO 8601, UTC: what others are told who want the image too */
+  since: string
+}
+
 /** Where a claim lies. */
 export interface Slot {
   node: string
@@ -47,22 +53,33 @@ export interface Claim extends AsyncDisposable {
 }
 
 export function marksOf(
-  request: ClaimRequest,
+  request: Claiming,
   vmid: number,
   extra: readonly string[] = [],
 ): { tags: string; description: string } {
-  const { namespace, image, run, owner, tool } = request
+  const { namespace, image, run, owner, tool, since } = request
   const expires = Math.ceil(Date.now() / 1000) + CLAIM_SECONDS
   return {
     tags: toTags({ vmid, namespace, image, state: 'claim', expires }, extra),
-    description: renderNote({ schema: 1, vmid, namespace, image, kind: 'vm', tool, run, owner, expires }),
+    description: renderNote({
+      schema: 1,
+      vmid,
+      namespace,
+      image,
+      kind: 'vm',
+      tool,
+      run,
+      owner,
+      since,
+      expires,
+    }),
   }
 }
 
 /** Renews the claim, if nobody has changed it since it had this digest. */
 export async function write(
   pve: Pve,
-  request: ClaimRequest,
+  request: Claiming,
   { node, vmid }: Slot,
   digest: string,
   extra: readonly string[] = [],
@@ -86,7 +103,7 @@ export function ownership(pve: Pve, { image, emit, run }: ClaimRequest, { node, 
 class ClaimLost extends Error {}
 
 /** Renews the claim until it is disposed of. */
-export function hold(pve: Pve, request: ClaimRequest, slot: Slot): Claim {
+export function hold(pve: Pve, request: Claiming, slot: Slot): Claim {
   const { image, run } = request
   const { node, vmid } = slot
   let extra: readonly string[] = []

@@ -2,6 +2,7 @@ import { ImagebuildError } from '../core/errors.ts'
 import { CLEANUP_SECONDS, sleep, withDeadline } from '../core/scope.ts'
 import {
   type Claim,
+  type Claiming,
   type ClaimRequest,
   hold,
   KIND,
@@ -10,6 +11,7 @@ import {
   type Slot,
   write,
 } from './claim-held.ts'
+import { ClaimTaken, ImageHeld } from './claim-refused.ts'
 import type { Pve } from './client.ts'
 import { configIfThere, isBeingMade } from './destroy.ts'
 import type { GuestConfig } from './guest-ref.ts'
@@ -30,8 +32,9 @@ const TRIES = 5
 /** Seconds that a claim takes to be created at most; what takes longer is another kind of guest. */
 const CREATE_SECONDS = 30
 
-/** @throws ImagebuildError `busy` when another builder holds the image */
-export async function claimImage(pve: Pve, request: ClaimRequest): Promise<Claim> {
+/** @throws ImageHeld when another builder holds the image */
+export async function claimImage(pve: Pve, asked: ClaimRequest): Promise<Claim> {
+  const request: Claiming = { ...asked, since: new Date().toISOString() }
   const { first, last } = request.place.vmids.claims
   const count = last - first + 1
   const range = Array.from({ length: count }, (_, offset) => first + ((request.slot + offset) % count))
@@ -69,16 +72,17 @@ async function claimsOf(pve: Pve, { place, image, namespace }: ClaimRequest): Pr
 }
 
 /** A slot may have become free between another builder's look and ours: of two claims on one image, none is good. */
-async function refuseSecond(pve: Pve, request: ClaimRequest, slot: Slot): Promise<void> {
+async function refuseSecond(pve: Pve, request: Claiming, slot: Slot): Promise<void> {
   for (const vmid of await claimsOf(pve, request)) {
     const holder = vmid === slot.vmid ? undefined : await findHolder(pve, request.place, vmid)
     const note = holder && parseNote(vmid, holder.config.description)
-    if (note !== undefined && !(await isStale(note))) throw heldBy(request.image, note)
+    if (holder !== undefined && note !== undefined && !(await isStale(note)))
+      throw new ImageHeld(request.image, note, holder)
   }
 }
 
 /** Undefined where the VMID belongs to something else. */
-async function tryClaim(pve: Pve, request: ClaimRequest, vmid: number): Promise<Slot | undefined> {
+async function tryClaim(pve: Pve, request: Claiming, vmid: number): Promise<Slot | undefined> {
   const { place, image, namespace } = request
   for (let tries = 0; tries < TRIES; tries += 1) {
     const slot = { node: place.node, vmid }
@@ -88,7 +92,7 @@ async function tryClaim(pve: Pve, request: ClaimRequest, vmid: number): Promise<
     const marks = fromTags(vmid, holder.config.tags)
     if (marks?.state !== 'claim' || marks.namespace !== namespace || marks.image !== image) return undefined
     const note = parseNote(vmid, holder.config.description)
-    if (note !== undefined && !(await isStale(note))) throw heldBy(image, note)
+    if (note !== undefined && !(await isStale(note))) throw new ImageHeld(image, note, holder)
     await takeOver(pve, request, holder)
     return { node: holder.node, vmid }
   }
@@ -96,7 +100,7 @@ async function tryClaim(pve: Pve, request: ClaimRequest, vmid: number): Promise<
 }
 
 /** False where somebody has the VMID already. */
-async function create(pve: Pve, request: ClaimRequest, { node, vmid }: Slot): Promise<boolean> {
+async function create(pve: Pve, request: Claiming, { node, vmid }: Slot): Promise<boolean> {
   const { place, image } = request
   try {
     const upid = (await pve.api.nodes.$(node).qemu.$post({
@@ -151,31 +155,11 @@ export async function isStale(note: Note): Promise<boolean> {
   return note.owner !== undefined && (await hasEnded(note.owner)) === true
 }
 
-async function takeOver(
-  pve: Pve,
-  request: ClaimRequest,
-  holder: Slot & { config: GuestConfig },
-): Promise<void> {
+async function takeOver(pve: Pve, request: Claiming, holder: Slot & { config: GuestConfig }): Promise<void> {
   try {
     await write(pve, request, holder, holder.config.digest)
   } catch (cause) {
     if (!/mismatch|file change by other user|does not exist/i.test((cause as Error).message)) throw cause
-    throw new ImagebuildError({
-      code: 'busy',
-      what: `another builder took over the expired claim on ${request.image} at the same moment`,
-      next: 'try again in a few minutes',
-      cause,
-    })
+    throw new ClaimTaken(request.image, cause)
   }
-}
-
-function heldBy(image: string, note: Note): ImagebuildError {
-  const who = note.owner === undefined ? 'another builder' : `process ${note.owner.pid} on ${note.owner.host}`
-  const until = new Date((note.expires ?? 0) * 1000).toISOString()
-  return new ImagebuildError({
-    code: 'busy',
-    what: `${image} is being built already`,
-    why: `${who} holds it (run ${note.run}; its claim is good until ${until} if it is not renewed)`,
-    next: 'wait for it to finish, and run again',
-  })
 }

@@ -42,6 +42,7 @@ function held(pve: MemoryProxmox, change: Partial<Note> = {}, vmid = SLOT, node 
     tool: '0',
     run: 'theirs',
     owner: SOMEBODY,
+    since: '2026-01-01T00:00:00.000Z',
     expires: soon(),
     ...change,
   }
@@ -93,9 +94,20 @@ describe('an image that another builder holds', () => {
     expect(error).toMatchObject({ code: 'busy', exitCode: 75, what: 'web is being built already' })
     expect(error.why).toContain('process 1 on elsewhere.example')
     expect(error.why).toContain('run theirs')
+    expect(error.why).toContain('builds it since 2026-01-01T00:00:00.000Z')
     expect(error.why).toMatch(/until \d{4}-\d\d-\d\dT/)
+    expect(error.next).toContain('--wait')
     expect(pve.guests.get(SLOT)).toEqual(before)
     expect(pve.guests.size).toBe(1)
+  })
+
+  test('under a note of an older version is busy too, which does not say since when', async () => {
+    const pve = new MemoryProxmox()
+    const { since: _, ...note } = parseNote(SLOT, String(held(pve).config.description)) as Note
+    const guest = pve.guests.get(SLOT)
+    if (guest) guest.config.description = renderNote(note)
+    const error = await claimImage(pve.client(), request()).catch((error) => error)
+    expect(error).toMatchObject({ code: 'busy', why: expect.stringContaining('builds it; its claim') })
   })
 
   test('on another node is busy too', async () => {
@@ -299,8 +311,11 @@ describe('while it is held', () => {
     const asked = request()
     await using _claim = await claimImage(pve.client(), asked)
     const expiry = () => parseNote(SLOT, String(pve.guests.get(SLOT)?.config.description))?.expires ?? 0
-    const first = expiry()
+    const since = () => parseNote(SLOT, String(pve.guests.get(SLOT)?.config.description))?.since
+    const [first, begun] = [expiry(), since()]
+    expect(begun).toBe(new Date().toISOString())
     await vi.advanceTimersByTimeAsync(CLAIM_SECONDS * 1000)
+    expect(since()).toBe(begun)
     expect(expiry()).toBeGreaterThan(first + CLAIM_SECONDS / 2)
     expect(fromTags(SLOT, String(pve.guests.get(SLOT)?.config.tags))?.expires).toBe(expiry())
     expect(asked.lost).toEqual([])
