@@ -4,23 +4,25 @@ import { DeadlineError, withDeadline } from '../core/scope.ts'
 import type { ImageSpec } from '../definition/spec.ts'
 import { choose } from '../plan/identity.ts'
 import { claimImage } from '../pve/claim.ts'
-import { promote, readNote, type Template } from '../pve/templates.ts'
+import { readNote, type Template } from '../pve/templates.ts'
 import { type Artifact, keepArchive } from './archive.ts'
 import { bootGuest } from './boot.ts'
 import { awaitCloudInit } from './cloud-init.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
 import { convert } from './convert.ts'
 import { decide } from './decide.ts'
+import { finish } from './finish.ts'
 import { awaited, chooseIdentities } from './identity.ts'
+import { takeInventory } from './inventory/inventory.ts'
 import { keepForInspection } from './keep.ts'
 import { removeLeftovers } from './leftovers.ts'
 import { logIn } from './login.ts'
 import { placeSource } from './placement.ts'
 import { awaitPreparation } from './preparation.ts'
 import { privilegesNeeded, requireTicketForFeatures, verifyPrivileges } from './privileges.ts'
-import { isProven, prove, proveCandidate } from './prove.ts'
+import { isProven, prove } from './prove.ts'
 import { demandSecrets, provision } from './provision.ts'
-import { powerOff, seal } from './seal.ts'
+import { hardenAtLast, powerOff, seal } from './seal.ts'
 import { describeSource } from './source.ts'
 import { requireStorages } from './storages.ts'
 import { chooseVersion } from './version.ts'
@@ -42,24 +44,24 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     status: 'built' | 'unchanged',
     template: Template,
     digest: string,
-    verifySeconds?: number,
+    how: { held?: boolean; verifySeconds?: number | undefined } = {},
   ): RunResult => {
     const row = templateRow(template, digest)
     const seconds = (performance.now() - started) / 1000
     return {
       image: image.name,
       status,
-      held: template.marks.held ?? false,
+      held: how.held ?? template.marks.held ?? false,
       templates: [row],
       template: row,
       seconds,
-      ...(verifySeconds !== undefined && { verifySeconds }),
+      ...(how.verifySeconds !== undefined && { verifySeconds: how.verifySeconds }),
     }
   }
 
   let kept: ImagebuildError | undefined
   try {
-    const { decision, plan, ready } = await decide(build)
+    const { decision, plan, ready, since } = await decide(build)
     if (ready !== undefined) return done('unchanged', ready.template, ready.digest)
 
     await demandSecrets(image.layers, build)
@@ -82,13 +84,12 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       // Another run has just built it; or nobody has verified it yet, or other things than are asked for now.
       const proven =
         options.verify === 'off' || isProven(await readNote(build.pve, found.current), plan.checks)
-      const seconds = proven ? undefined : await prove(build, claim, found.current, plan)
-      return done('unchanged', found.current, plan.digest, seconds)
+      const verifySeconds = proven ? undefined : await prove(build, claim, found.current, plan)
+      return done('unchanged', found.current, plan.digest, { verifySeconds })
     }
     if (!options.force && found.candidate !== undefined) {
-      const seconds = await proveCandidate(build, claim, found.candidate, plan)
-      await promote(build.pve, found.candidate)
-      return done('built', found.candidate, plan.digest, seconds)
+      const { template, held, verifySeconds } = await finish(build, claim, found.candidate, { plan, since })
+      return done('built', template, plan.digest, { held, verifySeconds })
     }
 
     // Hearing that nobody answers at an address takes most of a second; meanwhile the source is placed.
@@ -101,6 +102,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     await using guest = await bootGuest(build, source, (await choosing).build)
     await using results = new AsyncDisposableStack()
     let archive: Artifact | undefined
+    let artifacts: Record<string, string>
     try {
       await using session = await during(build, 'boot', 'booting', () => logIn(build, guest))
       if (image.kind === 'lxc')
@@ -114,7 +116,13 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       }
       // Before anything is removed: what was done to sshd must let people in.
       await session.reconnect({ seconds: RECONNECT_SECONDS, signal: build.signal })
-      await during(build, 'seal', 'sealing', () => seal(session, guest.access, build, plan.atSeal))
+      if (plan.atSeal !== '')
+        await during(build, 'seal', 'hardening at last', () => hardenAtLast(session, build, plan.atSeal))
+      // Once it is sealed, nobody may ask it any more.
+      artifacts = await during(build, 'inventory', 'writing down what is in it', () =>
+        takeInventory(build, session, { version, digest: plan.digest, user: guest.access.user }),
+      )
+      await during(build, 'seal', 'sealing', () => seal(session, guest.access, build))
       if (image.kind === 'lxc') {
         if (image.template.archive) {
           archive = await during(build, 'archive', 'keeping the archive', () =>
@@ -129,14 +137,13 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       kept = await keepForInspection(build, guest, reasonOf(build, error))
       throw kept
     }
-    const candidate = await convert(build, guest, { plan, decision, version, archive })
+    const candidate = await convert(build, guest, { plan, decision, version, archive, artifacts })
     // Before it is promoted: from its first mark on it may be the only current template. Where verifying or promoting
     // is cut off, the next run finds a finished candidate.
     guest.keep()
     archive?.keep()
-    const seconds = await proveCandidate(build, claim, candidate, plan)
-    await promote(build.pve, candidate)
-    return done('built', candidate, plan.digest, seconds)
+    const { template, held, verifySeconds } = await finish(build, claim, candidate, { plan, since })
+    return done('built', template, plan.digest, { held, verifySeconds })
   } catch (error) {
     // That one says how to get into the guest.
     throw error === kept ? error : reasonOf(build, error)

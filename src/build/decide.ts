@@ -1,6 +1,7 @@
 import { makePlan, type Plan } from '../plan/plan.ts'
 import type { Note } from '../pve/marks.ts'
-import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
+import { highestTurn } from '../pve/promotion.ts'
+import { imageTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { type Build, sourceContext } from './context.ts'
 import { isProven } from './prove.ts'
 import { decideSource, type SourceDecision } from './source.ts'
@@ -8,6 +9,8 @@ import { decideSource, type SourceDecision } from './source.ts'
 export interface Decision {
   decision: SourceDecision
   plan: Plan
+  /** highest turn of the image now: a rollback after this is not undone */
+  since: number
   /** the template that counts now, and its note */
   current?: { template: Template; note: Note | undefined }
   /** where there is nothing to do, with the digest that it was built with: another one than the plan's after a rollback */
@@ -20,12 +23,15 @@ export interface Decision {
  */
 export async function decide(build: Build, source?: SourceDecision): Promise<Decision> {
   const { image, pve, place, namespace, options } = build
-  const template = select(await nodeTemplates(pve, place.node, namespace), image.name)
+  const { name } = image
+  const templates = await imageTemplates(pve, { namespace, image: name, nodes: [place.node] })
+  const since = highestTurn(templates)
+  const template = select(templates, name, 'current', place.node)
   const note = template && (await readNote(pve, template))
   const decision = source ?? (await decideSource(build, note?.source, sourceContext(build)))
   const plan = makePlan(image, { sourceIdentity: decision.record.identity, ssh: place.ssh })
-  if (template === undefined) return { decision, plan }
-  const decided: Decision = { decision, plan, current: { template, note } }
+  if (template === undefined) return { decision, plan, since }
+  const decided: Decision = { decision, plan, since, current: { template, note } }
   if (options.force) return decided
   const ready = { template, digest: note?.digest ?? '' }
   // After a rollback the current template is another one on purpose: only --force or a promotion ends that.

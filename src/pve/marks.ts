@@ -26,7 +26,10 @@ export interface Marks {
   version?: string
   /** the first 16 hex digits of the definition digest */
   digest?: string
-  /** Unix seconds after which a temporary guest may be removed by anyone */
+  /**
+   * Unix seconds after which a temporary guest may be removed by anyone; on a candidate that failed, how long it is kept.
+   * On a template that was once current: somebody is removing it.
+   */
   expires?: number
   /** a static address that the guest occupies */
   address?: string
@@ -34,6 +37,12 @@ export interface Marks {
   held?: boolean
   /** clones of it were examined and all was well: from within, or only as far as it can be seen from outside */
   verified?: 'inside' | 'outside'
+  /** counts the times that a template of this image became current: among those marked so, the highest counts */
+  turn?: number
+  /** a copy of the template at a fixed VMID, while that one is replaced */
+  standin?: boolean
+  /** on a candidate: the fixed VMID that it is about to take over */
+  swap?: number
 }
 
 const DIGEST_DIGITS = 16
@@ -56,6 +65,9 @@ export function toTags(marks: Marks, extra: readonly string[] = []): string {
     ...(marks.address === undefined ? [] : [`ib-address-${marks.address}`]),
     ...(marks.held ? ['ib-held'] : []),
     ...(marks.verified === undefined ? [] : [VERIFIED[marks.verified]]),
+    ...(marks.turn === undefined ? [] : [`ib-turn-${marks.turn}`]),
+    ...(marks.standin ? ['ib-standin'] : []),
+    ...(marks.swap === undefined ? [] : [`ib-swap-${marks.swap}`]),
   ]
   return [...new Set([...tags, ...extra])].sort().join(';')
 }
@@ -73,6 +85,8 @@ export function fromTags(vmid: number, tags: string | undefined): Marks | undefi
   const digest = value('ib-digest-')
   const expires = value('ib-expires-')
   const address = value('ib-address-')
+  const turn = wholeNumber(value('ib-turn-'))
+  const swap = wholeNumber(value('ib-swap-'))
   const verified = (['inside', 'outside'] as const).find((how) => list.includes(VERIFIED[how]))
   return {
     vmid,
@@ -85,7 +99,15 @@ export function fromTags(vmid: number, tags: string | undefined): Marks | undefi
     ...(address !== undefined && { address }),
     ...(list.includes('ib-held') && { held: true }),
     ...(verified !== undefined && { verified }),
+    ...(turn !== undefined && { turn }),
+    ...(list.includes('ib-standin') && { standin: true }),
+    ...(swap !== undefined && { swap }),
   }
+}
+
+/** A number that somebody has mistyped in Proxmox's interface must not sort before or after everything. */
+function wholeNumber(text: string | undefined): number | undefined {
+  return text !== undefined && /^[1-9]\d{0,8}$/.test(text) ? Number(text) : undefined
 }
 
 /** The tags of a guest that are not imagebuild's. */

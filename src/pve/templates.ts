@@ -9,16 +9,8 @@ import {
   nodeGuests,
   readConfig,
 } from './guest-ref.ts'
-import {
-  foreignTags,
-  fromTags,
-  type Marks,
-  type Note,
-  parseNote,
-  renderNote,
-  toTags,
-  type VerifySummary,
-} from './marks.ts'
+import { mark } from './marking.ts'
+import { fromTags, type Marks, type Note, parseNote, toTags, type VerifySummary } from './marks.ts'
 
 /** Proxmox is the store: what templates there are, which one counts, and how that changes. */
 export interface Template extends GuestRef {
@@ -51,8 +43,9 @@ function asTemplate(row: GuestRow, node: string, namespace: string): Template[] 
 }
 
 /**
- * The template that a selector means: `current` (also the empty selector), `previous`, or a version. While a
- * promotion is under way two may be marked current; the newer one counts.
+ * The template that a selector means: `current` (also the empty selector), `previous`, or a version. Several may be
+ * marked current, while a promotion is under way or where one was cut off: the highest turn counts, and what had the
+ * turn before it is the previous one, whatever it is marked. On several nodes: the first one of those that are equal.
  */
 export function select(
   templates: readonly Template[],
@@ -61,13 +54,54 @@ export function select(
   node?: string,
 ): Template | undefined {
   const wanted = selector === '' ? 'current' : selector
-  return templates
-    .filter((template) => template.marks.image === image && (node === undefined || template.node === node))
-    .filter(({ marks }) =>
-      wanted === 'current' || wanted === 'previous' ? marks.state === wanted : marks.version === wanted,
-    )
-    .sort(byVersion)
-    .at(-1)
+  const there = templates.filter(
+    (template) =>
+      template.marks.image === image &&
+      (node === undefined || template.node === node) &&
+      !isLeaving(template.marks),
+  )
+  if (wanted === 'previous') {
+    const nodes = [...new Set(there.map((template) => template.node))]
+    return first(nodes.flatMap((one) => beforeCurrent(there.filter((template) => template.node === one))))
+  }
+  return first(
+    there.filter(({ marks }) => (wanted === 'current' ? marks.state === wanted : marks.version === wanted)),
+  )
+}
+
+/** Somebody is removing this template: it was once current, and has an expiry all the same. */
+export function isLeaving({ state, expires }: Marks): boolean {
+  return expires !== undefined && (state === 'current' || state === 'previous' || state === 'retired')
+}
+
+/** Of one image on one node: what was current before the current one. */
+function beforeCurrent(templates: readonly Template[]): Template[] {
+  const current = first(templates.filter(({ marks }) => marks.state === 'current'))
+  const before = first(
+    templates.filter(
+      (template) =>
+        template !== current &&
+        (template.marks.state === 'current' || template.marks.state === 'previous') &&
+        !(template.marks.standin && template.marks.turn === current?.marks.turn),
+    ),
+  )
+  return before === undefined ? [] : [before]
+}
+
+function first(templates: readonly Template[]): Template | undefined {
+  return [...templates].sort(byStanding)[0]
+}
+
+/** Which one counts, that one first: the highest turn, then the newest version, a stand-in last. */
+export function byStanding(a: Template, b: Template): number {
+  const isCurrent = ({ marks }: Template) => Number(marks.state === 'current')
+  return (
+    (b.marks.turn ?? 0) - (a.marks.turn ?? 0) ||
+    isCurrent(b) - isCurrent(a) ||
+    byVersion(b, a) ||
+    Number(a.marks.standin ?? false) - Number(b.marks.standin ?? false) ||
+    (a.node < b.node ? -1 : a.node > b.node ? 1 : a.vmid - b.vmid)
+  )
 }
 
 /** Versions are `<date>.<serial>`: by date, then by serial as a number. */
@@ -86,25 +120,21 @@ export function nextVersion(taken: readonly string[], now: Date): string {
   return `${date}.${Math.max(0, ...serials) + 1}`
 }
 
-export async function readNote(pve: Pve, guest: GuestRef): Promise<Note | undefined> {
-  return parseNote(guest.vmid, (await readConfig(pve, guest)).description)
+/** All templates of one image: as they are at this moment on these nodes, and as the cluster's list has them elsewhere. */
+export async function imageTemplates(
+  pve: Pve,
+  { namespace, image, nodes }: { namespace: string; image: string; nodes: readonly string[] },
+): Promise<Template[]> {
+  const [cluster, ...near] = await Promise.all([
+    clusterTemplates(pve, namespace),
+    ...nodes.map((node) => nodeTemplates(pve, node, namespace)),
+  ])
+  const far = cluster.filter(({ node }) => !nodes.includes(node))
+  return [...near.flat(), ...far].filter(({ marks }) => marks.image === image)
 }
 
-/** Gives a guest other marks (and a note, if given), unless somebody changed it in between. */
-async function mark(
-  pve: Pve,
-  template: Template,
-  change: { [Key in keyof Marks]?: Marks[Key] | undefined },
-  note?: (old: Note) => Note,
-): Promise<void> {
-  const config = await readConfig(pve, template)
-  const { held: _, ...marks } = fromTags(template.vmid, config.tags) ?? template.marks
-  const old = parseNote(template.vmid, config.description)
-  await guestApi(pve, template).config.$put({
-    tags: toTags({ ...marks, ...change } as Marks, foreignTags(config.tags)),
-    ...(note && old && { description: replaceNote(config.description ?? '', note(old)) }),
-    digest: config.digest,
-  })
+export async function readNote(pve: Pve, guest: GuestRef): Promise<Note | undefined> {
+  return parseNote(guest.vmid, (await readConfig(pve, guest)).description)
 }
 
 /** Writes down how verifying a template ended; `artifacts` are the SHA-256 of reports that lie elsewhere. */
@@ -114,11 +144,16 @@ export async function recordVerification(
   { verify, artifacts }: { verify: VerifySummary; artifacts: Record<string, string> },
 ): Promise<void> {
   const how = verify.inside === 'verified' ? 'inside' : 'outside'
-  await mark(pve, template, { verified: verify.failed === 0 ? how : undefined }, (note) => ({
-    ...note,
-    verify,
-    artifacts: { ...note.artifacts, ...artifacts },
-  }))
+  await mark(
+    pve,
+    template,
+    () => ({ verified: verify.failed === 0 ? how : undefined }),
+    (note) => ({
+      ...note,
+      verify,
+      artifacts: { ...note.artifacts, ...artifacts },
+    }),
+  )
 }
 
 /**
@@ -132,32 +167,4 @@ export async function setMarks(
   description: string,
 ): Promise<void> {
   await guestApi(pve, template).config.$put({ tags: toTags(template.marks, tags), description })
-}
-
-function replaceNote(description: string, note: Note): string {
-  const text = description.slice(0, description.indexOf('```imagebuild')).trimEnd()
-  return renderNote(note, text === '' ? undefined : text)
-}
-
-/**
- * Makes a candidate the current template. The new one is marked before the old one loses its mark, so that at
- * no moment there is none.
- */
-export async function promote(pve: Pve, candidate: Template): Promise<void> {
-  const all = await nodeTemplates(pve, candidate.node, candidate.marks.namespace)
-  const others = all.filter(
-    ({ vmid, marks }) => marks.image === candidate.marks.image && vmid !== candidate.vmid,
-  )
-  const current = select(others, candidate.marks.image)
-  await mark(pve, candidate, { state: 'current' }, (note) => ({
-    ...note,
-    ...(current && { previous: current.vmid }),
-  }))
-  if (current === undefined) return
-  await mark(pve, current, { state: 'previous' })
-  for (const other of others) {
-    // Also a second one marked current, which a promotion that was interrupted has left.
-    if (other !== current && (other.marks.state === 'current' || other.marks.state === 'previous'))
-      await mark(pve, other, { state: 'retired' })
-  }
 }

@@ -36,12 +36,23 @@ describe('tags', () => {
 
   test.each<[string, Marks]>([
     ['everything', { ...MARKS, digest: shortDigest(DIGEST) }],
+    ['of a stand-in', { ...MARKS, digest: shortDigest(DIGEST), turn: 12, standin: true }],
+    [
+      'of a candidate for a fixed VMID',
+      { vmid: 9001, namespace: 'a', image: 'b', state: 'candidate', swap: 9000 },
+    ],
     ['only what must be', { vmid: 100, namespace: 'a', image: 'b', state: 'building' }],
     ['names like states', { vmid: 100, namespace: 'current', image: 'claim', state: 'retired' }],
   ])('there and back: %s', (_what, marks) => {
     expect(fromTags(marks.vmid, toTags(marks))).toEqual(marks)
     expect(fromTags(marks.vmid, toTags(marks).replaceAll(';', ','))).toEqual(marks)
     expect(fromTags(marks.vmid, toTags(marks).replaceAll(';', ' '))).toEqual(marks)
+  })
+
+  test.each(['0', '-1', '1.5', 'x', '', '1'.repeat(40)])('a turn `%s` is none', (turn) => {
+    const tags = `${toTags({ ...MARKS, held: false })};ib-turn-${turn};ib-swap-${turn}`
+    const marks = fromTags(9000, tags)
+    expect([marks?.turn, marks?.swap, marks?.state]).toEqual([undefined, undefined, 'current'])
   })
 
   test('of a clone are not ours: they name the guest that it was cloned from', () => {

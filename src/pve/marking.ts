@@ -1,0 +1,69 @@
+import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
+import type { Pve } from './client.ts'
+import { type GuestRef, guestApi, guestLabel, readConfig } from './guest-ref.ts'
+import { foreignTags, fromTags, type Marks, type Note, parseNote, renderNote, toTags } from './marks.ts'
+
+/** What is to be different; `undefined` takes a mark away. */
+export type MarksChange = { [Key in keyof Marks]?: Marks[Key] | undefined }
+
+/** Times that marks are written which somebody else changes at the same moment. */
+const TRIES = 5
+
+/**
+ * Gives a template other marks (and another note, if given) by compare-and-swap on the config's digest. Where somebody
+ * else was faster, `change` is asked again about what is there now; with undefined it leaves things as they are.
+ * @returns the marks that it has now; undefined where they were left
+ * @throws ImagebuildError `not_found` where that VMID is no longer this template
+ */
+export async function mark(
+  pve: Pve,
+  template: GuestRef & { marks: Marks },
+  change: (now: Marks) => MarksChange | undefined,
+  note?: (old: Note) => Note,
+): Promise<Marks | undefined> {
+  for (let tries = 1; ; tries += 1) {
+    const config = await readConfig(pve, template)
+    const now = fromTags(template.vmid, config.tags)
+    if (now === undefined || !isSame(now, template.marks)) throw noLongerThere(template)
+    const changed = change(now)
+    if (changed === undefined) return undefined
+    const marks = { ...now, ...changed } as Marks
+    const old = parseNote(template.vmid, config.description)
+    try {
+      await guestApi(pve, template).config.$put({
+        tags: toTags(marks, foreignTags(config.tags)),
+        ...(note && old && { description: replaceNote(config.description ?? '', note(old)) }),
+        digest: config.digest,
+      })
+      return marks
+    } catch (error) {
+      if (tries === TRIES || !isOvertaken(error)) throw error
+    }
+  }
+}
+
+function isSame(now: Marks, then: Marks): boolean {
+  return now.namespace === then.namespace && now.image === then.image && now.version === then.version
+}
+
+/** Proxmox's words where the digest is not the config's any more. */
+function isOvertaken(error: unknown): boolean {
+  return /checksum mismatch|file change by other user|detected modified configuration/i.test(
+    asImagebuildError(error).message,
+  )
+}
+
+function noLongerThere(template: GuestRef & { marks: Marks }): ImagebuildError {
+  const { image, version } = template.marks
+  return new ImagebuildError({
+    code: 'not_found',
+    what: `${guestLabel(template)} is no longer version ${version} of ${image}`,
+    why: 'somebody has removed it, or its tags, at this moment',
+    next: `imagebuild history ${image}`,
+  })
+}
+
+function replaceNote(description: string, note: Note): string {
+  const text = description.slice(0, description.indexOf('```imagebuild')).trimEnd()
+  return renderNote(note, text === '' ? undefined : text)
+}
