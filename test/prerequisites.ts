@@ -21,6 +21,9 @@ const TESTS = [
   { command: 'setfattr', package: 'attr' },
   { command: '/usr/lib/python3/dist-packages/yaml/__init__.py', package: 'python3-yaml' },
   { command: 'python3', package: 'python3-minimal' },
+  // A consumer of templates, and its modules for Proxmox.
+  { command: 'ansible-playbook', package: 'ansible' },
+  { command: '/usr/share/doc/python3-proxmoxer/copyright', package: 'python3-proxmoxer' },
   // What cloud-init, which is not installed itself, imports.
   ...['configobj', 'jinja2', 'jsonpatch', 'netifaces', 'requests'].map((name) => ({
     command: `/usr/share/doc/python3-${name}/copyright`,

@@ -3,6 +3,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { runSshAudit } from '../../audit/ssh-audit.ts'
 import { auditTools } from '../../audit/tools.ts'
+import { destroyGuest } from '../../src/pve/destroy.ts'
+import { runExample } from './ansible-example.ts'
 import { bootClone, type Clone } from './clone.ts'
 import { CACHE_DIR, inventory, labClient, makeProject, type Project, ROOT } from './harness.ts'
 
@@ -141,6 +143,14 @@ describe('a clone, booted as a consumer would', () => {
     expect(await clone.run('systemctl --failed --no-legend')).toBe('')
     expect(Number(await clone.run('df --output=size -BM / | tail -n 1 | tr -dc 0-9'))).toBeGreaterThan(7000)
   })
+})
+
+test('Ansible clones it by the example, and logs in as the user that Proxmox makes', async () => {
+  await using pve = await labClient()
+  const vmid = 501
+  const outcome = await runExample(project, { image: 'debian-base', vmid, command: 'hostname; id -un' })
+  expect(outcome).toMatchObject({ exitCode: 0, failed: '', said: ['debian-base-501', 'debian'] })
+  await destroyGuest(pve, { kind: 'vm', node: 'lab', vmid, signal: AbortSignal.timeout(120_000) })
 })
 
 /** Last, since what it does looks like an attack: the clone may lock this machine out. The slow scanners: npm run audit. */

@@ -13,6 +13,7 @@ import type { Pve } from '../../src/pve/client.ts'
 import { destroyGuest } from '../../src/pve/destroy.ts'
 import { fingerprint } from '../../src/ssh/host-key.ts'
 import { generateKeyPair, knownHostsLine } from '../../src/ssh/openssh.ts'
+import { runExample } from './ansible-example.ts'
 import { debianArchive } from './debian-archive.ts'
 import {
   BOOTSTRAP,
@@ -160,6 +161,17 @@ describe('debian-base-lxc', () => {
     expect(await a.run('systemctl --failed --no-legend --plain')).toBe('')
     expect(await a.run('cat /etc/motd')).toContain('debian-base-lxc')
     expect(await a.run('dpkg -s htop | grep ^Status')).toBe('Status: install ok installed')
+  })
+
+  test('Ansible clones it by the example, and logs in by certificate', async () => {
+    const vmid = 530
+    const outcome = await runExample(project, {
+      image: 'debian-base-lxc',
+      vmid,
+      command: 'cat /etc/hostname',
+    })
+    expect(outcome).toMatchObject({ exitCode: 0, failed: '', said: ['debian-base-lxc-530'] })
+    await destroyGuest(pve, { kind: 'lxc', node: 'lab', vmid, signal: AbortSignal.timeout(120_000) })
   })
 
   test('a clone keeps its host keys and machine-id when it is started again', async () => {
