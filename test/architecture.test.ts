@@ -24,6 +24,8 @@ const BOUNDARIES: Record<string, RegExp> = {
   ws: /^src\/lab\/api\//,
   commander: /^src\/cli\/program(-ssh-ca)?\.ts$/,
   '@octokit/rest': /^ci\//,
+  '@cyclonedx/cyclonedx-library': /^src\/build\/inventory\/sbom\.ts$/,
+  'packageurl-js': /^src\/build\/inventory\/sbom\.ts$/,
   'tar-stream': /^src\/archive\/read-entries\.ts$/,
 }
 

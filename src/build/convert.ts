@@ -18,10 +18,17 @@ const SHUTDOWN_SECONDS = 180
 export async function convert(
   build: Build,
   { guest }: BuildGuest,
-  facts: { plan: Plan; decision: SourceDecision; version: string; archive: Artifact | undefined },
+  facts: {
+    plan: Plan
+    decision: SourceDecision
+    version: string
+    archive: Artifact | undefined
+    /** SHA-256 of the records that this build wrote, by name */
+    artifacts: Record<string, string>
+  },
 ): Promise<Template> {
   const { image, place, namespace, pve } = build
-  const { plan, decision, version, archive } = facts
+  const { plan, decision, version, archive, artifacts } = facts
   await during(build, 'shutdown', 'shutting down', () => guest.stopped(SHUTDOWN_SECONDS))
   return await during(build, 'convert', 'converting to a template', async () => {
     const name = `${image.name}-${version}`
@@ -49,6 +56,7 @@ export async function convert(
       built: new Date().toISOString(),
       verify: 'off',
       ...(archive !== undefined && { archive: archive.note }),
+      artifacts,
     })
     await setMarks(
       pve,

@@ -1,6 +1,3 @@
-import { createHash } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
 import type { Check } from '../definition/check.ts'
 import { digestOfChecks, type Plan } from '../plan/plan.ts'
@@ -10,12 +7,10 @@ import type { Note } from '../pve/marks.ts'
 import { recordVerification, type Template } from '../pve/templates.ts'
 import type { Build } from './context.ts'
 import { removeUnfinished } from './leftovers.ts'
+import { recordsFolder, VERIFY_REPORT, writeRecord } from './records.ts'
 import { signerOf } from './signer.ts'
 import { failedReport } from './verify/report.ts'
 import { verify } from './verify/verify.ts'
-
-/** In a template's report folder. */
-export const VERIFY_REPORT = 'verify.json'
 
 /** Seconds that removing a template which failed may take, whatever happens to the run. */
 const REMOVAL_SECONDS = 300
@@ -50,10 +45,7 @@ export async function prove(build: Build, claim: Claim, template: Template, plan
     },
   })
   const text = `${JSON.stringify(report, undefined, 2)}\n`
-  const folder = join(build.reportsDir, image.name, version)
-  await mkdir(folder, { recursive: true })
-  await writeFile(join(folder, VERIFY_REPORT), text)
-  const sha256 = createHash('sha256').update(text).digest('hex')
+  const sha256 = await writeRecord(recordsFolder(build.reportsDir, image.name, version), VERIFY_REPORT, text)
   await recordVerification(pve, template, {
     verify: { at: report.at, ...report.summary, checks: digestOfChecks(plan.checks) },
     artifacts: { [VERIFY_REPORT]: sha256 },

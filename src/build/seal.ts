@@ -8,18 +8,16 @@ import { outputTail } from './provision.ts'
 /** Seconds; trimming a large disk is the slowest part. */
 const SEAL_SECONDS = 900
 
+/** What the plan wants done at the very end: it may shut this build's own client out, but for the session that it has. */
+export async function hardenAtLast(session: Session, build: Build, atSeal: string): Promise<void> {
+  await runScript('hardening at sealing', `set -eu\n${atSeal}`, {}, session, build)
+}
+
 /**
  * Makes the guest one that can be cloned (see seal.sh). A virtual machine powers itself off a moment later, since
  * nobody could become root in it any more; a container goes on running until `powerOff`.
  */
-export async function seal(
-  session: Session,
-  access: Access,
-  build: Build,
-  /** what the plan wants done at the very end: it may shut this build's own client out */
-  atSeal: string,
-): Promise<void> {
-  if (atSeal !== '') await runScript('hardening at sealing', `set -eu\n${atSeal}`, {}, session, build)
+export async function seal(session: Session, access: Access, build: Build): Promise<void> {
   if (build.image.kind === 'lxc') await runFile('seal-container.sh', {}, session, build)
   const env = {
     BUILD_USER: access.user,

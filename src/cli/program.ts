@@ -127,6 +127,20 @@ export function createProgram(invocation: Invocation): Command {
     )
     .action(async (options) => (await import('./commands/outputs.ts')).outputs(invocation, options))
 
+  command(
+    'diff',
+    'what differs between two templates of an image: packages, sshd, sysctl, ports, setuid files, size',
+  )
+    .argument('<image>', 'name of an image')
+    .argument('[before]', 'previous, current or a version; previous when missing')
+    .argument('[after]', 'the same; current when missing')
+    .addOption(target())
+    .addOption(option('--exit-code', 'exit 1 if something differs').default(false))
+    .addOption(option('--json', 'as JSON').default(false))
+    .action(async (image: string, before: string | undefined, after: string | undefined, options) =>
+      (await import('./commands/diff.ts')).diff(invocation, image, [before, after], options),
+    )
+
   command('prune', 'remove what interrupted builds have left behind')
     .addOption(target())
     .addOption(option('--dry-run', 'only say what would be removed').default(false))

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { execa } from 'execa'
 import { expect, test } from 'vitest'
 import type { Access } from '../../src/build/access.ts'
-import { seal } from '../../src/build/seal.ts'
+import { hardenAtLast, seal } from '../../src/build/seal.ts'
 import { aBuild, FakeSession } from './world.ts'
 
 const SCRIPT = new URL('../../src/build/seal.sh', import.meta.url)
@@ -22,7 +22,7 @@ test('it runs as root, knows which user and key were the build’s, and tells it
     return {}
   })
   const build = aBuild()
-  await seal(session, access, build, '')
+  await seal(session, access, build)
   expect(session.ran).toMatchObject([
     {
       command: await readFile(SCRIPT, 'utf8'),
@@ -36,15 +36,12 @@ test('it runs as root, knows which user and key were the build’s, and tells it
   expect(build.events).toMatchObject([{ type: 'output', step: 'seal', line: 'trimmed' }])
 })
 
-test('what the plan wants at the very end comes before it, and may fail', async () => {
+test('what the plan wants at the very end may fail', async () => {
   const session = new FakeSession()
-  await seal(session, access, aBuild(), 'echo last\n')
-  expect(session.ran.map(({ command }) => command)).toEqual([
-    'set -eu\necho last\n',
-    await readFile(SCRIPT, 'utf8'),
-  ])
+  await hardenAtLast(session, aBuild(), 'echo last\n')
+  expect(session.ran.map(({ command }) => command)).toEqual(['set -eu\necho last\n'])
   const refusing = new FakeSession(({ command }) => ({ code: command.includes('echo last') ? 7 : 0 }))
-  await expect(seal(refusing, access, aBuild(), 'echo last\n')).rejects.toMatchObject({
+  await expect(hardenAtLast(refusing, aBuild(), 'echo last\n')).rejects.toMatchObject({
     why: 'hardening at sealing ended with exit code 7',
   })
   expect(refusing.ran).toHaveLength(1)
@@ -52,7 +49,7 @@ test('what the plan wants at the very end comes before it, and may fail', async 
 
 test('a guest that cannot be sealed is no template', async () => {
   const session = new FakeSession(() => ({ code: 1, stderr: 'the user imagebuild could not be removed\n' }))
-  await expect(seal(session, access, aBuild(), '')).rejects.toMatchObject({
+  await expect(seal(session, access, aBuild())).rejects.toMatchObject({
     code: 'build_failed',
     why: 'seal.sh ended with exit code 1',
     output: expect.arrayContaining(['the user imagebuild could not be removed']),

@@ -1,7 +1,4 @@
-import { createHash } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { VERIFY_REPORT } from '../../build/prove.ts'
+import { readRecord, recordsFolder, VERIFY_REPORT } from '../../build/records.ts'
 import { formatReport, type Report } from '../../build/verify/report.ts'
 import { ImagebuildError } from '../../core/errors.ts'
 import { nodeTemplates, readNote, select } from '../../pve/templates.ts'
@@ -41,11 +38,10 @@ export async function showVerify(
       next: `imagebuild run ${name} verifies it`,
     })
   }
-  const path = join(reportsFolder(project.root, place.target), name, note?.version ?? '', VERIFY_REPORT)
+  const folder = recordsFolder(reportsFolder(project.root, place.target), name, note?.version ?? '')
   const sha256 = note?.artifacts?.[VERIFY_REPORT]
-  const text = await readFile(path, 'utf8').catch(() => undefined)
-  const isHere = text !== undefined && createHash('sha256').update(text).digest('hex') === sha256
-  if (isHere) {
+  const text = await readRecord(folder, VERIFY_REPORT, sha256)
+  if (text !== undefined) {
     process.stdout.write(options.json ? text : formatReport(JSON.parse(text) as Report))
     return
   }

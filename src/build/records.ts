@@ -1,0 +1,38 @@
+import { createHash } from 'node:crypto'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+
+/**
+ * What a build writes down of its result: files beside the project, too large for a template's note. The note has the
+ * SHA-256 of each (`artifacts`), so that whoever has the file knows that it is the one that was meant.
+ */
+
+export const VERIFY_REPORT = 'verify.json'
+export const MANIFEST = 'manifest.json'
+export const SBOM = 'sbom.cdx.json'
+
+/** @param reportsDir of the target */
+export function recordsFolder(reportsDir: string, image: string, version: string): string {
+  return join(reportsDir, image, version)
+}
+
+/** @returns its SHA-256, in hexadecimal */
+export async function writeRecord(folder: string, name: string, text: string): Promise<string> {
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, name), text)
+  return sha256Of(text)
+}
+
+/** The record with this SHA-256; undefined where it is not here, or is another one. */
+export async function readRecord(
+  folder: string,
+  name: string,
+  sha256: string | undefined,
+): Promise<string | undefined> {
+  const text = await readFile(join(folder, name), 'utf8').catch(() => undefined)
+  return text !== undefined && sha256Of(text) === sha256 ? text : undefined
+}
+
+function sha256Of(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
+}

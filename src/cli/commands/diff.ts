@@ -1,0 +1,87 @@
+import { join } from 'node:path'
+import { compareManifests, isSame } from '../../build/inventory/differences.ts'
+import type { Manifest } from '../../build/inventory/manifest.ts'
+import { MANIFEST, readRecord, recordsFolder } from '../../build/records.ts'
+import { ImagebuildError } from '../../core/errors.ts'
+import { nodeTemplates, readNote, select, type Template } from '../../pve/templates.ts'
+import { formatDifferences } from '../difference-text.ts'
+import { reportsFolder } from '../folders.ts'
+import type { Invocation } from '../invocation.ts'
+import { openProject } from '../project.ts'
+import { type Connected, connectTarget } from '../target.ts'
+
+/** One side: a template, and what was in it when it was built. */
+interface Side {
+  template: Template
+  manifest: Manifest
+}
+
+/**
+ * What differs between two templates of an image, by the manifests that their builds wrote.
+ * @param older `current`, `previous` or a version, with or without `@`
+ * @throws ImagebuildError `not_found` where there is no such template, or its manifest is not here
+ */
+export async function diff(
+  invocation: Invocation,
+  name: string,
+  [older = 'previous', newer = 'current']: readonly (string | undefined)[],
+  options: { target?: string; json: boolean; exitCode: boolean },
+): Promise<void> {
+  const project = await openProject(invocation, [])
+  await using connected = await connectTarget(invocation, project, options.target, () => {})
+  const { pve, place } = connected
+  const templates = await nodeTemplates(pve, place.node, project.namespace)
+  const reports = reportsFolder(project.root, place.target)
+  const before = await readSide(connected, reports, choose(templates, name, older, place.target))
+  const after = await readSide(connected, reports, choose(templates, name, newer, place.target))
+  const differences = compareManifests(before.manifest, after.manifest)
+  if (options.json) {
+    const shown = { image: name, before: nameOf(before), after: nameOf(after), ...differences }
+    process.stdout.write(`${JSON.stringify(shown, undefined, 2)}\n`)
+  } else {
+    process.stdout.write(
+      `${name} ${before.manifest.version} → ${after.manifest.version} on ${place.target}\n\n${formatDifferences(differences)}`,
+    )
+  }
+  if (options.exitCode && !isSame(differences)) process.exitCode = 1
+}
+
+function choose(templates: readonly Template[], image: string, wanted: string, target: string): Template {
+  const selector = wanted.replace(/^@/, '')
+  const template = select(templates, image, selector)
+  if (template !== undefined) return template
+  throw new ImagebuildError({
+    code: 'not_found',
+    what: `there is no ${selector} template of ${image} on ${target}`,
+    next: 'imagebuild list shows the versions that there are',
+  })
+}
+
+async function readSide({ pve }: Connected, reports: string, template: Template): Promise<Side> {
+  const { image, version = '' } = template.marks
+  const sha256 = (await readNote(pve, template))?.artifacts?.[MANIFEST]
+  if (sha256 === undefined) {
+    throw new ImagebuildError({
+      code: 'not_found',
+      what: `${template.name} has no manifest`,
+      why: 'it was built by an imagebuild that wrote none',
+      next: `imagebuild run ${image} --force builds one that has`,
+    })
+  }
+  const folder = recordsFolder(reports, image, version)
+  // Of several nodes, the first one's records lie in the version's folder, the others' in folders of their names.
+  for (const place of [folder, join(folder, template.node)]) {
+    const text = await readRecord(place, MANIFEST, sha256)
+    if (text !== undefined) return { template, manifest: JSON.parse(text) as Manifest }
+  }
+  throw new ImagebuildError({
+    code: 'not_found',
+    what: `the manifest of ${template.name} is not here`,
+    why: `report not here, sha256 ${sha256}`,
+    next: `copy ${join(folder, MANIFEST)} from the machine that built it`,
+  })
+}
+
+function nameOf({ template: { vmid, node }, manifest: { version, built } }: Side) {
+  return { version, vmid, node, built }
+}

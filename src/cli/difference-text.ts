@@ -1,0 +1,70 @@
+import type { Change, Differences } from '../build/inventory/differences.ts'
+
+/** For people, without colours: a paragraph for each kind of thing that differs, + new, - gone, ~ otherwise. */
+export function formatDifferences(differences: Differences): string {
+  const { packages, size, unknown } = differences
+  const paragraphs = [
+    paragraph('packages', packageCounts(packages), [
+      ...packages.added.map(({ name, version }) => ['+', name, version]),
+      ...packages.removed.map(({ name, version }) => ['-', name, version]),
+      ...packages.upgraded.map(({ name, before, after }) => ['↑', name, `${before} → ${after}`]),
+      ...packages.downgraded.map(({ name, before, after }) => ['↓', name, `${before} → ${after}`]),
+    ]),
+    ...SECTIONS.map(([key, title]) =>
+      paragraph(title, changeCounts(differences[key]), differences[key].map(changeRow)),
+    ),
+    ...(size === null ? [] : [`size: ${mebibytes(size.before)} → ${mebibytes(size.after)} MiB\n`]),
+    ...(unknown.length === 0
+      ? []
+      : [`not compared, since one of the two could not tell: ${unknown.join(', ')}\n`]),
+  ].filter((text) => text !== '')
+  return paragraphs.length === 0 ? 'nothing differs\n' : paragraphs.join('\n')
+}
+
+const SECTIONS = [
+  ['system', 'system'],
+  ['sshd', 'sshd'],
+  ['sysctl', 'sysctl'],
+  ['ports', 'listening ports'],
+  ['privileged', 'setuid, setgid and capabilities'],
+  ['units', 'units'],
+  ['users', 'users with a login shell'],
+] as const
+
+function paragraph(title: string, counts: string, rows: readonly (readonly string[])[]): string {
+  if (rows.length === 0) return ''
+  const width = Math.max(...rows.map(([, name = '']) => name.length))
+  const lines = rows.map(([sign, name = '', value]) => `  ${sign} ${name.padEnd(width)}  ${value}\n`)
+  return `${title}: ${counts}\n${lines.join('')}`
+}
+
+function changeRow({ name, before, after }: Change): readonly [string, string, string] {
+  if (before === null) return ['+', name, after ?? '']
+  if (after === null) return ['-', name, before]
+  return ['~', name, `${before} → ${after}`]
+}
+
+function packageCounts(packages: Differences['packages']): string {
+  return counted(Object.entries(packages).map(([what, list]) => [list.length, what]))
+}
+
+function changeCounts(changes: readonly Change[]): string {
+  const added = changes.filter(({ before }) => before === null).length
+  const removed = changes.filter(({ after }) => after === null).length
+  return counted([
+    [added, 'added'],
+    [removed, 'removed'],
+    [changes.length - added - removed, 'changed'],
+  ])
+}
+
+function counted(counts: readonly (readonly [number, string])[]): string {
+  return counts
+    .filter(([count]) => count > 0)
+    .map(([count, what]) => `${count} ${what}`)
+    .join(', ')
+}
+
+function mebibytes(bytes: number): string {
+  return (bytes / 2 ** 20).toFixed(0)
+}
