@@ -52,6 +52,7 @@ export async function prepareOurs(
       keptDir: project.root,
       ancestors: [],
       reportsDir: project.root,
+      root: project.root,
       owner: await thisOwner(),
       tool: version,
     },

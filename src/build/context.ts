@@ -33,6 +33,8 @@ export interface BuildRequest {
   keptDir: string
   /** where reports are written, `<image>/<version>/…` */
   reportsDir: string
+  /** folder of imagebuild.yaml: places in records are relative to it */
+  root: string
   owner: Owner
   /** version of imagebuild, for notes */
   tool: string

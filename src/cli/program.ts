@@ -27,6 +27,11 @@ function wholeNumber(text: string): number {
   return Number(text)
 }
 
+function positiveNumber(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('must be a whole number, 1 at least')
+  return Number(text)
+}
+
 export function createProgram(invocation: Invocation): Command {
   const program = new Command('imagebuild')
     .description('Golden images for Proxmox VE as code.')
@@ -48,7 +53,7 @@ export function createProgram(invocation: Invocation): Command {
     program.command(declaration).description(description).exitOverride()
 
   command('run', 'build images whose definition, source or parent has changed')
-    .argument('[image...]', 'names of images')
+    .argument('[image...]', "names of images, or patterns in quotes: 'debian-*'")
     .addOption(target())
     .addOption(option('--all', 'all images').default(false))
     .addOption(option('--force', 'rebuild although nothing changed; look upstream again').default(false))
@@ -62,6 +67,16 @@ export function createProgram(invocation: Invocation): Command {
       option('--verify <what>', 'examine booted clones of a new template before it counts')
         .choices(['full', 'off'])
         .default('full'),
+    )
+    .addOption(
+      option('--wait', 'where somebody else builds an image, wait for that, instead of exit 75').default(
+        false,
+      ),
+    )
+    .addOption(
+      option('--parallel <n>', 'images at once; children wait for their parents')
+        .argParser(positiveNumber)
+        .default(1),
     )
     .addOption(option('--json', 'events as NDJSON on stdout; the last line is the result').default(false))
     .action(async (images: string[], options) =>

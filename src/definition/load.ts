@@ -8,6 +8,7 @@ import { loadFragment } from './fragments.ts'
 import type { KnownItem } from './hardening.ts'
 import { IMAGE_FILE, type ImageContext, listFragments, loadImageFile } from './image.ts'
 import type { ImageKind } from './image-schema.ts'
+import { isPattern, matchNames } from './match.ts'
 import { findCycles, findForeignParents, findUnfitParents, type Member } from './parents.ts'
 import type { ImageSpec } from './spec.ts'
 import type { YamlFile } from './yaml-file.ts'
@@ -15,6 +16,8 @@ import type { YamlFile } from './yaml-file.ts'
 export interface Project extends Config {
   /** names of all images there are, also of those that were not loaded */
   imageNames: string[]
+  /** names of the images that were asked for */
+  wanted: string[]
   /** the images that were asked for and their parents, by name; parents come before their children */
   images: Map<string, ImageSpec>
   /** what is doubtful but not wrong */
@@ -27,8 +30,8 @@ export interface LoadOptions {
   /** all hardening items */
   hardeningItems: readonly KnownItem[]
   /**
-   * Load only these images and their parents: a mistake in another one does not matter then. Without this, all
-   * images are loaded, and every fragment in cloud-init/ is looked at.
+   * Load only these images (names, or globs) and their parents: a mistake in another one does not matter then.
+   * Without this, all images are loaded, and every fragment in cloud-init/ is looked at.
    */
   images?: readonly string[]
 }
@@ -46,9 +49,8 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
 
   const config = await loadConfig(file, report)
   const imageNames = await listImages(root, report)
-  for (const name of options.images ?? []) {
-    if (!imageNames.includes(name)) throw noSuchImage(name, imageNames, root)
-  }
+  const wanted =
+    options.images && matchNames(options.images, imageNames, (name) => noSuchImage(name, imageNames, root))
   const context: ImageContext = {
     root,
     names: imageNames,
@@ -58,7 +60,7 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
     fragments: new Map(),
     report,
   }
-  const images = await loadImages(options.images ?? imageNames, context)
+  const images = await loadImages(wanted ?? imageNames, context)
   if (options.images === undefined) await loadUnusedFragments(context)
 
   const errors = found.filter((diagnostic) => diagnostic.severity === 'error')
@@ -66,6 +68,7 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
   return {
     ...config,
     imageNames,
+    wanted: wanted ?? imageNames,
     images,
     warnings: sortDiagnostics(found),
   }
@@ -137,11 +140,20 @@ function notAnImage(folder: string, inside: readonly string[]): Diagnostic {
 }
 
 function noSuchImage(name: string, known: readonly string[], root: string): ImagebuildError {
+  if (isPattern(name)) return noneFits(name, known)
   const hint = suggest(name, known, 'there are')
   return new ImagebuildError({
     code: 'usage',
     what: `there is no image ${name}`,
     why: `${join(root, 'images', name, IMAGE_FILE)} does not exist`,
     next: hint ?? 'write its image.yaml first',
+  })
+}
+
+function noneFits(pattern: string, known: readonly string[]): ImagebuildError {
+  return new ImagebuildError({
+    code: 'usage',
+    what: `no image is called ${pattern}`,
+    next: known.length === 0 ? 'write an image.yaml first' : `there are ${known.join(', ')}`,
   })
 }

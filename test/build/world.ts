@@ -23,6 +23,7 @@ export function aBuild(change: Partial<Build> = {}, pve = new MemoryProxmox()): 
     keptDir: '/nonexistent',
     ancestors: [],
     reportsDir: '/nonexistent',
+    root: '/nonexistent',
     owner: SOMEBODY,
     tool: '0.1.0',
     run: 'mine',

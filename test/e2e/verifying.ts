@@ -54,6 +54,7 @@ export async function verifyTemplate(
       keptDir: join(project.root, 'kept'),
       ancestors: [],
       reportsDir: join(project.root, 'reports'),
+      root: project.root,
       owner: await thisOwner(),
       tool: 'test',
     },

@@ -1,16 +1,18 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildImage } from '../../build/build.ts'
+import { buildWhenFree } from '../../build/wait.ts'
 import { asImagebuildError, ImagebuildError } from '../../core/errors.ts'
 import { createBus, type Emit, type RunResult, type Sink } from '../../core/events.ts'
 import type { Project } from '../../definition/load.ts'
 import type { ImageSpec } from '../../definition/spec.ts'
-import { thisOwner } from '../../pve/owner.ts'
+import { parentOf, requestFor } from '../build-request.ts'
 import { renderFailure } from '../failure.ts'
-import { buildFolder, cacheFolder, explainFolder, reportsFolder } from '../folders.ts'
+import { buildFolder, explainFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { formatResult, jsonRenderer, logFile, plainRenderer, TerminalRenderer } from '../render.ts'
+import { inOrder } from '../schedule.ts'
 import { type Connected, chooseTarget, connectTarget } from '../target.ts'
 
 export interface RunOptions {
@@ -20,10 +22,13 @@ export interface RunOptions {
   cache: boolean
   onError: 'cleanup' | 'keep'
   verify: 'full' | 'off'
+  wait: boolean
+  /** images at once */
+  parallel: number
   json: boolean
 }
 
-/** Builds the images one after the other, parents before their children. */
+/** Builds images, parents before their children. */
 export async function run(
   invocation: Invocation,
   names: readonly string[],
@@ -37,7 +42,7 @@ export async function run(
     })
   }
   const { project, target } = await prepare(invocation, names, options)
-  const images = [...project.images.keys()].filter((name) => options.all || names.includes(name))
+  const images = [...project.images.keys()].filter((name) => project.wanted.includes(name))
   const logPath = join(
     buildFolder(project.root),
     'logs',
@@ -50,16 +55,21 @@ export async function run(
     : (terminal?.sink ?? plainRenderer(process.stderr))
   const emit = createBus(invocation.secrets, [log, screen])
   invocation.say = (message) => emit({ type: 'info', message })
-  const results: RunResult[] = []
+  const lane: Lane = { invocation, project, options, emit, failures: new Map() }
+  let results: RunResult[]
   try {
+    await using connection = connectOnce(lane)
     emit({ type: 'run.start', images, target })
-    for (const image of images) results.push(await runOne(invocation, project, image, options, emit, results))
+    const order = { parallel: options.parallel, parentOf: (name: string) => parentOf(specOf(project, name)) }
+    results = await inOrder<RunResult>(images, order, (name, parent) =>
+      runOne(lane, connection, name, parent),
+    )
     emit({ type: 'run.end', schema: 1, results })
   } finally {
     terminal?.[Symbol.dispose]()
     await log.close()
   }
-  report(invocation, results, options, logPath)
+  report(lane, results, logPath)
 }
 
 /** Definitions and target, before anything is built; what is wrong with them is a result too where JSON is asked for. */
@@ -82,77 +92,83 @@ async function prepare(
   }
 }
 
+/** What all images of one run have in common. */
+interface Lane {
+  invocation: Invocation
+  project: Project
+  options: RunOptions
+  emit: Emit
+  /** errors as they were thrown, for the report to people: results carry their JSON form only */
+  failures: Map<string, ImagebuildError>
+}
+
+interface Connection extends AsyncDisposable {
+  get(): Promise<Connected>
+}
+
+/** One connection for all images, made by the first that needs it. Where it fails, each image fails by it. */
+function connectOnce({ invocation, project, options, emit }: Lane): Connection {
+  let made: Promise<Connected> | undefined
+  return {
+    get: () => {
+      made ??= connectTarget(invocation, project, options.target, emit)
+      return made
+    },
+    [Symbol.asyncDispose]: async () => {
+      const connected = await made?.catch(() => undefined)
+      await connected?.[Symbol.asyncDispose]()
+    },
+  }
+}
+
 async function runOne(
-  invocation: Invocation,
-  project: Project,
+  lane: Lane,
+  connection: Connection,
   name: string,
-  options: RunOptions,
-  emit: Emit,
-  before: readonly RunResult[],
+  parent: RunResult | undefined,
 ): Promise<RunResult> {
+  const { invocation, project, options, emit } = lane
   const started = performance.now()
-  const image = project.images.get(name)
-  if (image === undefined) throw new TypeError(`${name} was not loaded`)
+  const image = specOf(project, name)
   let result: RunResult
-  let connected: Connected | undefined
   try {
     invocation.signal.throwIfAborted()
-    const parent = image.source.kind === 'image' ? image.source.image : undefined
-    if (before.some((done) => done.image === parent && done.status === 'failed')) {
+    if (parent?.status === 'failed') {
       throw new ImagebuildError({
         code: 'build_failed',
         what: `${name} was skipped`,
-        why: `its parent ${parent} failed`,
+        why: `its parent ${parent.image} failed`,
         where: image.source.where,
       })
     }
-    connected = await connectTarget(invocation, project, options.target, emit)
-    result = await buildImage({
-      image,
-      ancestors: ancestorsOf(image, project),
-      ...connected,
-      namespace: project.namespace,
-      options: {
-        force: options.force,
-        noCache: !options.cache,
-        onError: options.onError,
-        verify: options.verify,
-      },
-      secrets: invocation.secrets,
-      emit,
-      signal: invocation.signal,
-      cacheDir: cacheFolder(),
-      keptDir: join(buildFolder(project.root), 'kept'),
-      reportsDir: reportsFolder(project.root, connected.place.target),
-      owner: await thisOwner(),
-      tool: invocation.version,
+    const { force, cache, onError, verify } = options
+    const request = await requestFor(image, {
+      ...lane,
+      connected: await connection.get(),
+      options: { force, noCache: !cache, onError, verify },
     })
+    result = await (options.wait ? buildWhenFree(request) : buildImage(request))
   } catch (thrown) {
     const error = asImagebuildError(
       invocation.signal.aborted ? invocation.signal.reason : explainFolder(thrown),
     )
-    failures.set(name, error)
+    lane.failures.set(name, error)
     const seconds = (performance.now() - started) / 1000
     result = { image: name, status: 'failed', held: false, templates: [], seconds, error: error.toJSON() }
-  } finally {
-    await connected?.[Symbol.asyncDispose]()
   }
   emit({ type: 'image.end', image: name, result })
   return result
 }
 
-function ancestorsOf({ source }: ImageSpec, project: Project): ImageSpec[] {
-  const parent = source.kind === 'image' ? project.images.get(source.image) : undefined
-  return parent === undefined ? [] : [parent, ...ancestorsOf(parent, project)]
+function specOf(project: Project, name: string): ImageSpec {
+  const image = project.images.get(name)
+  if (image === undefined) throw new TypeError(`${name} was not loaded`)
+  return image
 }
 
-/** Errors as they were thrown, for the report to people: results carry their JSON form only. */
-const failures = new Map<string, ImagebuildError>()
-
 function report(
-  invocation: Invocation,
+  { invocation, options, failures }: Lane,
   results: readonly RunResult[],
-  options: RunOptions,
   logPath: string,
 ): void {
   const told = new Set<string>()
@@ -164,10 +180,10 @@ function report(
       const text = renderFailure(failure, invocation)
       if (!told.has(text)) process.stderr.write(invocation.secrets.redact(text))
       told.add(text)
-      if (existsSync(logPath)) process.stderr.write(`  the whole log: ${logPath}\n`)
     }
     if (!options.json) process.stdout.write(`${formatResult(result)}\n`)
   }
+  if (failures.size > 0 && existsSync(logPath)) process.stderr.write(`the whole log: ${logPath}\n`)
   const built = results.find(({ status }) => status === 'built')
   if (built !== undefined && !options.json)
     process.stderr.write(
