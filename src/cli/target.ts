@@ -5,6 +5,7 @@ import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import type { Config } from '../definition/config.ts'
 import type { PveTarget, Target } from '../definition/config-schema.ts'
+import type { Project } from '../definition/load.ts'
 import type { LabConnection } from '../lab/connection.ts'
 import type { Pve, PveConnection } from '../pve/client.ts'
 import type { Place, VmidRange } from '../pve/place.ts'
@@ -51,7 +52,7 @@ export function chooseTarget(project: Config, asked: string | undefined): { name
 
 export async function connectTarget(
   invocation: Invocation,
-  project: Config,
+  project: Config & Partial<Pick<Project, 'fixedVmids'>>,
   asked: string | undefined,
   emit: Emit,
 ): Promise<Connected> {
@@ -60,7 +61,11 @@ export async function connectTarget(
   const { name, target } = chooseTarget(project, asked)
   const common = {
     target: name,
-    vmids: { templates: range(target.vmids.templates), claims: range(target.vmids.claims) },
+    vmids: {
+      templates: range(target.vmids.templates),
+      claims: range(target.vmids.claims),
+      ...(project.fixedVmids && { fixed: project.fixedVmids }),
+    },
     macPrefix: target.macPrefix,
     ...(target.pool !== undefined && { pool: target.pool }),
   }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { httpsEndpoint, ipv4, ipv4Range, name, secretReference, vmidRange } from './formats.ts'
+import { httpsEndpoint, ipv4, ipv4Range, name, nodeName, secretReference, vmidRange } from './formats.ts'
 import { exactlyOne, needs, notBoth, withRules } from './rules.ts'
 import { targetSsh } from './ssh-schema.ts'
 
@@ -28,9 +28,7 @@ const addresses = z.union([
   }),
 ])
 
-const node = z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$/, 'must be the name of a node')
-
-const nodes = z.array(node).min(1).meta({ uniqueItems: true })
+const nodes = z.array(nodeName).min(1).meta({ uniqueItems: true })
 
 const shared = {
   vmids: vmids.prefault({}).describe('ranges of VMIDs that imagebuild may use'),
@@ -77,7 +75,7 @@ const pveTarget = withRules(
       .optional()
       .describe('SHA-256 of the server’s certificate, which then needs no CA'),
     ca: z.string().optional().describe('PEM file of the CA, relative to this file'),
-    node: node.optional().describe('where images are built'),
+    node: nodeName.optional().describe('where images are built'),
     nodes: nodes
       .optional()
       .describe(

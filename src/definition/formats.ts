@@ -59,6 +59,12 @@ export const httpUrl = z
   .string()
   .regex(/^https?:\/\/[^\s@]+$/, 'must be an http or https URL without a password')
 
+export const nodeName = z
+  .string()
+  .regex(/^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$/, 'must be the name of a node')
+
+export const vmid = z.int().min(100).max(999_999_999)
+
 /** VMIDs are 100 to 999999999. */
 export const vmidRange = z
   .string()

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { check } from './checks-schema.ts'
-import { duration, fragmentName, name } from './formats.ts'
+import { duration, fragmentName, name, nodeName, vmid } from './formats.ts'
 import { hardening } from './hardening-schema.ts'
 import { containerHardware, features, hardware } from './hardware-schema.ts'
 import { layer } from './layer-schema.ts'
@@ -41,6 +41,9 @@ const made = {
     .describe('what a clone of the template must show before the template counts as good'),
 }
 
+/** `template.vmid` */
+export const fixedVmid = z.union([vmid, z.record(nodeName, vmid)])
+
 const template = z.strictObject({
   tags: z
     .array(
@@ -53,6 +56,17 @@ const template = z.strictObject({
     )
     .default([]),
   description: z.string().max(2000).optional().describe('shown above imagebuild’s own note in Proxmox'),
+  keep: z
+    .int()
+    .min(1)
+    .default(3)
+    .describe('versions that are kept on each node, the current one included; older ones are removed'),
+  vmid: fixedVmid
+    .optional()
+    .describe(
+      'VMID of the current template, for ever the same: one number, or one for each node (`{ a: 9000, b: 9001 }`). ' +
+        'For those whose tools cannot look it up',
+    ),
 })
 
 const build = z

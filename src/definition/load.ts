@@ -4,6 +4,7 @@ import { suggest } from '../core/did-you-mean.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import { type Config, loadConfig } from './config.ts'
 import { type Diagnostic, InvalidDefinition, sortDiagnostics } from './diagnostics.ts'
+import { findVmidConflicts, readFixedVmids } from './fixed-vmids.ts'
 import { loadFragment } from './fragments.ts'
 import type { KnownItem } from './hardening.ts'
 import { IMAGE_FILE, type ImageContext, listFragments, loadImageFile } from './image.ts'
@@ -18,6 +19,8 @@ export interface Project extends Config {
   imageNames: string[]
   /** names of the images that were asked for */
   wanted: string[]
+  /** VMIDs that any image is fixed to: no temporary guest may have one */
+  fixedVmids: number[]
   /** the images that were asked for and their parents, by name; parents come before their children */
   images: Map<string, ImageSpec>
   /** what is doubtful but not wrong */
@@ -60,7 +63,7 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
     fragments: new Map(),
     report,
   }
-  const images = await loadImages(wanted ?? imageNames, context)
+  const images = await loadImages(wanted ?? imageNames, context, config?.targets ?? {})
   if (options.images === undefined) await loadUnusedFragments(context)
 
   const errors = found.filter((diagnostic) => diagnostic.severity === 'error')
@@ -69,13 +72,18 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
     ...config,
     imageNames,
     wanted: wanted ?? imageNames,
+    fixedVmids: await readFixedVmids(root, imageNames),
     images,
     warnings: sortDiagnostics(found),
   }
 }
 
 /** The wanted images and all their ancestors, ancestors first. */
-async function loadImages(wanted: readonly string[], context: ImageContext): Promise<Map<string, ImageSpec>> {
+async function loadImages(
+  wanted: readonly string[],
+  context: ImageContext,
+  targets: Config['targets'],
+): Promise<Map<string, ImageSpec>> {
   const members = new Map<string, Member & { spec?: ImageSpec }>()
   const queue = [...wanted]
   for (let name = queue.shift(); name !== undefined; name = queue.shift()) {
@@ -85,8 +93,8 @@ async function loadImages(wanted: readonly string[], context: ImageContext): Pro
     if (loaded.parent !== undefined) queue.push(loaded.parent)
   }
   const cycles = findCycles(members)
-  for (const found of [...cycles, ...findForeignParents(members), ...findUnfitParents(members)])
-    context.report(found)
+  const foreign = [...findForeignParents(members), ...findUnfitParents(members)]
+  for (const found of [...cycles, ...foreign, ...findVmidConflicts(members, targets)]) context.report(found)
 
   const specs = new Map<string, ImageSpec>()
   const add = (name: string) => {

@@ -66,6 +66,7 @@ export interface PlanFacts {
 export function makePlan(image: ImageSpec, { sourceIdentity, ssh }: PlanFacts): Plan {
   const certificates = certificatesOf(image.ssh, ssh)
   const { kind, hardening: wanted } = image
+  const { keep: _keep, vmid: _vmid, ...template } = image.template
   const hardening = expandHardening(wanted, {
     kind,
     unprivileged: kind === 'lxc' && image.unprivileged,
@@ -93,7 +94,7 @@ export function makePlan(image: ImageSpec, { sourceIdentity, ssh }: PlanFacts): 
   const result = {
     hardware: image.hardware as Json,
     ...(image.kind === 'lxc' && { unprivileged: image.unprivileged, features: image.features as Json }),
-    template: image.template as Json,
+    template: template as Json,
     ...(hardening.atSeal !== '' && { atSeal: digestBytes(hardening.atSeal) }),
   }
   const digest = digestOf({ layers: chain, ...result })

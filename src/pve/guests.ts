@@ -43,7 +43,7 @@ export interface GuestRequest {
 /** Creates a guest at the first VMID of the range that nobody has, which is what makes the choice safe. */
 export async function createGuest(pve: Pve, request: GuestRequest): Promise<Guest> {
   const { place, range } = request
-  const taken = new Set(await visibleVmids(pve))
+  const taken = new Set([...(await visibleVmids(pve)), ...(place.vmids.fixed ?? [])])
   for (let vmid = range.first; vmid <= range.last; vmid += 1) {
     if (taken.has(vmid)) continue
     const guest = new Guest(pve, request, vmid)

@@ -18,7 +18,8 @@ export interface Place {
   vlan?: number
   /** Proxmox pool for guests and templates */
   pool?: string
-  vmids: { templates: VmidRange; claims: VmidRange }
+  /** `fixed`: VMIDs that are some template's for ever, and no temporary guest's */
+  vmids: { templates: VmidRange; claims: VmidRange; fixed?: readonly number[] }
   macPrefix: string
   /** missing: DHCP */
   addresses?: { first: string; last: string; prefix: number; gateway: string }

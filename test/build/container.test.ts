@@ -131,7 +131,7 @@ describe('privileges', () => {
 
   test('only an archive that is kept must be deletable: that of a build that fails afterwards', () => {
     expect(at('/storage/local')).not.toContain('Datastore.Allocate')
-    expect(at('/storage/local', lxcSpec({ template: { tags: [], archive: true } }))).toContain(
+    expect(at('/storage/local', lxcSpec({ template: { tags: [], archive: true, keep: 3 } }))).toContain(
       'Datastore.Allocate',
     )
   })

@@ -50,7 +50,7 @@ describe('a project', () => {
         where: { file, line: 1, column: 1 },
       },
       checks: [],
-      template: { tags: [] },
+      template: { tags: [], keep: 3 },
       build: { bootTimeout: 900, timeout: 7200 },
       where: { file, line: 1, column: 1 },
     })

@@ -14,7 +14,7 @@ describe('a container', () => {
       hardware: { cores: 1, memory: 512, swap: 512, rootfs: 4 * 2 ** 30 },
       unprivileged: true,
       features: { nesting: false },
-      template: { tags: [], archive: false },
+      template: { tags: [], archive: false, keep: 3 },
     })
   })
 
@@ -31,7 +31,7 @@ describe('a container', () => {
       hardware: { cores: 2, memory: 2048, swap: 0, rootfs: 12 * 2 ** 30 },
       unprivileged: false,
       features: { nesting: true, keyctl: true, fuse: true, mknod: true, mount: ['nfs'] },
-      template: { tags: ['docker'], archive: true },
+      template: { tags: ['docker'], archive: true, keep: 3 },
     })
   })
 
@@ -39,7 +39,7 @@ describe('a container', () => {
     await using project = await projectOnDisk({ 'images/a/image.yaml': `name: a\n${FROM}` })
     const spec = (await project.load()).images.get('a')
     expect(spec?.kind).toBe('vm')
-    expect(spec?.template).toEqual({ tags: [] })
+    expect(spec?.template).toEqual({ tags: [], keep: 3 })
     expect(spec).not.toHaveProperty('unprivileged')
   })
 })

@@ -39,7 +39,7 @@ describe('the digest changes with', () => {
     'the order of layers': { layers: [...spec.layers].reverse() },
     'a layer less': { layers: spec.layers.slice(1) },
     hardware: { hardware: { ...spec.hardware, memory: 2048 } },
-    'a template’s tags': { template: { tags: ['web'] } },
+    'a template’s tags': { template: { tags: ['web'], keep: 3 } },
     cloudInit: { cloudInit: CLOUD_INIT },
     architecture: { source: { ...spec.source, architecture: 'arm64' } },
   }
@@ -84,6 +84,10 @@ describe('the digest does not change with', () => {
           where: { ...WHERE, line: 99 },
         })),
       },
+    ],
+    [
+      'how many versions are kept, and under which VMID',
+      { template: { ...spec.template, keep: 1, vmid: 8000 } },
     ],
     [
       'where it stands, what it is called and described as',

@@ -1,0 +1,71 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Target } from './config-schema.ts'
+import type { Diagnostic } from './diagnostics.ts'
+import { IMAGE_FILE } from './image.ts'
+import { fixedVmid } from './image-schema.ts'
+import { type Path, YamlFile } from './yaml-file.ts'
+
+/** `template.vmid`: a VMID is one guest's in the whole cluster, whichever node it is on. */
+
+interface Fixed {
+  vmid: number
+  path: Path
+}
+
+function fixedIn(yaml: YamlFile): Fixed[] {
+  const written = (yaml.value as { template?: { vmid?: unknown } } | null)?.template?.vmid
+  const { data } = fixedVmid.safeParse(written)
+  if (data === undefined) return []
+  const path = ['template', 'vmid']
+  if (typeof data === 'number') return [{ vmid: data, path }]
+  return Object.entries(data).map(([node, vmid]) => ({ vmid, path: [...path, node] }))
+}
+
+/** VMIDs that two templates want, or that lie where a target has its claims. */
+export function findVmidConflicts(
+  images: ReadonlyMap<string, { yaml: YamlFile }>,
+  targets: Readonly<Record<string, Target>>,
+): Diagnostic[] {
+  const found: Diagnostic[] = []
+  const owners = new Map<number, string>()
+  for (const [name, { yaml }] of [...images].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    for (const { vmid, path } of fixedIn(yaml)) {
+      const complain = (message: string, hint: string) =>
+        void found.push(yaml.diagnostic(yaml.at(path), message, hint))
+      const owner = owners.get(vmid)
+      if (owner !== undefined)
+        complain(
+          owner === name
+            ? `VMID ${vmid} stands here twice`
+            : `VMID ${vmid} is fixed for the image \`${owner}\` already`,
+          'a VMID is one guest’s in the whole cluster: choose another',
+        )
+      owners.set(vmid, name)
+      for (const [target, { vmids }] of Object.entries(targets)) {
+        const [first = 0, last = 0] = vmids.claims.split('-').map(Number)
+        if (vmid >= first && vmid <= last)
+          complain(
+            `VMID ${vmid} lies among the claims (${vmids.claims}) of target \`${target}\``,
+            'choose one outside',
+          )
+      }
+    }
+  }
+  return found
+}
+
+/**
+ * The fixed VMIDs of all images, also of those that are not loaded: no build may take one of them for a temporary guest.
+ * Of a definition with mistakes, whatever can be read.
+ */
+export async function readFixedVmids(root: string, names: readonly string[]): Promise<number[]> {
+  const all = await Promise.all(
+    names.map(async (name) => {
+      const file = join(root, 'images', name, IMAGE_FILE)
+      const text = await readFile(file, 'utf8').catch(() => '')
+      return text.includes('vmid') ? fixedIn(await YamlFile.read(file)) : []
+    }),
+  )
+  return [...new Set(all.flat().map(({ vmid }) => vmid))].sort((a, b) => a - b)
+}
