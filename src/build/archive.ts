@@ -39,7 +39,7 @@ const SOME_CHANGED = 1
 
 /**
  * Streams the sealed tree out of the guest over the session that is still open, and puts it on the storage for archives
- * as `<image>-<version>.tar.zst`. No SSH to the hypervisor: Proxmox has no way to download an archive.
+ * as `<image>-<version>[-<node>].tar.zst`. No SSH to the hypervisor: Proxmox has no way to download an archive.
  */
 export async function keepArchive(
   build: Build,
@@ -47,7 +47,8 @@ export async function keepArchive(
   from: { machine: BuildGuest; session: Session; version: string },
 ): Promise<Artifact> {
   const { pve, place, owner, expires, emit, signal, cacheDir } = build
-  const file = `${image.name}-${from.version}.tar.zst`
+  const node = build.beside === undefined ? '' : `-${build.beside}`
+  const file = `${image.name}-${from.version}${node}.tar.zst`
   const { guest } = from.machine
   let upload: string | undefined
   return await withWorkFolder(cacheDir, 'archive', async (folder) => {

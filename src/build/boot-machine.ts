@@ -25,7 +25,10 @@ export async function bootMachine(
   return await during(build, 'create', 'creating the guest', async () => {
     const bytes = seedOf(build, image, { access, hostKey, identity, source })
     const seed = stack.use(
-      await uploadSeed(pve, place, { namespace, image: image.name, run, expires, emit, signal, bytes }),
+      await uploadSeed(pve, place, {
+        ...{ namespace, image: image.name, run, expires, emit, signal, bytes },
+        ...(build.beside !== undefined && { node: build.beside }),
+      }),
     )
     const guest = stack.use(
       await createBuildGuest(build, identity, {

@@ -1,37 +1,29 @@
 import { ImagebuildError } from '../core/errors.ts'
 import type { RunResult, TemplateRow } from '../core/events.ts'
-import { DeadlineError, withDeadline } from '../core/scope.ts'
-import type { ImageSpec } from '../definition/spec.ts'
+import { withDeadline } from '../core/scope.ts'
+import { Turns } from '../core/turns.ts'
 import { choose } from '../plan/identity.ts'
 import { claimImage } from '../pve/claim.ts'
+import type { Claim } from '../pve/claim-held.ts'
 import { readNote, type Template } from '../pve/templates.ts'
-import { type Artifact, keepArchive } from './archive.ts'
-import { bootGuest } from './boot.ts'
-import { awaitCloudInit } from './cloud-init.ts'
+import { buildOn } from './build-on.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
-import { convert } from './convert.ts'
-import { decide } from './decide.ts'
+import type { Decision } from './decide.ts'
 import { finish } from './finish.ts'
-import { awaited, chooseIdentities } from './identity.ts'
-import { takeInventory } from './inventory/inventory.ts'
-import { keepForInspection } from './keep.ts'
-import { removeLeftovers } from './leftovers.ts'
-import { logIn } from './login.ts'
-import { placeSource } from './placement.ts'
-import { awaitPreparation } from './preparation.ts'
+import { type Found, removeLeftovers } from './leftovers.ts'
+import { buildsOn, decideAll, onEach, tellWhatIsThere } from './nodes.ts'
+import { type PlacedSource, placeSource } from './placement.ts'
 import { privilegesNeeded, requireTicketForFeatures, verifyPrivileges } from './privileges.ts'
-import { isProven, prove } from './prove.ts'
-import { demandSecrets, provision } from './provision.ts'
-import { hardenAtLast, powerOff, seal } from './seal.ts'
+import { isProven, prove, proveCandidate } from './prove.ts'
+import { demandSecrets } from './provision.ts'
+import { reasonOf } from './reason.ts'
 import { describeSource } from './source.ts'
 import { requireStorages } from './storages.ts'
-import { chooseVersion } from './version.ts'
-
-/** An emulated machine needs seconds for a handshake. */
-const RECONNECT_SECONDS = 120
+import { versionFor } from './version.ts'
 
 /**
- * Builds one image, if that is needed. The current template is not touched until the new one is finished.
+ * Builds one image, if that is needed: on each node of the target that gets a template. The current ones are not
+ * touched until all new ones are finished.
  * @throws ImagebuildError; nothing temporary is left then, or an event of type `leak` has said what
  */
 export async function buildImage(request: BuildRequest): Promise<RunResult> {
@@ -40,29 +32,14 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
   using deadline = withDeadline(request.signal, image.build.timeout, `building ${image.name}`)
   const lost = new AbortController()
   const build = beginBuild(request, AbortSignal.any([deadline, lost.signal]))
-  const done = (
-    status: 'built' | 'unchanged',
-    template: Template,
-    digest: string,
-    how: { held?: boolean; verifySeconds?: number | undefined } = {},
-  ): RunResult => {
-    const row = templateRow(template, digest)
-    const seconds = (performance.now() - started) / 1000
-    return {
-      image: image.name,
-      status,
-      held: how.held ?? template.marks.held ?? false,
-      templates: [row],
-      template: row,
-      seconds,
-      ...(how.verifySeconds !== undefined && { verifySeconds: how.verifySeconds }),
-    }
-  }
-
-  let kept: ImagebuildError | undefined
+  const seconds = () => (performance.now() - started) / 1000
   try {
-    const { decision, plan, ready, since } = await decide(build)
-    if (ready !== undefined) return done('unchanged', ready.template, ready.digest)
+    const builds = await buildsOn(build)
+    const decisions = await decideAll(builds)
+    const ready = decisions.flatMap((one) => one.ready ?? [])
+    if (ready.length === builds.length || ready.some(({ template }) => template.marks.held))
+      return unchanged(build, ready, seconds())
+    const { plan, since } = decisions[0] as Decision
 
     await demandSecrets(image.layers, build)
     requireTicketForFeatures(build.pve, image)
@@ -70,7 +47,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       ...privilegesNeeded(image, place, build.pve.version),
       ...(options.verify === 'off' ? [] : verifyPrivileges(image, place, build.pve.version)),
     ])
-    await requireStorages(build.pve, image, place)
+    for (const one of builds) await requireStorages(one.pve, image, one.place)
     await using claim = await claimImage(build.pve, {
       ...build,
       image: image.name,
@@ -79,80 +56,87 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     })
     emit({ type: 'image.start', image: image.name, target: place.target, digest: plan.digest })
     // Only now nobody else changes this image: what another run finished, or left behind, is settled first.
-    const found = await removeLeftovers(build, plan.digest)
-    if (!options.force && found.current !== undefined) {
-      // Another run has just built it; or nobody has verified it yet, or other things than are asked for now.
-      const proven =
-        options.verify === 'off' || isProven(await readNote(build.pve, found.current), plan.checks)
-      const verifySeconds = proven ? undefined : await prove(build, claim, found.current, plan)
-      return done('unchanged', found.current, plan.digest, { verifySeconds })
-    }
-    if (!options.force && found.candidate !== undefined) {
-      const { template, held, verifySeconds } = await finish(build, claim, found.candidate, { plan, since })
-      return done('built', template, plan.digest, { held, verifySeconds })
-    }
-
-    // Hearing that nobody answers at an address takes most of a second; meanwhile the source is placed.
-    const choosing = chooseIdentities(build, claim, ['build'])
-    await using _chosen = awaited(choosing)
-    const source = await during(build, 'source', describeSource(decision), () =>
-      placeSource(build, decision, sourceContext(build)),
-    )
-    const version = await chooseVersion(build)
-    await using guest = await bootGuest(build, source, (await choosing).build)
-    await using results = new AsyncDisposableStack()
-    let archive: Artifact | undefined
-    let artifacts: Record<string, string>
-    try {
-      await using session = await during(build, 'boot', 'booting', () => logIn(build, guest))
-      if (image.kind === 'lxc')
-        await during(build, 'prepare', 'waiting for its preparation', () => awaitPreparation(build, session))
-      if (hasSeed(image))
-        await during(build, 'cloud-init', 'waiting for cloud-init', () => awaitCloudInit(build, session))
-      for (const [index, { layer }] of plan.layers.entries()) {
-        await during(build, 'layer', `layer ${index + 1}/${plan.layers.length}: ${layer.name}`, () =>
-          provision(layer, { ...build, image: image.name, session }),
-        )
+    const found = new Map<Build, Found>()
+    for (const one of builds) found.set(one, await removeLeftovers(one, plan.digest))
+    tellWhatIsThere(builds, found)
+    const version = await versionFor(builds, found)
+    // One after the other: what the first has fetched or made, the next finds.
+    const placing = new Turns()
+    const results = await onEach(builds, async (one) => {
+      try {
+        const decided = decisions[builds.indexOf(one)] as Decision
+        const place = () => placing.take(() => placed(one, decided))
+        return await settle(one, claim, found.get(one) ?? {}, { ...decided, version, place })
+      } catch (error) {
+        throw reasonOf(one, error)
       }
-      // Before anything is removed: what was done to sshd must let people in.
-      await session.reconnect({ seconds: RECONNECT_SECONDS, signal: build.signal })
-      if (plan.atSeal !== '')
-        await during(build, 'seal', 'hardening at last', () => hardenAtLast(session, build, plan.atSeal))
-      // Once it is sealed, nobody may ask it any more.
-      artifacts = await during(build, 'inventory', 'writing down what is in it', () =>
-        takeInventory(build, session, { version, digest: plan.digest, user: guest.access.user }),
-      )
-      await during(build, 'seal', 'sealing', () => seal(session, guest.access, build))
-      if (image.kind === 'lxc') {
-        if (image.template.archive) {
-          archive = await during(build, 'archive', 'keeping the archive', () =>
-            keepArchive(build, image, { machine: guest, session, version }),
-          )
-          results.use(archive)
-        }
-        await powerOff(session, build)
-      }
-    } catch (error) {
-      if (options.onError !== 'keep' || request.signal.aborted) throw error
-      kept = await keepForInspection(build, guest, reasonOf(build, error))
-      throw kept
+    })
+    let held = false
+    for (const { node, template, isNew } of results)
+      held = (isNew ? (await finish(node, template, since)).held : template.marks.held) || held
+    const status = results.some(({ isNew }) => isNew) ? 'built' : 'unchanged'
+    const rows = results.map(({ template }) => templateRow(template, plan.digest))
+    const verifySeconds = Math.max(...results.map((one) => one.verifySeconds ?? 0))
+    return {
+      ...resultOf(image.name, status, rows, held, seconds()),
+      ...(verifySeconds > 0 && { verifySeconds }),
     }
-    const candidate = await convert(build, guest, { plan, decision, version, archive, artifacts })
-    // Before it is promoted: from its first mark on it may be the only current template. Where verifying or promoting
-    // is cut off, the next run finds a finished candidate.
-    guest.keep()
-    archive?.keep()
-    const { template, held, verifySeconds } = await finish(build, claim, candidate, { plan, since })
-    return done('built', template, plan.digest, { held, verifySeconds })
   } catch (error) {
-    // That one says how to get into the guest.
-    throw error === kept ? error : reasonOf(build, error)
+    throw reasonOf(build, error)
   }
 }
 
-/** A virtual machine always gets one from us; a container only where its definition wants something of cloud-init. */
-function hasSeed({ kind, cloudInit }: ImageSpec): boolean {
-  return kind === 'vm' || cloudInit.length > 0
+function placed(build: Build, { decision }: Decision): Promise<PlacedSource> {
+  return during(build, 'source', describeSource(decision), () =>
+    placeSource(build, decision, sourceContext(build)),
+  )
+}
+
+/** A node's template: the current one where it is what is wanted, else a finished candidate, examined. */
+async function settle(
+  build: Build,
+  claim: Claim,
+  found: Found,
+  how: Parameters<typeof buildOn>[2],
+): Promise<{ node: Build; template: Template; isNew: boolean; verifySeconds: number | undefined }> {
+  const { options, pve } = build
+  const { plan } = how
+  const isDone = async (template: Template) =>
+    options.verify === 'off' || isProven(await readNote(pve, template), plan.checks)
+  if (!options.force && found.current !== undefined) {
+    // Another run has just built it; or nobody has verified it yet, or other things than are asked for now.
+    const { current: template } = found
+    const verifySeconds = (await isDone(template)) ? undefined : await prove(build, claim, template, plan)
+    return { node: build, template, isNew: false, verifySeconds }
+  }
+  const ready = options.force ? undefined : found.candidate
+  const template = ready ?? (await buildOn(build, claim, how))
+  const verifySeconds =
+    ready !== undefined && (await isDone(ready))
+      ? undefined
+      : await proveCandidate(build, claim, template, plan)
+  return { node: build, template, isNew: true, verifySeconds }
+}
+
+function unchanged(
+  { image }: Build,
+  ready: readonly { template: Template; digest: string }[],
+  seconds: number,
+): RunResult {
+  const rows = ready.map(({ template, digest }) => templateRow(template, digest))
+  const held = ready.some(({ template }) => template.marks.held)
+  return resultOf(image.name, 'unchanged', rows, held, seconds)
+}
+
+function resultOf(
+  image: string,
+  status: 'built' | 'unchanged',
+  templates: TemplateRow[],
+  held: boolean,
+  seconds: number,
+): RunResult {
+  const [template] = templates
+  return { image, status, held, templates, ...(template && { template }), seconds }
 }
 
 export function templateRow(template: Template, digest: string): TemplateRow {
@@ -167,18 +151,5 @@ function claimLost(image: string, why: Error): ImagebuildError {
     why: why.message,
     next: 'run again',
     cause: why,
-  })
-}
-
-/** The reason of an abort counts more than what broke because of it. */
-function reasonOf(build: Build, error: unknown): unknown {
-  if (!build.signal.aborted) return error
-  const { reason } = build.signal
-  if (!(reason instanceof DeadlineError)) return reason
-  return new ImagebuildError({
-    code: 'build_failed',
-    what: reason.message,
-    next: 'raise build.timeout in the definition, if it needs more',
-    cause: error,
   })
 }

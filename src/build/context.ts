@@ -14,6 +14,8 @@ export interface BuildRequest {
   ancestors: readonly ImageSpec[]
   pve: Pve
   place: Place
+  /** all nodes of the target, `place` first; missing: that one alone */
+  places?: readonly Place[]
   namespace: string
   options: {
     /** rebuild although nothing changed, and look upstream again */
@@ -49,6 +51,17 @@ export interface Build extends BuildRequest {
   run: string
   /** Unix seconds after which anyone may remove what is temporary */
   expires: number
+  /** of the request: somebody wants all this to end */
+  interrupted: AbortSignal
+  /** name of the node where it is not the target's first: what nodes may share must not be called the same */
+  beside?: string
+  /** the result serves all nodes of the target: its disks lie on a storage that they share */
+  shared?: boolean
+}
+
+/** Names this run's files on a storage. */
+export function fileToken({ run, beside }: Pick<Build, 'run' | 'beside'>): string {
+  return beside === undefined ? run : `${run}-${beside}`
 }
 
 /** `signal` is the build's own: the request's, with the deadline and the loss of the claim on top. */
@@ -57,6 +70,7 @@ export function beginBuild(request: BuildRequest, signal: AbortSignal): Build {
     ...request,
     pve: request.pve.withSignal(signal),
     signal,
+    interrupted: request.signal,
     run: randomBytes(4).toString('hex'),
     expires: Math.ceil(Date.now() / 1000) + request.image.build.timeout + EXPIRY_MARGIN,
   }

@@ -1,29 +1,19 @@
-import type { Plan } from '../plan/plan.ts'
-import type { Claim } from '../pve/claim-held.ts'
 import { promote } from '../pve/promotion.ts'
 import type { Template } from '../pve/templates.ts'
 import type { Build } from './context.ts'
-import { proveCandidate } from './prove.ts'
+import { applyRetention } from './retention.ts'
 
 export interface Finished {
-  template: Template
   /** somebody rolled back while this was built: it is not current */
   held: boolean
-  verifySeconds: number | undefined
 }
 
 /**
- * From a finished candidate to the template that counts. Where this is cut off, the next run finds the candidate.
+ * From a proven candidate to the template that counts, and away with what is beyond `template.keep`. Where this is cut off, the next run finds the candidate.
  * @param since highest turn of the image when the build began
  */
-export async function finish(
-  build: Build,
-  claim: Claim,
-  candidate: Template,
-  { plan, since }: { plan: Plan; since: number },
-): Promise<Finished> {
-  const { pve, image, emit } = build
-  const verifySeconds = await proveCandidate(build, claim, candidate, plan)
+export async function finish(build: Build, candidate: Template, since: number): Promise<Finished> {
+  const { pve, image, namespace, emit } = build
   const { yieldedTo, untidy } = await promote(pve, candidate, { since })
   const version = candidate.marks.version ?? ''
   if (yieldedTo !== undefined) {
@@ -31,11 +21,12 @@ export async function finish(
       `${image.name} was rolled back to ${yieldedTo.marks.version} while this was built: ${version} is kept, and not current. ` +
       `To make it so: imagebuild promote ${image.name}@${version}`
     emit({ type: 'warning', image: image.name, message })
-    return { template: candidate, held: true, verifySeconds }
+    return { held: true }
   }
   for (const { message } of untidy) {
     const note = `${version} is current; an older one could not be marked, which the next run or prune does`
     emit({ type: 'warning', image: image.name, message: `${note}: ${message}` })
   }
-  return { template: candidate, held: false, verifySeconds }
+  await applyRetention(build, { namespace, image: image.name, keep: image.template.keep })
+  return { held: false }
 }

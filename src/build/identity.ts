@@ -1,5 +1,6 @@
 import { ImagebuildError } from '../core/errors.ts'
-import { type Identity, identities, type Role } from '../plan/network.ts'
+import { Turns } from '../core/turns.ts'
+import { type Identity, identities, type Role, roleOn } from '../plan/network.ts'
 import { type AddressOutcome, holdAddresses } from '../pve/address-holds.ts'
 import { type GuestCards, readCards } from '../pve/addresses.ts'
 import type { Claim } from '../pve/claim-held.ts'
@@ -51,20 +52,18 @@ export async function fromPool(
   // Silence takes longest, so it is listened to from the beginning.
   for (const [first] of wishes) if (first?.address !== undefined) ask(first.address)
   const cards = await readCards(pve)
-  const outcomes = await holdAddresses(
-    {
-      pve,
-      claim,
-      signal,
-      refuse: async (address) => {
-        const mac = macs.get(address)
-        const guest = cards.find((one) => one.addresses.includes(address) || one.macs.includes(mac ?? ''))
-        if (guest !== undefined) return guest.label
-        const answer = await ask(address)
-        return answer && answerer(answer, cards)
-      },
-    },
-    wishes.map((wish) => ({ addresses: wish.flatMap(({ address }) => address ?? []) })),
+  const refuse = async (address: string) => {
+    const mac = macs.get(address)
+    const guest = cards.find((one) => one.addresses.includes(address) || one.macs.includes(mac ?? ''))
+    if (guest !== undefined) return guest.label
+    const answer = await ask(address)
+    return answer && answerer(answer, cards)
+  }
+  const outcomes = await turnOf(claim).take(() =>
+    holdAddresses(
+      { pve, claim, signal, refuse },
+      wishes.map((wish) => ({ addresses: wish.flatMap(({ address }) => address ?? []) })),
+    ),
   )
   return outcomes.map((outcome, index) => {
     const taken = wishes[index]?.find(({ address }) => address === outcome.address)
@@ -74,9 +73,19 @@ export async function fromPool(
   })
 }
 
+const turns = new WeakMap<Claim, Turns>()
+
+/** Builds of one image on several nodes write on one claim: each begins with what the one before it has taken. */
+function turnOf(claim: Claim): Turns {
+  const found = turns.get(claim) ?? new Turns()
+  turns.set(claim, found)
+  return found
+}
+
 function candidates(build: Build, role: Role): Generator<Identity> {
-  const { namespace, image, place } = build
-  return identities({ namespace, image: image.name, role, macPrefix: place.macPrefix }, place.addresses)
+  const { namespace, image, place, beside } = build
+  const who = { namespace, image: image.name, role: roleOn(role, beside), macPrefix: place.macPrefix }
+  return identities(who, place.addresses)
 }
 
 function answerer(answer: { mac?: string; by: string }, cards: readonly GuestCards[]): string {

@@ -5,6 +5,7 @@ import { renderNote } from '../pve/marks.ts'
 import { saveAccess } from './access.ts'
 import { type Build, noteOf, tagsOf } from './context.ts'
 import type { BuildGuest } from './guest.ts'
+import { withReason } from './reason.ts'
 
 /** Seconds that a kept guest is left alone by `prune`: a day. */
 const KEPT_SECONDS = 24 * 3600
@@ -44,7 +45,6 @@ export async function keepForInspection(
     address === undefined
       ? `its address is unknown; see its console: ${consoleCommand(guest)}`
       : await saveAccess(access, join(build.keptDir, String(guest.vmid)), address)
-  return failure.with({
-    next: `${guestLabel(guest)} on ${guest.node} is kept for a day. Get in:\n    ${login}\n  and when you are done: imagebuild prune --kept`,
-  })
+  const next = `${guestLabel(guest)} on ${guest.node} is kept for a day. Get in:\n    ${login}\n  and when you are done: imagebuild prune --kept`
+  return withReason(failure.with({ next }))
 }

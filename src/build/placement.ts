@@ -6,7 +6,7 @@ import { formatChecksum } from '../source/checksum.ts'
 import type { SourceContext } from '../source/context.ts'
 import { type FetchableFile, fetchFile } from '../source/fetch.ts'
 import { placeArchive } from './archive-placement.ts'
-import { type Build, taskLine } from './context.ts'
+import { type Build, fileToken, taskLine } from './context.ts'
 import type { SourceDecision } from './source.ts'
 import { type SourceFile, sourceStem, uploadSource, volidOf } from './upload-source.ts'
 
@@ -82,14 +82,14 @@ async function findStored({ pve, place }: Build, digest: string): Promise<string
 
 /** The node fetches and verifies it. Undefined where it may not, or cannot: then we try. */
 async function downloadByNode(build: Build, file: DiskFile): Promise<string | undefined> {
-  const { pve, place, emit, image, signal, run } = build
+  const { pve, place, emit, image, signal } = build
   const privilege = {
     path: `/nodes/${place.node}`,
     privileges: ['Sys.AccessNetwork'],
     why: 'download by the node',
   }
   if ((await pve.missingPrivileges([privilege])).length > 0) return undefined
-  const filename = `${sourceStem(formatChecksum(file.checksum))}-${run}.${file.format}`
+  const filename = `${sourceStem(formatChecksum(file.checksum))}-${fileToken(build)}.${file.format}`
   try {
     const upid = await pve.api.nodes.$(place.node).storage.$(place.storages.images)['download-url'].$post({
       content: 'import',

@@ -45,7 +45,8 @@ export async function prove(build: Build, claim: Claim, template: Template, plan
     },
   })
   const text = `${JSON.stringify(report, undefined, 2)}\n`
-  const sha256 = await writeRecord(recordsFolder(build.reportsDir, image.name, version), VERIFY_REPORT, text)
+  const folder = recordsFolder(build.reportsDir, image.name, version, build.beside)
+  const sha256 = await writeRecord(folder, VERIFY_REPORT, text)
   await recordVerification(pve, template, {
     verify: { at: report.at, ...report.summary, checks: digestOfChecks(plan.checks) },
     artifacts: { [VERIFY_REPORT]: sha256 },

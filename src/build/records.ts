@@ -10,10 +10,14 @@ import { join } from 'node:path'
 export const VERIFY_REPORT = 'verify.json'
 export const MANIFEST = 'manifest.json'
 export const SBOM = 'sbom.cdx.json'
+export const PLAN = 'plan.json'
 
-/** @param reportsDir of the target */
-export function recordsFolder(reportsDir: string, image: string, version: string): string {
-  return join(reportsDir, image, version)
+/**
+ * @param reportsDir of the target
+ * @param node where it was built, if it is another than the target's first
+ */
+export function recordsFolder(reportsDir: string, image: string, version: string, node = ''): string {
+  return join(reportsDir, image, version, node)
 }
 
 /** @returns its SHA-256, in hexadecimal */

@@ -1,7 +1,7 @@
 import { ImagebuildError } from '../core/errors.ts'
 import { type FileContent, filenameOf, listFiles, storageFor } from '../pve/volumes.ts'
 import type { CachedFile } from '../source/context.ts'
-import { type Build, taskLine } from './context.ts'
+import { type Build, fileToken, taskLine } from './context.ts'
 
 /** How a source lies on the storage: its content type for Proxmox, and how its name ends. */
 export interface SourceFile {
@@ -17,14 +17,14 @@ export function sourceStem(digest: string): string {
 
 /** Puts a source on the storage, unless it is there already; gives its volume id. */
 export async function uploadSource(build: Build, file: CachedFile, as: SourceFile): Promise<string> {
-  const { pve, place, run, signal, image, emit } = build
+  const { pve, place, signal, image, emit } = build
   const { content, extension } = as
   const stem = sourceStem(file.digest)
   const stored = await listFiles(pve, place, content)
   const complete = stored.find((entry) => filenameOf(entry).startsWith(stem) && entry.size === file.size)
   if (complete !== undefined) return complete.volid
   // A name of our own: another run may be copying under the plain one at this moment.
-  const filename = `${stem}-${run}.${extension}`
+  const filename = `${stem}-${fileToken(build)}.${extension}`
   const [algorithm = '', value = ''] = file.digest.split(':')
   const upid = await pve.upload(
     place.node,

@@ -23,29 +23,39 @@ export function formatBytes(bytes: number): string {
 
 /** `debian-base  built  template 9000 on lab  (3m 12s)` */
 export function formatResult(result: RunResult): string {
-  const { template } = result
-  const where = template === undefined ? '' : `  template ${template.vmid} on ${template.node}`
+  const templates = result.templates.map(({ vmid, node }) => `${vmid} on ${node}`)
+  const word = templates.length > 1 ? 'templates' : 'template'
+  const where = templates.length === 0 ? '' : `  ${word} ${templates.join(', ')}`
   const held = result.held ? '  held after a rollback' : ''
   return `${result.image}  ${result.status}${where}${held}  (${formatSeconds(result.seconds)})`
+}
+
+/** What an event is about: the image, and the node where it is built on several. */
+function subject({ image, node }: { image: string; node?: string }): string {
+  return node === undefined ? image : `${image} (${node})`
+}
+
+function prefix({ image, node }: { image?: string; node?: string }): string {
+  return image === undefined ? '' : `${subject({ image, ...(node !== undefined && { node }) })}: `
 }
 
 /** One line per event, for logs and for terminals that cannot move the cursor. */
 export function eventLine(event: Event, options: { output: boolean }): string | undefined {
   switch (event.type) {
     case 'step.start':
-      return `${event.image}: ${event.label}`
+      return `${subject(event)}: ${event.label}`
     case 'step.end':
       return event.ok
-        ? `${event.image}: ${event.label}: done in ${formatSeconds(event.seconds)}`
-        : `${event.image}: ${event.label}: failed after ${formatSeconds(event.seconds)}`
+        ? `${subject(event)}: ${event.label}: done in ${formatSeconds(event.seconds)}`
+        : `${subject(event)}: ${event.label}: failed after ${formatSeconds(event.seconds)}`
     case 'output':
-      return options.output ? `${event.image} | ${stripVTControlCharacters(event.line)}` : undefined
+      return options.output ? `${subject(event)} | ${stripVTControlCharacters(event.line)}` : undefined
     case 'info':
-      return event.image === undefined ? event.message : `${event.image}: ${event.message}`
+      return `${prefix(event)}${event.message}`
     case 'warning':
-      return `${event.image === undefined ? '' : `${event.image}: `}warning: ${event.message}`
+      return `${prefix(event)}warning: ${event.message}`
     case 'leak':
-      return `${event.image === undefined ? '' : `${event.image}: `}LEFT BEHIND: ${event.resource}: ${event.why}; ${event.next}`
+      return `${prefix(event)}LEFT BEHIND: ${event.resource}: ${event.why}; ${event.next}`
     case 'image.start':
       return `${event.image}: building on ${event.target} (${event.digest.slice(0, 19)}…)`
     default:
@@ -104,7 +114,7 @@ export function jsonRenderer(out: Writer): Sink {
 const FRAME = 100
 
 /**
- * One live line per image: its step, the last line of output, how long it has been at it. Finished steps,
+ * One live line per image (and node, where there are several): its step, the last line of output, how long it has been at it. Finished steps,
  * warnings and leaks scroll by above.
  */
 export class TerminalRenderer implements Disposable {
@@ -133,26 +143,28 @@ export class TerminalRenderer implements Disposable {
 
   readonly sink: Sink = (event) => {
     if (event.type === 'step.start') {
-      const line = this.#line(event.image)
+      const line = this.#line(subject(event))
       line.label = event.label
       line.since = performance.now()
       line.detail = ''
     } else if (event.type === 'step.end') {
       const mark = event.ok ? this.#style('green', '✓') : this.#style('red', '✗')
       this.#print(
-        `${mark} ${event.image}  ${event.label}  ${this.#style('dim', formatSeconds(event.seconds))}`,
+        `${mark} ${subject(event)}  ${event.label}  ${this.#style('dim', formatSeconds(event.seconds))}`,
       )
-      this.#line(event.image).label = ''
+      this.#line(subject(event)).label = ''
     } else if (event.type === 'output') {
-      this.#line(event.image).detail = event.line
+      this.#line(subject(event)).detail = event.line
     } else if (event.type === 'progress') {
       const share =
         event.total === undefined
           ? ''
           : ` of ${formatBytes(event.total)} (${Math.floor((100 * event.done) / event.total)} %)`
-      this.#line(event.image).detail = `${formatBytes(event.done)}${share}`
+      this.#line(subject(event)).detail = `${formatBytes(event.done)}${share}`
     } else if (event.type === 'image.end') {
-      this.#lines.delete(event.image)
+      for (const name of this.#lines.keys()) {
+        if (name === event.image || name.startsWith(`${event.image} (`)) this.#lines.delete(name)
+      }
       this.#paint()
     } else {
       const line = eventLine(event, { output: false })

@@ -9,23 +9,41 @@ export type Event =
   | { type: 'run.end'; schema: 1; results: RunResult[] }
   | { type: 'image.start'; image: string; target: string; digest: string }
   | { type: 'image.end'; image: string; result: RunResult }
+  // Of an image that is built on several nodes, these say on which one they are.
   /** a stage of the pipeline: 'source', 'upload', 'create', 'boot', 'cloud-init', 'layer', 'seal', 'convert', … */
-  | { type: 'step.start'; image: string; step: string; label: string }
-  | { type: 'step.end'; image: string; step: string; label: string; seconds: number; ok: boolean }
+  | { type: 'step.start'; image: string; node?: string; step: string; label: string }
+  | {
+      type: 'step.end'
+      image: string
+      node?: string
+      step: string
+      label: string
+      seconds: number
+      ok: boolean
+    }
   /** bytes done of a long transfer; `total` is missing where nobody knows it */
-  | { type: 'progress'; image: string; step: string; done: number; total?: number; unit: 'bytes' }
+  | {
+      type: 'progress'
+      image: string
+      node?: string
+      step: string
+      done: number
+      total?: number
+      unit: 'bytes'
+    }
   /** one line that something printed: a command in the guest, a Proxmox task, the serial console */
   | {
       type: 'output'
       image: string
+      node?: string
       step: string
       stream: 'stdout' | 'stderr' | 'task' | 'console'
       line: string
     }
-  | { type: 'info'; image?: string; message: string }
-  | { type: 'warning'; image?: string; message: string }
+  | { type: 'info'; image?: string; node?: string; message: string }
+  | { type: 'warning'; image?: string; node?: string; message: string }
   /** something temporary could not be removed: what, and how to do it by hand */
-  | { type: 'leak'; image?: string; resource: string; why: string; next: string }
+  | { type: 'leak'; image?: string; node?: string; resource: string; why: string; next: string }
 
 export interface TemplateRow {
   node: string

@@ -1,5 +1,6 @@
 import { mkdir, readdir, rename, rm, rmdir, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { Turns } from '../core/turns.ts'
 import { refuseForeignFiles } from './foreign-files.ts'
 import { readQcow2 } from './qcow2.ts'
 import {
@@ -13,7 +14,6 @@ import {
   virtualSize,
 } from './qemu-img.ts'
 import { copyRoot } from './root-copy.ts'
-import { Turns } from './turns.ts'
 import type { ContentType, Log, Storage, Volume } from './world.ts'
 
 /** A disk's place, as told by its volume id. */

@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, lstat, readdir, readlink, rename, rm, stat, symlink } from 'node:fs/promises'
 import { basename, extname, join } from 'node:path'
+import { Turns } from '../core/turns.ts'
 import { type Disk, DiskStorage, type StorageOptions } from './disk-storage.ts'
 import { readQcow2 } from './qcow2.ts'
 import { formatOf, qemuImg } from './qemu-img.ts'
 import { copyRoot } from './root-copy.ts'
 import { RootSnapshots } from './root-snapshots.ts'
-import { Turns } from './turns.ts'
 import type { Log, Volume } from './world.ts'
 
 const VOLUME = /^(?:(base-\d+-[^/]+)\/)?((?:vm|base)-(\d+)-[^/]+)$/

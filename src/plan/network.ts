@@ -18,6 +18,13 @@ import { canonicalJson, choose } from './identity.ts'
 export const ROLES = ['build', 'verify-a', 'verify-b'] as const
 export type Role = (typeof ROLES)[number]
 
+/** A role of an image that is built on several nodes: on all but the first, the node is part of it. */
+export type RoleName = Role | `${Role}@${string}`
+
+export function roleOn(role: Role, node: string | undefined): RoleName {
+  return node === undefined ? role : `${role}@${node}`
+}
+
 export interface AddressPool {
   /** first and last address, both usable */
   first: string
@@ -49,7 +56,7 @@ export function macOfRole(
   namespace: string,
   macPrefix: string,
   image: string,
-  role: Role,
+  role: RoleName,
   nic = 'net0',
 ): string {
   return macFrom(macPrefix, ['mac-of-role', namespace, image, role, nic])
@@ -60,7 +67,7 @@ export function macOfRole(
  * moves on to the next *pair* of address and MAC. By DHCP there is one only.
  */
 export function* identities(
-  who: { namespace: string; image: string; role: Role; macPrefix: string },
+  who: { namespace: string; image: string; role: RoleName; macPrefix: string },
   pool: AddressPool | undefined,
 ): Generator<Identity> {
   if (pool === undefined) {
@@ -81,7 +88,7 @@ export function* identities(
 export function preferredIdentities(
   who: { namespace: string; image: string; macPrefix: string },
   pool: AddressPool | undefined,
-  roles: readonly Role[],
+  roles: readonly RoleName[],
 ): Identity[] {
   const taken = new Set<string>()
   return roles.flatMap((role) => {

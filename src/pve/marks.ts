@@ -37,6 +37,8 @@ export interface Marks {
   held?: boolean
   /** clones of it were examined and all was well: from within, or only as far as it can be seen from outside */
   verified?: 'inside' | 'outside'
+  /** its disks lie on a storage that all nodes of its target see: it serves them all */
+  shared?: boolean
   /** counts the times that a template of this image became current: among those marked so, the highest counts */
   turn?: number
   /** a copy of the template at a fixed VMID, while that one is replaced */
@@ -65,6 +67,7 @@ export function toTags(marks: Marks, extra: readonly string[] = []): string {
     ...(marks.address === undefined ? [] : [`ib-address-${marks.address}`]),
     ...(marks.held ? ['ib-held'] : []),
     ...(marks.verified === undefined ? [] : [VERIFIED[marks.verified]]),
+    ...(marks.shared ? ['ib-shared'] : []),
     ...(marks.turn === undefined ? [] : [`ib-turn-${marks.turn}`]),
     ...(marks.standin ? ['ib-standin'] : []),
     ...(marks.swap === undefined ? [] : [`ib-swap-${marks.swap}`]),
@@ -99,6 +102,7 @@ export function fromTags(vmid: number, tags: string | undefined): Marks | undefi
     ...(address !== undefined && { address }),
     ...(list.includes('ib-held') && { held: true }),
     ...(verified !== undefined && { verified }),
+    ...(list.includes('ib-shared') && { shared: true }),
     ...(turn !== undefined && { turn }),
     ...(list.includes('ib-standin') && { standin: true }),
     ...(swap !== undefined && { swap }),

@@ -46,6 +46,7 @@ function asTemplate(row: GuestRow, node: string, namespace: string): Template[] 
  * The template that a selector means: `current` (also the empty selector), `previous`, or a version. Several may be
  * marked current, while a promotion is under way or where one was cut off: the highest turn counts, and what had the
  * turn before it is the previous one, whatever it is marked. On several nodes: the first one of those that are equal.
+ * One on a shared storage counts on every node.
  */
 export function select(
   templates: readonly Template[],
@@ -57,7 +58,7 @@ export function select(
   const there = templates.filter(
     (template) =>
       template.marks.image === image &&
-      (node === undefined || template.node === node) &&
+      (node === undefined || template.node === node || template.marks.shared) &&
       !isLeaving(template.marks),
   )
   if (wanted === 'previous') {

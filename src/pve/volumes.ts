@@ -40,7 +40,7 @@ export async function removeFile(pve: Pve, place: Place, volid: string): Promise
   if (upid !== null) await pve.waitTask(upid, { seconds: 60 })
 }
 
-const SEED_NAME = /^ib-seed\.([^.]+)\.([^.]+)\.([^.]+)\.(\d+)\.iso$/
+const SEED_NAME = /^ib-seed\.([^.]+)\.([^.]+)\.([^.]+)\.(\d+)(?:\.[^.]+)?\.iso$/
 
 export interface SeedName {
   namespace: string
@@ -48,11 +48,14 @@ export interface SeedName {
   run: string
   /** Unix seconds after which it may be removed by anyone */
   expires: number
+  /** where one run has seeds on several nodes, which may share the storage */
+  node?: string
 }
 
 /** Volumes have no tags, so a seed's name says whose it is. None of its parts may hold a dot. */
-export function seedName({ namespace, image, run, expires }: SeedName): string {
-  return `ib-seed.${namespace}.${image}.${run}.${Math.ceil(expires)}.iso`
+export function seedName({ namespace, image, run, expires, node }: SeedName): string {
+  const at = node === undefined ? '' : `.${node}`
+  return `ib-seed.${namespace}.${image}.${run}.${Math.ceil(expires)}${at}.iso`
 }
 
 export function parseSeedName(filename: string): SeedName | undefined {

@@ -27,6 +27,7 @@ export function aBuild(change: Partial<Build> = {}, pve = new MemoryProxmox()): 
     owner: SOMEBODY,
     tool: '0.1.0',
     run: 'mine',
+    interrupted: signal,
     expires: soon(),
     ...change,
     events,

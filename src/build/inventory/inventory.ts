@@ -37,7 +37,7 @@ export async function takeInventory(
   }
   // Only here: the library takes longer to load than most commands to run.
   const { renderSbom } = await import('./sbom.ts')
-  const folder = recordsFolder(build.reportsDir, image.name, facts.version)
+  const folder = recordsFolder(build.reportsDir, image.name, facts.version, build.beside)
   return {
     [MANIFEST]: await writeRecord(folder, MANIFEST, `${JSON.stringify(manifest, undefined, 2)}\n`),
     [SBOM]: await writeRecord(folder, SBOM, renderSbom(manifest, { tool, date: now })),

@@ -1,0 +1,84 @@
+import type { ImageSpec } from '../definition/spec.ts'
+import type { Claim } from '../pve/claim-held.ts'
+import type { Template } from '../pve/templates.ts'
+import { type Artifact, keepArchive } from './archive.ts'
+import { bootGuest } from './boot.ts'
+import { awaitCloudInit } from './cloud-init.ts'
+import { type Build, during } from './context.ts'
+import { convert } from './convert.ts'
+import type { Decision } from './decide.ts'
+import { awaited, chooseIdentities } from './identity.ts'
+import { takeInventory } from './inventory/inventory.ts'
+import { keepForInspection } from './keep.ts'
+import { logIn } from './login.ts'
+import type { PlacedSource } from './placement.ts'
+import { awaitPreparation } from './preparation.ts'
+import { provision } from './provision.ts'
+import { reasonOf } from './reason.ts'
+import { hardenAtLast, powerOff, seal } from './seal.ts'
+
+/** An emulated machine needs seconds for a handshake. */
+const RECONNECT_SECONDS = 120
+
+/**
+ * From the source to a finished candidate, on one node. From its first mark on it may be the only current template
+ * there, so it survives from then on: where verifying or promoting is cut off, the next run finds it.
+ */
+export async function buildOn(
+  build: Build,
+  claim: Claim,
+  how: Decision & { version: string; place: () => Promise<PlacedSource> },
+): Promise<Template> {
+  const { image, options } = build
+  const { plan, decision, version } = how
+  // Hearing that nobody answers at an address takes most of a second; meanwhile the source is placed.
+  const choosing = chooseIdentities(build, claim, ['build'])
+  await using _chosen = awaited(choosing)
+  const source = await how.place()
+  await using guest = await bootGuest(build, source, (await choosing).build)
+  await using results = new AsyncDisposableStack()
+  let archive: Artifact | undefined
+  let artifacts: Record<string, string>
+  try {
+    await using session = await during(build, 'boot', 'booting', () => logIn(build, guest))
+    if (image.kind === 'lxc')
+      await during(build, 'prepare', 'waiting for its preparation', () => awaitPreparation(build, session))
+    if (hasSeed(image))
+      await during(build, 'cloud-init', 'waiting for cloud-init', () => awaitCloudInit(build, session))
+    for (const [index, { layer }] of plan.layers.entries()) {
+      await during(build, 'layer', `layer ${index + 1}/${plan.layers.length}: ${layer.name}`, () =>
+        provision(layer, { ...build, image: image.name, session }),
+      )
+    }
+    // Before anything is removed: what was done to sshd must let people in.
+    await session.reconnect({ seconds: RECONNECT_SECONDS, signal: build.signal })
+    if (plan.atSeal !== '')
+      await during(build, 'seal', 'hardening at last', () => hardenAtLast(session, build, plan.atSeal))
+    // Once it is sealed, nobody may ask it any more.
+    artifacts = await during(build, 'inventory', 'writing down what is in it', () =>
+      takeInventory(build, session, { version, digest: plan.digest, user: guest.access.user }),
+    )
+    await during(build, 'seal', 'sealing', () => seal(session, guest.access, build))
+    if (image.kind === 'lxc') {
+      if (image.template.archive) {
+        archive = await during(build, 'archive', 'keeping the archive', () =>
+          keepArchive(build, image, { machine: guest, session, version }),
+        )
+        results.use(archive)
+      }
+      await powerOff(session, build)
+    }
+  } catch (error) {
+    if (options.onError !== 'keep' || build.interrupted.aborted) throw error
+    throw await keepForInspection(build, guest, reasonOf(build, error))
+  }
+  const candidate = await convert(build, guest, { plan, decision, version, archive, artifacts })
+  guest.keep()
+  archive?.keep()
+  return candidate
+}
+
+/** A virtual machine always gets one from us; a container only where its definition wants something of cloud-init. */
+function hasSeed({ kind, cloudInit }: ImageSpec): boolean {
+  return kind === 'vm' || cloudInit.length > 0
+}
