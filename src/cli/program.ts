@@ -83,6 +83,21 @@ export function createProgram(invocation: Invocation): Command {
       (await import('./commands/run.ts')).run(invocation, images, options),
     )
 
+  command('plan', 'what run would do, image by image, and why; changes nothing')
+    .argument('[image...]', "names of images, or patterns in quotes: 'debian-*'; all when missing")
+    .addOption(target())
+    .addOption(option('--explain', 'every reason, with its place and what is different').default(false))
+    .addOption(option('--detailed-exitcode', 'exit 2 if something would be done').default(false))
+    .addOption(
+      option('--verify <what>', 'as for run: off does without examining clones')
+        .choices(['full', 'off'])
+        .default('full'),
+    )
+    .addOption(option('--json', 'as JSON').default(false))
+    .action(async (images: string[], options) =>
+      (await import('./commands/plan.ts')).plan(invocation, images, options),
+    )
+
   command('validate', 'check imagebuild.yaml and all definitions, offline')
     .argument('[image...]', 'names of images; all when missing')
     .addOption(option('--json', 'mistakes as JSON on stdout').default(false))

@@ -82,17 +82,21 @@ export function recordPlan(plan: Plan, { version, tool, source, root }: RecordFa
 }
 
 function recordLayer({ layer, digest, identity, by }: PlannedLayer, root: string): RecordedLayer {
-  const { file, line, column } = layer.where
-  const short = relative(root, file)
   const text = by === 'hardening' ? undefined : textOf(layer)
   return {
     name: layer.name,
     by,
     digest,
     identity,
-    where: { file: short.startsWith('..') || isAbsolute(short) ? file : short, line, column },
+    where: placeIn(root, layer.where),
     ...(text !== undefined && { text }),
   }
+}
+
+/** The same place for every checkout: relative to the project, where it lies in it. */
+export function placeIn(root: string, { file, line, column }: SourceLocation): SourceLocation {
+  const short = relative(root, file)
+  return { file: short.startsWith('..') || isAbsolute(short) ? file : short, line, column }
 }
 
 /** A layer as lines that can be compared: what it says of itself, then the bytes of its script or file. */

@@ -1,0 +1,154 @@
+import type { TemplateRow } from '../core/events.ts'
+import { explainRebuild } from '../plan/explain.ts'
+import { sourceRequest } from '../plan/plan.ts'
+import type { Reason } from '../plan/reason.ts'
+import { type PlanRecord, placeIn, recordPlan } from '../plan/record.ts'
+import type { Note } from '../pve/marks.ts'
+import { imageTemplates, readNote, type Template } from '../pve/templates.ts'
+import { type Build, type BuildRequest, beginBuild } from './context.ts'
+import type { Decision } from './decide.ts'
+import { buildsOn, decideAll } from './nodes.ts'
+import { PLAN, readRecord, recordsFolder } from './records.ts'
+import type { SourceDecision } from './source.ts'
+
+/** What `run` would do with one image, and why. Reads only, and takes no claim. Places are relative to the project. */
+export interface Foresight {
+  image: string
+  /** verify: a template is there already, and becomes current if its clones are good */
+  action: 'build' | 'rebuild' | 'verify' | 'nothing' | 'held'
+  reasons: Reason[]
+  /** what counts now, on each node that has one */
+  templates: TemplateRow[]
+  /** of the present definition */
+  digest: string
+  /** of the template that will count afterwards: what an image that is built upon this one starts from */
+  after: string
+}
+
+/**
+ * @param parent of the image, where that is built before it in the same run
+ * @throws ImagebuildError where it cannot be told: a source that cannot be resolved, a parent that is not there
+ */
+export async function foresee(request: BuildRequest, parent?: Foresight): Promise<Foresight> {
+  const build = beginBuild(request, request.signal)
+  const builds = await buildsOn(build)
+  const decisions = await decideAll(builds, parent && sourceAfter(build, parent))
+  const [first] = decisions
+  if (first === undefined) throw new TypeError(`${build.image.name} is built nowhere`)
+  const { plan } = first
+  const now = recordPlan(plan, { ...build, version: '', source: first.decision.record })
+  const templates = decisions.flatMap(({ current }) => (current ? [rowOf(current)] : []))
+  const held = decisions.find(({ ready }) => ready?.template.marks.held)?.ready
+  const told = (action: Foresight['action'], reasons: Reason[]): Foresight => ({
+    image: build.image.name,
+    action,
+    reasons,
+    templates,
+    digest: plan.digest,
+    after: action === 'held' ? (held?.digest ?? '') : plan.digest,
+  })
+  if (held !== undefined) return told('held', [whyHeld(build, held.template)])
+  if (decisions.every(({ ready }) => ready)) return told('nothing', [])
+
+  const waiting = await waitingCandidate(builds, plan.digest)
+  const lacking = decisions.flatMap(({ current }, index) =>
+    current?.note?.digest === plan.digest ? [] : [{ current, build: builds[index] ?? build }],
+  )
+  const reasons = await explainAll(lacking, now)
+  if (waiting !== undefined) return told('verify', [whyWaiting(waiting), ...reasons])
+  if (lacking.length > 0) return told(templates.length === 0 ? 'build' : 'rebuild', reasons)
+  const unproven = decisions.find(({ ready }) => ready === undefined)?.current?.note
+  return told('verify', [whyVerify(unproven, now)])
+}
+
+/** The parent's template will be made of its present definition: that is all of its identity. */
+function sourceAfter({ image }: Build, { after, templates }: Foresight): SourceDecision | undefined {
+  if (templates.length > 0 && templates.every(({ digest }) => digest === after)) return undefined
+  const request = sourceRequest(image.source)
+  return {
+    record: { request, identity: after, version: '', fallback: false },
+    from: { kind: 'unavailable', why: new Error('its parent is not built yet') },
+  }
+}
+
+/** Of each node that lacks it; the same reason on several is told once. */
+async function explainAll(
+  lacking: readonly { current: Decision['current']; build: Build }[],
+  now: PlanRecord,
+): Promise<Reason[]> {
+  const reasons: Reason[] = []
+  for (const { current, build } of lacking) {
+    const { image, place, places = [], root } = build
+    if (current === undefined) {
+      const where = places.length > 1 ? ` on ${place.node}` : ''
+      reasons.push({ kind: 'new', text: `there is no current template${where}` })
+      continue
+    }
+    const note: Partial<Note> = current.note ?? {}
+    const record = await recordOf(build, note)
+    reasons.push(
+      ...explainRebuild({ note, ...(record && { record }) }, now, {
+        image: placeIn(root, image.where),
+        source: placeIn(root, image.source.where),
+      }),
+    )
+    if (record === undefined) reasons.push(notHere(note))
+  }
+  return [...new Map(reasons.map((reason) => [reason.text, reason])).values()]
+}
+
+/** What the template was made of, as whoever built it has written down. */
+async function recordOf(
+  { reportsDir, image, beside }: Build,
+  { version, artifacts }: Partial<Note>,
+): Promise<PlanRecord | undefined> {
+  const folder = recordsFolder(reportsDir, image.name, version ?? '', beside)
+  const text = await readRecord(folder, PLAN, artifacts?.[PLAN])
+  const record = text === undefined ? undefined : (JSON.parse(text) as PlanRecord)
+  return record?.schema === 1 ? record : undefined
+}
+
+function notHere({ artifacts }: Partial<Note>): Reason {
+  const sha256 = artifacts?.[PLAN]
+  const text =
+    sha256 === undefined
+      ? 'an older imagebuild built it, which recorded no plan: more is not known'
+      : `its record is with whoever built it, so no differences can be shown: ${PLAN}, sha256 ${sha256}`
+  return { kind: 'unknown', text }
+}
+
+/** A finished candidate of this definition: `run` verifies and promotes it instead of building. */
+async function waitingCandidate(builds: readonly Build[], digest: string): Promise<Template | undefined> {
+  const [{ pve, namespace, image } = {} as Build] = builds
+  const nodes = builds.map(({ place }) => place.node)
+  for (const template of await imageTemplates(pve, { namespace, image: image.name, nodes })) {
+    if (template.marks.state !== 'candidate') continue
+    if ((await readNote(pve, template))?.digest === digest) return template
+  }
+  return undefined
+}
+
+function whyWaiting({ marks }: Template): Reason {
+  return { kind: 'candidate', text: `${marks.version}, built from this definition, waits to be verified` }
+}
+
+function whyHeld({ image }: Build, { marks }: Template): Reason {
+  const text = `rolled back to ${marks.version}; \`imagebuild promote\` or \`run ${image.name} --force\` ends that`
+  return { kind: 'held', text }
+}
+
+function whyVerify(note: Note | undefined, now: PlanRecord): Reason {
+  const verify = note?.verify
+  if (typeof verify !== 'object') return { kind: 'unverified', text: 'nobody has looked at clones of it yet' }
+  if (verify.checks !== now.checks)
+    return {
+      kind: 'checks',
+      text: `the checks changed since ${note?.version} was verified: nothing is rebuilt`,
+    }
+  return { kind: 'unverified', text: `${verify.failed} checks failed on its clones` }
+}
+
+function rowOf({ template, note }: NonNullable<Decision['current']>): TemplateRow {
+  const { node, vmid, name, marks } = template
+  return { node, vmid, name, version: marks.version ?? '', digest: note?.digest ?? '' }
+}

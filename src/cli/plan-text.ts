@@ -1,0 +1,104 @@
+import { relative, resolve } from 'node:path'
+import { stripVTControlCharacters, styleText } from 'node:util'
+import type { Foresight } from '../build/foresee.ts'
+import type { ImagebuildError } from '../core/errors.ts'
+import type { Reason } from '../plan/reason.ts'
+
+/** What `plan` prints. */
+
+/** One image: what would be done, or why that cannot be told. */
+export interface Planned {
+  image: string
+  foresight?: Foresight
+  error?: ImagebuildError
+  /** its parent, of which it cannot be told */
+  skippedBy?: string
+}
+
+/** Lines of one difference for people; JSON has them all. */
+const MOST_LINES = 60
+
+/** Schema 1. `action`: build, rebuild, verify, nothing, held, failed or skipped. */
+export function planAsJson(planned: readonly Planned[], more: { target: string; changes: number }): string {
+  const images = planned.map((one) => {
+    const { templates = [], digest } = one.foresight ?? {}
+    return {
+      image: one.image,
+      action: actionOf(one),
+      reasons: reasonsOf(one),
+      templates,
+      ...(digest !== undefined && { digest }),
+      ...(one.error && { error: one.error.toJSON() }),
+    }
+  })
+  return `${JSON.stringify({ schema: 1, ...more, images }, undefined, 2)}\n`
+}
+
+/** One line for each image, and with `explain` everything that is known below it. */
+export function formatPlan(
+  planned: readonly Planned[],
+  { explain, root, stream }: { explain: boolean; root: string; stream: NodeJS.WritableStream },
+): string {
+  const style = (format: Parameters<typeof styleText>[0], text: string) => styleText(format, text, { stream })
+  const width = Math.max(0, ...planned.map(({ image }) => image.length))
+  const lines = planned.flatMap((one) => {
+    const action = actionOf(one)
+    const head =
+      `${one.image.padEnd(width)}  ${style(COLOURS[action], action.padEnd(7))}  ${inShort(one)}`.trimEnd()
+    return explain ? [head, ...reasonsOf(one).flatMap((reason) => explained(reason, root, style))] : [head]
+  })
+  return lines.map((line) => `${line}\n`).join('')
+}
+
+type Action = Foresight['action'] | 'failed' | 'skipped'
+
+const COLOURS = {
+  build: 'green',
+  rebuild: 'yellow',
+  verify: 'cyan',
+  nothing: 'dim',
+  held: 'magenta',
+  failed: 'red',
+  skipped: 'red',
+} as const satisfies Record<Action, string>
+
+function actionOf({ foresight, error }: Planned): Action {
+  return foresight?.action ?? (error === undefined ? 'skipped' : 'failed')
+}
+
+function reasonsOf({ foresight, error, skippedBy }: Planned): Reason[] {
+  if (foresight !== undefined) return foresight.reasons
+  const text = error?.what ?? `nobody knows what becomes of its parent ${skippedBy}`
+  return [{ kind: error === undefined ? 'parent' : 'unknown', text }]
+}
+
+/** The first reason says most; of something that is as it should be, which one it is. */
+function inShort(one: Planned): string {
+  const [first, ...more] = reasonsOf(one)
+  const [template] = one.foresight?.templates ?? []
+  if (first === undefined) return template === undefined ? '' : `${template.version} is up to date`
+  return `${printable(first.text)}${more.length === 0 ? '' : ` (and ${more.length} more)`}`
+}
+
+function explained(
+  { text, where, diff }: Reason,
+  root: string,
+  style: (format: Parameters<typeof styleText>[0], text: string) => string,
+): string[] {
+  const place = where && `${relative(process.cwd(), resolve(root, where.file))}:${where.line}`
+  const lines = diff?.split('\n') ?? []
+  const rest = lines.length - MOST_LINES
+  return [
+    `    ${printable(text)}${place === undefined ? '' : style('dim', `  ${place}`)}`,
+    ...lines.slice(0, MOST_LINES).map((line) => {
+      const colour = line.startsWith('+') ? 'green' : line.startsWith('-') ? 'red' : 'dim'
+      return `        ${style(colour, printable(line))}`
+    }),
+    ...(rest > 0 ? [`        … ${rest} more lines`] : []),
+  ]
+}
+
+/** What a definition contains must not steer the terminal. */
+function printable(text: string): string {
+  return stripVTControlCharacters(text).replace(/[^\P{Cc}\t]/gu, '?')
+}
