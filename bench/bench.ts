@@ -1,12 +1,18 @@
 import { formatTable } from '../src/cli/table.ts'
 import { measureArchive } from './archive.ts'
 import { interruptSignal } from './interrupt.ts'
+import { measureResolve } from './resolve.ts'
 import { measureStartup } from './startup.ts'
 import type { Measured } from './statistics.ts'
 import { measureStreaming } from './streaming.ts'
 
-/** `npm run bench [startup|memory|archive]`: what the tool itself costs. Ends with 1 when a limit is broken. */
-const BENCHMARKS = { startup: measureStartup, memory: measureStreaming, archive: measureArchive }
+/** `npm run bench [startup|resolve|memory|archive]`: what the tool itself costs. Ends with 1 when a limit is broken. */
+const BENCHMARKS = {
+  startup: measureStartup,
+  resolve: measureResolve,
+  memory: measureStreaming,
+  archive: measureArchive,
+}
 
 const asked = process.argv.slice(2)
 const unknown = asked.find((name) => !Object.hasOwn(BENCHMARKS, name))

@@ -41,7 +41,7 @@ async function milliseconds(program: string, args: readonly string[]): Promise<n
 }
 
 /** The one that the wrapper script takes. */
-async function sameNode(): Promise<string> {
+export async function sameNode(): Promise<string> {
   const { stdout } = await run('sh', [
     '-c',
     'root=$1; . "$root/src/cli/node.sh"; command -v node',

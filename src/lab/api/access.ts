@@ -249,6 +249,19 @@ export class Access {
     return any ? privileges.some((name) => name in has) : privileges.every((name) => name in has)
   }
 
+  /** The same for many guests: those without an entry of their own and without a pool are decided once. */
+  allowedGuests(caller: Caller, privileges: readonly string[]): (vmid: number) => boolean {
+    const special = new Set([
+      ...this.state.acl.map(({ path }) => path),
+      ...Object.values(this.state.pools).flatMap(({ vms }) => vms.map((vmid) => `/vms/${vmid}`)),
+    ])
+    const others = this.allowed(caller, '/vms/0', privileges)
+    return (vmid) => {
+      const path = `/vms/${vmid}`
+      return special.has(path) ? this.allowed(caller, path, privileges) : others
+    }
+  }
+
   /** @throws ApiError 403 with Proxmox's text */
   require(caller: Caller, path: string, privileges: readonly string[], any = false): void {
     if (this.allowed(caller, path, privileges, any)) return

@@ -25,8 +25,9 @@ async function resources(call: Call): Promise<unknown[]> {
   if (type === undefined || type === 'vm') {
     const guests = lab.guests.everywhere()
     guestRows(lab).forget(new Set(guests.map(({ vmid }) => vmid)))
+    const visible = lab.access.allowedGuests(call.caller, ['VM.Audit'])
     for (const guest of guests) {
-      if (call.allowed(`/vms/${guest.vmid}`, ['VM.Audit'])) found.push(await guestRows(lab).row(lab, guest))
+      if (visible(guest.vmid)) found.push(await guestRows(lab).row(lab, guest))
     }
   }
   for (const node of lab.nodes.values()) found.push(...(await resourcesOf(call, node, type)))
