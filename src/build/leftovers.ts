@@ -1,5 +1,3 @@
-import type { Emit } from '../core/events.ts'
-import { isStale } from '../pve/claim.ts'
 import type { Pve } from '../pve/client.ts'
 import { configIfThere, destroyGuest } from '../pve/destroy.ts'
 import { clusterGuests, type GuestRef, guestLabel, nodeGuests, readConfig } from '../pve/guest-ref.ts'
@@ -9,11 +7,11 @@ import { nodeTemplates, readNote, select, type Template } from '../pve/templates
 import { filenameOf, listFiles, parseSeedName, removeFile, type SeedName } from '../pve/volumes.ts'
 import { removeArchive } from './archive.ts'
 import type { Build } from './context.ts'
-import { awaitMaking, type OurGuest, unmarkedClones } from './unmarked.ts'
+import { type OurGuest, unmarkedClones } from './unmarked.ts'
 
 /** What interrupted runs leave behind, and how it goes. Only what bears our marks is ever looked at. */
 
-async function ourGuests(pve: Pve, place: Place, namespace: string): Promise<OurGuest[]> {
+export async function ourGuests(pve: Pve, place: Place, namespace: string): Promise<OurGuest[]> {
   const { node } = place
   const rows = await nodeGuests(pve, node)
   const marked = rows.flatMap(({ kind, vmid, tags }) => {
@@ -34,14 +32,17 @@ export async function keptGuest(
   return guests.find(({ marks }) => marks.state === 'kept' && marks.image === image)?.vmid
 }
 
+/** What has a digest already, on one node. */
+export interface Found {
+  current?: Template
+  candidate?: Template
+}
+
 /**
  * Called under the claim, so whatever of this image is still marked as temporary has lost its builder.
  * @returns the current template or a finished candidate, where one has this digest already
  */
-export async function removeLeftovers(
-  build: Build,
-  digest: string,
-): Promise<{ current?: Template; candidate?: Template }> {
+export async function removeLeftovers(build: Build, digest: string): Promise<Found> {
   const { pve, place, namespace, image, emit } = build
   const templates = (await nodeTemplates(pve, place.node, namespace)).filter(
     ({ marks }) => marks.image === image.name,
@@ -54,7 +55,7 @@ export async function removeLeftovers(
     const isCandidate = template.marks.state === 'candidate'
     return note?.digest === digest && !(isCandidate && isBad && build.options.verify === 'off')
   }
-  const found: { current?: Template; candidate?: Template } = {}
+  const found: Found = {}
   if (current !== undefined && (await isWanted(current))) found.current = current
   // Templates last: one that still has clones, as when verifying them was cut off, cannot be removed.
   const isTemplate = (guest: OurGuest) => Number(templates.some(({ vmid }) => vmid === guest.vmid))
@@ -73,7 +74,11 @@ export async function removeLeftovers(
       await removeUnfinished(build, guest)
     }
   }
-  const kept = await keptRuns(pve, place, namespace)
+  // Its storage may be one that other nodes see too.
+  const kept = new Set([
+    ...(await keptRuns(pve, place, namespace)),
+    ...(await runsElsewhere(pve, place.node, namespace)),
+  ])
   for (const seed of await seeds(pve, place, namespace)) {
     if (seed.image === image.name && !kept.has(seed.run)) await removeFile(pve, place, seed.volid)
   }
@@ -108,7 +113,11 @@ async function isKeptArchive(
   return false
 }
 
-async function seeds(pve: Pve, place: Place, namespace: string): Promise<(SeedName & { volid: string })[]> {
+export async function seeds(
+  pve: Pve,
+  place: Place,
+  namespace: string,
+): Promise<(SeedName & { volid: string })[]> {
   return (await listFiles(pve, place, 'iso')).flatMap((file) => {
     const seed = parseSeedName(filenameOf(file))
     return seed?.namespace === namespace ? [{ volid: file.volid, ...seed }] : []
@@ -122,102 +131,12 @@ async function keptRuns(pve: Pve, place: Place, namespace: string): Promise<Set<
   return new Set(runs.filter((run) => run !== undefined))
 }
 
-async function runOf(pve: Pve, guest: OurGuest): Promise<string | undefined> {
+export async function runOf(pve: Pve, guest: OurGuest): Promise<string | undefined> {
   return parseNote(guest.vmid, (await readConfig(pve, guest)).description)?.run
 }
 
-export interface PruneRequest {
-  pve: Pve
-  place: Place
-  namespace: string
-  dryRun: boolean
-  /** also guests that `--on-error keep` kept */
-  kept: boolean
-  emit: Emit
-  signal: AbortSignal
-}
-
-export interface Pruned {
-  kind: 'guest' | 'claim' | 'seed'
-  id: string
-  image: string
-  why: string
-}
-
-/**
- * Removes what no living run needs: claims that ended or expired, guests and seeds whose claim is gone. Never a
- * finished template, and nothing without our marks. What cannot be removed is told as an event of type `leak`.
- * @returns what was removed; what would be, with `dryRun`
- */
-export async function prune(request: PruneRequest): Promise<Pruned[]> {
-  const { pve, place, namespace, dryRun, signal } = request
-  await awaitMaking(pve, place, request.emit, signal)
-  // Before the claims: a run has its claim before it has a seed, so a seed seen now without one is nobody's.
-  const stored = await seeds(pve, place, namespace)
-  const guests = await ourGuests(pve, place, namespace)
-  const living = await runsElsewhere(pve, place.node, namespace)
-  const doomed: (Pruned & { remove: () => Promise<void> })[] = []
-  // By its run: another one may take over a claim, or a VMID, at this moment.
-  const destroy = (guest: OurGuest, run: string | undefined) => () => removeUnfinished(request, guest, run)
-
-  for (const claim of guests.filter(({ marks }) => marks.state === 'claim')) {
-    const note = parseNote(claim.vmid, (await readConfig(pve, claim)).description)
-    if (note !== undefined && !(await isStale(note))) living.add(note.run)
-    else
-      doomed.push({
-        kind: 'claim',
-        id: guestLabel(claim),
-        image: claim.marks.image,
-        why: 'its builder is gone',
-        remove: destroy(claim, note?.run),
-      })
-  }
-  for (const guest of guests.filter(({ marks }) => marks.state === 'building' || marks.state === 'kept')) {
-    const run = await runOf(pve, guest)
-    const isKept = guest.marks.state === 'kept'
-    const expired = (guest.marks.expires ?? 0) * 1000 < Date.now()
-    if (run !== undefined && (isKept ? !expired && !request.kept : living.has(run))) living.add(run)
-    else
-      doomed.push({
-        kind: 'guest',
-        id: guestLabel(guest),
-        image: guest.marks.image,
-        why: isKept ? 'kept after a failure' : 'no run builds it',
-        remove: destroy(guest, run),
-      })
-  }
-  // Seeds last: while a guest has one in its drive, it is in use.
-  for (const seed of stored) {
-    if (living.has(seed.run)) continue
-    doomed.push({
-      kind: 'seed',
-      id: seed.volid,
-      image: seed.image,
-      why: 'no run uses it',
-      remove: () => removeFile(pve, place, seed.volid),
-    })
-  }
-  const pruned: Pruned[] = []
-  for (const { remove, ...what } of doomed) {
-    try {
-      if (!dryRun) await remove()
-      pruned.push(what)
-    } catch (error) {
-      signal.throwIfAborted()
-      request.emit({
-        type: 'leak',
-        image: what.image,
-        resource: `${what.kind} ${what.id}`,
-        why: (error as Error).message,
-        next: `look at it on ${place.node}, and run \`imagebuild prune\` again`,
-      })
-    }
-  }
-  return pruned
-}
-
 /** Runs that build on other nodes: their seeds may lie on a storage that this node shares. */
-async function runsElsewhere(pve: Pve, node: string, namespace: string): Promise<Set<string>> {
+export async function runsElsewhere(pve: Pve, node: string, namespace: string): Promise<Set<string>> {
   const runs = new Set<string>()
   for (const row of await clusterGuests(pve)) {
     const marks = row.node === node ? undefined : fromTags(row.vmid, row.tags)

@@ -1,10 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { prune, removeLeftovers } from '../../src/build/leftovers.ts'
-import type { Event } from '../../src/core/events.ts'
+import { removeLeftovers } from '../../src/build/leftovers.ts'
 import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
-import { thisOwner } from '../../src/pve/owner.ts'
 import { seedName } from '../../src/pve/volumes.ts'
-import { MemoryProxmox, PLACE, past, refused, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
+import { MemoryProxmox, past, refused, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
 import { aBuild } from './world.ts'
 
 const DIGEST = `sha256:${'ab'.repeat(32)}`
@@ -14,9 +12,10 @@ type Rest = Partial<Marks> & { run?: string; node?: string; owner?: typeof SOMEB
 /** A guest of ours, as a run leaves it. */
 function put(pve: MemoryProxmox, vmid: number, state: State, rest: Rest = {}) {
   const { run = `run-${vmid}`, node = 'pve', owner = SOMEBODY, note = true, ...more } = rest
-  const marks: Marks = { vmid, namespace: 'homelab', image: 'web', state, expires: soon(), ...more }
-  const { namespace, image, expires = 0, digest } = marks
   const isTemplate = ['candidate', 'current', 'previous', 'retired'].includes(state)
+  const own = { vmid, namespace: 'homelab', image: 'web', state }
+  const marks: Marks = { ...own, ...(!isTemplate && { expires: soon() }), ...more }
+  const { namespace, image, expires = 0, digest } = marks
   const full = { schema: 1, vmid, namespace, image, kind: 'vm', tool: '0', run, owner, expires } as const
   return pve.put(
     vmid,
@@ -33,177 +32,7 @@ function put(pve: MemoryProxmox, vmid: number, state: State, rest: Rest = {}) {
 const seed = (pve: MemoryProxmox, run: string, image = 'web', namespace = 'homelab') =>
   pve.addIso(seedName({ namespace, image, run, expires: past() }))
 
-function pruning(pve: MemoryProxmox, change: { dryRun?: boolean; kept?: boolean } = {}) {
-  const events: Event[] = []
-  const pruned = prune({
-    pve: pve.client(),
-    place: PLACE,
-    namespace: 'homelab',
-    dryRun: false,
-    kept: false,
-    emit: (event) => events.push(event),
-    signal: new AbortController().signal,
-    ...change,
-  })
-  return pruned.then((list) => ({ ids: list.map(({ kind, id }) => `${kind} ${id}`), events }))
-}
-
-/** What every prune must leave alone. */
-function innocents(pve: MemoryProxmox) {
-  put(pve, 9000, 'current', { digest: DIGEST, version: '20260101.2' })
-  put(pve, 9001, 'previous', { version: '20260101.1' })
-  put(pve, 9002, 'candidate', { version: '20260101.3', expires: past() })
-  // A user's clone of 9000: tags and note came along.
-  pve.put(500, { ...pve.guests.get(9000)?.config, name: 'prod-web' }, { status: 'running' })
-  pve.put(501, { name: 'theirs', tags: 'web' }, { status: 'running' })
-  put(pve, 9003, 'building', { namespace: 'other', expires: past() })
-  put(pve, 9903, 'claim', { namespace: 'other', expires: past() })
-  seed(pve, 'run-9003', 'web', 'other')
-  pve.addIso('debian-12.iso')
-  return structuredClone({ guests: [...pve.guests], isos: pve.isos() })
-}
-
 const world = (pve: MemoryProxmox) => ({ guests: [...pve.guests], isos: pve.isos() })
-
-describe('prune', () => {
-  test('finds nothing where nothing is left, and touches nothing of anybody', async () => {
-    const pve = new MemoryProxmox()
-    const before = innocents(pve)
-    expect((await pruning(pve, { kept: true })).ids).toEqual([])
-    expect(world(pve)).toEqual(before)
-    expect(pve.writes).toEqual([])
-  })
-
-  test('removes guest, seed and claim of a run that was killed', async () => {
-    const pve = new MemoryProxmox()
-    const before = innocents(pve)
-    put(pve, 9904, 'claim', { run: 'dead', expires: past() })
-    put(pve, 9004, 'building', { run: 'dead' })
-    const iso = seed(pve, 'dead')
-    const { ids } = await pruning(pve)
-    expect(ids).toEqual(['claim VM 9904', 'guest VM 9004', `seed ${iso}`])
-    expect(world(pve)).toEqual(before)
-  })
-
-  test('waits for a guest that Proxmox is still making for it', async () => {
-    const pve = new MemoryProxmox()
-    put(pve, 9904, 'claim', { run: 'dead', expires: past() })
-    pve.put(9004, { lock: 'create' })
-    pve.put(700, { lock: 'create' }) // somebody's, who may take as long as he likes
-    setTimeout(() => put(pve, 9004, 'building', { run: 'dead' }), 50)
-    const { ids, events } = await pruning(pve)
-    expect(ids).toEqual(['claim VM 9904', 'guest VM 9004'])
-    expect(events).toMatchObject([{ type: 'info', message: expect.stringMatching(/^waiting for VM 9004,/) }])
-    expect([...pve.guests.keys()]).toEqual([700])
-  })
-
-  test('removes a clone that was not marked yet: its note tells, not its parent’s tags', async () => {
-    const pve = new MemoryProxmox()
-    const before = innocents(pve)
-    const parent = pve.guests.get(9000)?.config
-    // A user's clone, at a VMID of our range.
-    pve.put(9008, { ...parent, name: 'theirs' })
-    const cut = put(pve, 9004, 'building', { run: 'dead' })
-    cut.config.tags = String(parent?.tags)
-    expect((await pruning(pve)).ids).toEqual(['guest VM 9004'])
-    expect(pve.guests.delete(9008)).toBe(true)
-    expect(world(pve)).toEqual(before)
-  })
-
-  test('at once, where the process was one of this machine', async () => {
-    const pve = new MemoryProxmox()
-    put(pve, 9904, 'claim', { run: 'dead', owner: { ...(await thisOwner()), started: '1' } })
-    put(pve, 9004, 'building', { run: 'dead' })
-    expect((await pruning(pve)).ids).toEqual(['claim VM 9904', 'guest VM 9004'])
-  })
-
-  test('says what it would do, and does nothing, with --dry-run', async () => {
-    const pve = new MemoryProxmox()
-    put(pve, 9904, 'claim', { run: 'dead', expires: past() })
-    put(pve, 9004, 'building', { run: 'dead' })
-    const iso = seed(pve, 'dead')
-    expect((await pruning(pve, { dryRun: true })).ids).toEqual([
-      'claim VM 9904',
-      'guest VM 9004',
-      `seed ${iso}`,
-    ])
-    expect(pve.guests.size).toBe(2)
-    expect(pve.writes).toEqual([])
-  })
-
-  test('leaves a living run its claim, guest and seed, however long it takes', async () => {
-    const pve = new MemoryProxmox()
-    put(pve, 9904, 'claim', { run: 'alive' })
-    put(pve, 9004, 'building', { run: 'alive', expires: past() })
-    seed(pve, 'alive')
-    const before = structuredClone(world(pve))
-    expect((await pruning(pve, { kept: true })).ids).toEqual([])
-    expect(world(pve)).toEqual(before)
-  })
-
-  test('leaves the seed of a run on another node, whose storage may be the same', async () => {
-    const pve = new MemoryProxmox()
-    put(pve, 9904, 'claim', { run: 'far', node: 'pve2' })
-    seed(pve, 'far')
-    expect((await pruning(pve)).ids).toEqual([])
-  })
-
-  test('leaves a run that begins in this moment its seed', async () => {
-    const pve = new MemoryProxmox()
-    seed(pve, 'dead')
-    pve.after = (call) => {
-      if (!call.startsWith('GET /nodes/pve/qemu')) return
-      pve.after = () => {}
-      put(pve, 9904, 'claim', { run: 'new' })
-      seed(pve, 'new')
-    }
-    await pruning(pve)
-    expect(pve.isos()).toEqual([
-      `local:iso/${seedName({ namespace: 'homelab', image: 'web', run: 'new', expires: past() })}`,
-    ])
-  })
-
-  test('leaves a claim that is taken over in this moment', async () => {
-    const pve = new MemoryProxmox()
-    put(pve, 9904, 'claim', { run: 'dead', expires: past() })
-    pve.after = (call) => {
-      if (call !== 'GET /nodes/pve/qemu/9904/config') return
-      pve.after = () => {}
-      put(pve, 9904, 'claim', { run: 'new' })
-    }
-    await pruning(pve)
-    expect([...pve.guests.keys()]).toEqual([9904])
-  })
-
-  test('leaves kept guests and their seeds for their day, unless told otherwise', async () => {
-    const pve = new MemoryProxmox()
-    put(pve, 9004, 'kept', { run: 'failed' })
-    const iso = seed(pve, 'failed')
-    expect((await pruning(pve)).ids).toEqual([])
-    expect((await pruning(pve, { kept: true })).ids).toEqual(['guest VM 9004', `seed ${iso}`])
-    expect(pve.guests.size).toBe(0)
-  })
-
-  test('removes a kept guest whose day is over', async () => {
-    const pve = new MemoryProxmox()
-    put(pve, 9004, 'kept', { run: 'failed', expires: past() })
-    const iso = seed(pve, 'failed')
-    expect((await pruning(pve)).ids).toEqual(['guest VM 9004', `seed ${iso}`])
-  })
-
-  test('goes on when one thing cannot be removed, and tells it', async () => {
-    const pve = new MemoryProxmox()
-    put(pve, 9004, 'building', { run: 'dead' })
-    put(pve, 9005, 'building', { run: 'dead' })
-    pve.before = (call) => {
-      if (call === 'DELETE /nodes/pve/qemu/9004') throw refused('DELETE', 'x', 'VM is locked (backup)')
-    }
-    const { ids, events } = await pruning(pve)
-    expect(ids).toEqual(['guest VM 9005'])
-    expect(events).toMatchObject([{ type: 'leak', resource: 'guest VM 9004', image: 'web' }])
-    expect([...pve.guests.keys()]).toEqual([9004])
-  })
-})
 
 describe('before a build, under its claim', () => {
   const nothing = { force: false, noCache: false, onError: 'cleanup', verify: 'off' } as const

@@ -1,27 +1,54 @@
-import { prune } from '../../build/leftovers.ts'
-import { createBus } from '../../core/events.ts'
+import { type Pruned, prune } from '../../build/prune.ts'
+import { asImagebuildError } from '../../core/errors.ts'
+import { createBus, type Emit } from '../../core/events.ts'
+import { readConfig } from '../../definition/config.ts'
+import { InvalidDefinition } from '../../definition/diagnostics.ts'
+import { findConfig } from '../../definition/find.ts'
+import type { ImageSpec } from '../../definition/spec.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { plainRenderer } from '../render.ts'
 import { connectTarget } from '../target.ts'
 
-/** Removes what no living run needs. Finished templates are never touched. */
+/** Removes what nobody needs: what interrupted runs have left, and versions beyond those that are kept. */
 export async function pruneCommand(
   invocation: Invocation,
   options: { target?: string; dryRun: boolean; kept: boolean },
 ): Promise<void> {
-  const project = await openProject(invocation, [])
   const emit = createBus(invocation.secrets, [plainRenderer(process.stderr)])
-  await using connected = await connectTarget(invocation, project, options.target, emit)
-  const pruned = await prune({
-    ...connected,
-    namespace: project.namespace,
-    ...options,
-    emit,
-    signal: invocation.signal,
-  })
-  for (const { kind, id, image, why } of pruned) {
-    process.stdout.write(`${options.dryRun ? 'would remove' : 'removed'} ${kind} ${id} of ${image}: ${why}\n`)
+  const config = await readConfig(await findConfig(process.cwd(), invocation.config))
+  const images = await definitions(invocation, emit)
+  await using connected = await connectTarget(invocation, config, options.target, emit)
+  const { pve, places } = connected
+  let count = 0
+  for (const place of places) {
+    const pruned = await prune({
+      ...{ pve, place, ...options, emit },
+      namespace: config.namespace,
+      keep: (image) => images.get(image)?.template.keep,
+      signal: invocation.signal,
+    })
+    for (const one of pruned) process.stdout.write(`${said(one, options.dryRun)}\n`)
+    count += pruned.filter(({ spared }) => spared === undefined).length
   }
-  if (pruned.length === 0) process.stderr.write('nothing to remove\n')
+  if (count === 0) process.stderr.write('nothing to remove\n')
+}
+
+/** How many versions an image keeps stands in its definition; what has none here keeps all. */
+async function definitions(invocation: Invocation, emit: Emit): Promise<ReadonlyMap<string, ImageSpec>> {
+  try {
+    return (await openProject(invocation)).images
+  } catch (error) {
+    if (!(error instanceof InvalidDefinition)) throw error
+    const message = `all versions are kept, since how many it should be cannot be read: ${asImagebuildError(error).what}. See: imagebuild validate`
+    emit({ type: 'warning', message })
+    return new Map()
+  }
+}
+
+function said({ kind, id, image, why, spared }: Pruned, dryRun: boolean): string {
+  if (spared !== undefined) return `spared ${kind} ${id} of ${image}: ${why}, but ${spared}`
+  const done = kind === 'promotion' ? ['would mark', 'marked'] : ['would remove', 'removed']
+  const what = kind === 'promotion' ? id : `${kind} ${id}`
+  return `${done[dryRun ? 0 : 1]} ${what} of ${image}: ${why}`
 }

@@ -10,6 +10,7 @@ import { parentOf, requestFor } from '../build-request.ts'
 import { renderFailure } from '../failure.ts'
 import { buildFolder, explainFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
+import { lockCurrent } from '../locking.ts'
 import { openProject } from '../project.ts'
 import { formatResult, jsonRenderer, logFile, plainRenderer, TerminalRenderer } from '../render.ts'
 import { inOrder } from '../schedule.ts'
@@ -148,6 +149,13 @@ async function runOne(
       options: { force, noCache: !cache, onError, verify },
     })
     result = await (options.wait ? buildWhenFree(request) : buildImage(request))
+    // What was built while somebody rolled back is not current.
+    if (!(result.status === 'built' && result.held))
+      await lockCurrent(
+        { ...request, target: request.place.target, root: project.root },
+        image,
+        result.templates,
+      )
   } catch (thrown) {
     const error = asImagebuildError(
       invocation.signal.aborted ? invocation.signal.reason : explainFolder(thrown),

@@ -1,0 +1,172 @@
+import { asImagebuildError } from '../core/errors.ts'
+import type { Emit } from '../core/events.ts'
+import { isStale } from '../pve/claim.ts'
+import type { Pve } from '../pve/client.ts'
+import { guestLabel, readConfig } from '../pve/guest-ref.ts'
+import { parseNote } from '../pve/marks.ts'
+import type { Place } from '../pve/place.ts'
+import { tidy, untidy } from '../pve/promotion.ts'
+import { nodeTemplates, select, type Template } from '../pve/templates.ts'
+import { removeFile } from '../pve/volumes.ts'
+import { ourGuests, removeUnfinished, runOf, runsElsewhere, seeds } from './leftovers.ts'
+import { oldVersions, settleOld } from './retention.ts'
+import { awaitMaking, type OurGuest } from './unmarked.ts'
+
+/** What nobody needs any more on one node, and how it goes. */
+
+export interface PruneRequest {
+  pve: Pve
+  place: Place
+  namespace: string
+  /** versions of an image that are kept; undefined where nobody here knows, and all are */
+  keep: (image: string) => number | undefined
+  dryRun: boolean
+  /** also what `--on-error keep` kept */
+  kept: boolean
+  emit: Emit
+  signal: AbortSignal
+}
+
+export interface Pruned {
+  /** `promotion`: one that was cut off, and is finished */
+  kind: 'promotion' | 'claim' | 'guest' | 'candidate' | 'version' | 'seed'
+  id: string
+  image: string
+  why: string
+  /** why it stays all the same */
+  spared?: string
+}
+
+/** @returns why it stays after all */
+type Work = Pruned & { work: () => Promise<string | undefined> }
+
+/**
+ * Finishes promotions that were cut off, and removes what no living run needs: claims that ended or expired, guests and
+ * seeds whose claim is gone, candidates that failed and whose time is over, versions beyond `keep`. Nothing without our
+ * marks. What cannot be removed is told as an event of type `leak`.
+ * @returns what was done and what was spared; what would be, with `dryRun`
+ */
+export async function prune(request: PruneRequest): Promise<Pruned[]> {
+  const { pve, place, dryRun, signal } = request
+  await awaitMaking(pve, place, request.emit, signal)
+  const works = [
+    ...(await cutOffPromotions(request)),
+    ...(await leftovers(request)),
+    ...(await olds(request)),
+  ]
+  // Seeds last: while a guest has one in its drive, it is in use.
+  works.sort((a, b) => Number(a.kind === 'seed') - Number(b.kind === 'seed'))
+  const pruned: Pruned[] = []
+  for (const { work, ...what } of works) {
+    try {
+      const spared = what.spared ?? (dryRun ? undefined : await work())
+      pruned.push({ ...what, ...(spared !== undefined && { spared }) })
+    } catch (error) {
+      signal.throwIfAborted()
+      request.emit({
+        type: 'leak',
+        image: what.image,
+        resource: `${what.kind} ${what.id}`,
+        why: asImagebuildError(error).message,
+        next: `look at it on ${place.node}, and run \`imagebuild prune\` again`,
+      })
+    }
+  }
+  return pruned
+}
+
+async function cutOffPromotions({ pve, place, namespace }: PruneRequest): Promise<Work[]> {
+  const templates = await nodeTemplates(pve, place.node, namespace)
+  return untidy(templates).map(({ template, state }) => {
+    const { image } = template.marks
+    const current = select(templates, image)
+    return {
+      kind: 'promotion',
+      id: guestLabel(template),
+      image,
+      why: `${current?.marks.version} is current, so ${template.marks.version} is ${state}`,
+      work: async () => {
+        const [failure] = await tidy(
+          pve,
+          templates.filter(({ marks }) => marks.image === image),
+        )
+        if (failure !== undefined) throw failure
+        return undefined
+      },
+    }
+  })
+}
+
+/** Claims, temporary guests, failed candidates and seeds. */
+async function leftovers(request: PruneRequest): Promise<Work[]> {
+  const { pve, place, namespace } = request
+  // Before the claims: a run has its claim before it has a seed, so a seed seen now without one is nobody's.
+  const stored = await seeds(pve, place, namespace)
+  const guests = await ourGuests(pve, place, namespace)
+  const templates = await nodeTemplates(pve, place.node, namespace)
+  const living = await runsElsewhere(pve, place.node, namespace)
+  const claimed = new Set<string>()
+  const works: Work[] = []
+  // By its run: another one may take over a claim, or a VMID, at this moment.
+  const destroy = (guest: OurGuest, run: string | undefined) => async () => {
+    await removeUnfinished(request, guest, run)
+    return undefined
+  }
+  const add = (kind: Work['kind'], guest: OurGuest, why: string, run: string | undefined) =>
+    works.push({ kind, id: guestLabel(guest), image: guest.marks.image, why, work: destroy(guest, run) })
+
+  for (const claim of guests.filter(({ marks }) => marks.state === 'claim')) {
+    const note = parseNote(claim.vmid, (await readConfig(pve, claim)).description)
+    if (note !== undefined && !(await isStale(note))) {
+      living.add(note.run)
+      claimed.add(claim.marks.image)
+    } else add('claim', claim, 'its builder is gone', note?.run)
+  }
+  for (const guest of guests.filter(({ marks }) => marks.state === 'building' || marks.state === 'kept')) {
+    const run = await runOf(pve, guest)
+    const isKept = guest.marks.state === 'kept'
+    const stays = isKept ? !isOver(guest) && !request.kept : run !== undefined && living.has(run)
+    if (run !== undefined && stays) living.add(run)
+    else add('guest', guest, isKept ? 'kept after a failure' : 'no run builds it', run)
+  }
+  for (const candidate of templates.filter(({ marks }) => marks.state === 'candidate')) {
+    const { image, expires } = candidate.marks
+    if (expires === undefined || claimed.has(image) || !(isOver(candidate) || request.kept)) continue
+    add('candidate', candidate, 'it failed, and was kept to look into', await runOf(pve, candidate))
+  }
+  for (const seed of stored) {
+    if (living.has(seed.run)) continue
+    const work = async () => {
+      await removeFile(pve, place, seed.volid)
+      return undefined
+    }
+    works.push({ kind: 'seed', id: seed.volid, image: seed.image, why: 'no run uses it', work })
+  }
+  return works
+}
+
+function isOver({ marks }: Pick<OurGuest | Template, 'marks'>): boolean {
+  return (marks.expires ?? 0) * 1000 < Date.now()
+}
+
+async function olds(request: PruneRequest): Promise<Work[]> {
+  const { pve, place, namespace, keep } = request
+  const templates = await nodeTemplates(pve, place.node, namespace)
+  const works: Work[] = []
+  for (const image of [...new Set(templates.map(({ marks }) => marks.image))].sort()) {
+    const count = keep(image)
+    if (count === undefined) continue
+    for (const old of await oldVersions(request, { namespace, image, keep: count })) {
+      const { template, why, spared } = old
+      works.push({
+        kind: 'version',
+        id: guestLabel(template),
+        image,
+        why: `${template.marks.version} is ${why}`,
+        ...(spared !== undefined && { spared }),
+        work: () => settleOld(request, old),
+      })
+    }
+  }
+  return works
+}

@@ -1,0 +1,104 @@
+import { randomBytes } from 'node:crypto'
+import { open, readFile, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { ImagebuildError } from '../core/errors.ts'
+import { lock } from '../core/lock.ts'
+import { buildFolder } from './folders.ts'
+
+/**
+ * imagebuild.lock.json beside imagebuild.yaml: what is current on each target, for those who have no cluster at hand.
+ * Made to be committed: stable order, no time of writing.
+ */
+export const LOCKFILE = 'imagebuild.lock.json'
+
+const locked = z.object({
+  version: z.string(),
+  digest: z.string(),
+  kind: z.enum(['vm', 'lxc']),
+  /** ISO 8601, UTC */
+  built: z.string(),
+  /** node → VMID */
+  templates: z.record(z.string(), z.int()),
+})
+
+const lockfile = z.object({
+  schema: z.literal(1),
+  targets: z.record(z.string(), z.record(z.string(), locked)),
+})
+
+export type Locked = z.output<typeof locked>
+export type Lockfile = z.output<typeof lockfile>
+
+/** @throws ImagebuildError `definition_invalid` where the file is none of ours */
+export async function readLockfile(root: string): Promise<Lockfile> {
+  const file = join(root, LOCKFILE)
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  })
+  if (text === undefined) return { schema: 1, targets: {} }
+  try {
+    return lockfile.parse(JSON.parse(text))
+  } catch (cause) {
+    throw new ImagebuildError({
+      code: 'definition_invalid',
+      what: `${file} cannot be read`,
+      where: { file, line: 1, column: 1 },
+      why: cause instanceof z.ZodError ? z.prettifyError(cause) : (cause as Error).message,
+      next: 'settle a conflict of a merge, or remove the file: run, promote and rollback write it anew',
+      cause,
+    })
+  }
+}
+
+/** Writes down what is current of one image. Others may write other images at the same moment; what is the same is not written. */
+export async function writeLocked(
+  root: string,
+  { target, image, entry }: { target: string; image: string; entry: Locked },
+  signal?: AbortSignal,
+): Promise<void> {
+  await using _held = await lock(join(buildFolder(root), 'lockfile.lock'), signal)
+  const before = await readLockfile(root)
+  const { [target]: images = {}, ...others } = before.targets
+  const after: Lockfile = { schema: 1, targets: { ...others, [target]: { ...images, [image]: entry } } }
+  const text = formatLockfile(after)
+  if (text !== formatLockfile(before)) await replaceFile(join(root, LOCKFILE), text)
+}
+
+/** Keys in order, two spaces, a newline at the end. */
+export function formatLockfile({ schema, targets }: Lockfile): string {
+  const inOrder = sorted(targets, (images) =>
+    sorted(images, ({ version, digest, kind, built, templates }) => ({
+      version,
+      digest,
+      kind,
+      built,
+      templates: sorted(templates, (vmid) => vmid),
+    })),
+  )
+  return `${JSON.stringify({ schema, targets: inOrder }, undefined, 2)}\n`
+}
+
+function sorted<From, To>(map: Record<string, From>, each: (value: From) => To): Record<string, To> {
+  const keys = Object.keys(map).sort()
+  return Object.fromEntries(keys.map((key) => [key, each(map[key] as From)]))
+}
+
+/** Whoever reads sees the old file or the new one, also after a power cut. */
+async function replaceFile(file: string, text: string): Promise<void> {
+  const temporary = `${file}.${randomBytes(4).toString('hex')}.tmp`
+  try {
+    const handle = await open(temporary, 'wx', 0o644)
+    try {
+      await handle.writeFile(text)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, file)
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
+}
