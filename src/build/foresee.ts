@@ -92,7 +92,9 @@ async function explainAll(
         source: placeIn(root, image.source.where),
       }),
     )
-    if (record === undefined) reasons.push(notHere(note))
+    // What changed outside is in the note.
+    if (record === undefined && reasons.some(({ kind }) => kind !== 'source' && kind !== 'parent'))
+      reasons.push(notHere(note))
   }
   return [...new Map(reasons.map((reason) => [reason.text, reason])).values()]
 }

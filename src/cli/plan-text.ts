@@ -43,9 +43,10 @@ export function formatPlan(
   const width = Math.max(0, ...planned.map(({ image }) => image.length))
   const lines = planned.flatMap((one) => {
     const action = actionOf(one)
-    const head =
-      `${one.image.padEnd(width)}  ${style(COLOURS[action], action.padEnd(7))}  ${inShort(one)}`.trimEnd()
-    return explain ? [head, ...reasonsOf(one).flatMap((reason) => explained(reason, root, style))] : [head]
+    const head = `${one.image.padEnd(width)}  ${style(COLOURS[action], action.padEnd(7))}`
+    const reasons = explain ? reasonsOf(one) : []
+    if (reasons.length === 0) return [`${head}  ${inShort(one)}`.trimEnd()]
+    return [head.trimEnd(), ...reasons.flatMap((reason) => explained(reason, root, style))]
   })
   return lines.map((line) => `${line}\n`).join('')
 }

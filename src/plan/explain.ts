@@ -40,10 +40,12 @@ function explainSource(before: Note['source'], now: PlanRecord, { source: where 
   if (before.request !== request)
     return [{ kind: 'definition', text: `source changed: ${before.request} → ${request}`, where }]
   if (now.parent !== undefined) {
-    const to = version === '' ? 'the one that is built first' : version
-    return [
-      { kind: 'parent', text: `its parent ${now.parent.image} changed: ${before.version} → ${to}`, where },
-    ]
+    const { image } = now.parent
+    const text =
+      version === ''
+        ? `its parent ${image} is built anew first`
+        : `its parent ${image} changed: ${before.version} → ${version}`
+    return [{ kind: 'parent', text, where }]
   }
   if (before.fallback !== fallback) {
     const text = fallback

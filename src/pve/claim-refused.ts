@@ -34,8 +34,8 @@ export class ClaimTaken extends ImagebuildError {
   }
 }
 
-/** `process 4711 on ci-2 (run 1a2b3c4d), which builds it since 2026-01-01T00:00:00.000Z`; older notes do not say since when. */
+/** `process 4711 on ci-2 (run 1a2b3c4d), building it since 2026-01-01T00:00:00.000Z`; older notes do not say since when. */
 function whoBuilds({ owner, run, since }: Note): string {
   const who = owner === undefined ? 'another builder' : `process ${owner.pid} on ${owner.host}`
-  return `${who} (run ${run}), which builds it${since === undefined ? '' : ` since ${since}`}`
+  return `${who} (run ${run}), building it${since === undefined ? '' : ` since ${since}`}`
 }

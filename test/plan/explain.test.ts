@@ -213,7 +213,7 @@ describe('the source', () => {
     expect(explain(before, now('20260202.1'))).toMatchObject([
       { kind: 'parent', text: 'its parent base changed: 20260101.1 → 20260202.1' },
     ])
-    expect(texts(explain(before, now('')))[0]).toContain('→ the one that is built first')
+    expect(texts(explain(before, now('')))[0]).toBe('its parent base is built anew first')
   })
 })
 

@@ -94,7 +94,7 @@ describe('an image that another builder holds', () => {
     expect(error).toMatchObject({ code: 'busy', exitCode: 75, what: 'web is being built already' })
     expect(error.why).toContain('process 1 on elsewhere.example')
     expect(error.why).toContain('run theirs')
-    expect(error.why).toContain('builds it since 2026-01-01T00:00:00.000Z')
+    expect(error.why).toContain('building it since 2026-01-01T00:00:00.000Z')
     expect(error.why).toMatch(/until \d{4}-\d\d-\d\dT/)
     expect(error.next).toContain('--wait')
     expect(pve.guests.get(SLOT)).toEqual(before)
@@ -107,7 +107,7 @@ describe('an image that another builder holds', () => {
     const guest = pve.guests.get(SLOT)
     if (guest) guest.config.description = renderNote(note)
     const error = await claimImage(pve.client(), request()).catch((error) => error)
-    expect(error).toMatchObject({ code: 'busy', why: expect.stringContaining('builds it; its claim') })
+    expect(error).toMatchObject({ code: 'busy', why: expect.stringContaining('building it; its claim') })
   })
 
   test('on another node is busy too', async () => {
