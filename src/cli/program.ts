@@ -5,6 +5,7 @@ import { renderFailure } from './failure.ts'
 import { explainFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
 import { declareSshCa } from './program-ssh-ca.ts'
+import { declareVersions } from './program-versions.ts'
 
 /**
  * All commands and options, and nothing that they do: each loads its module when it is called, so that quick
@@ -135,6 +136,7 @@ export function createProgram(invocation: Invocation): Command {
     .argument('[image]', 'name, name@current, name@previous or name@<version>')
     .addOption(target())
     .addOption(option('--node <name>', 'on this node'))
+    .addOption(option('--locked', 'by imagebuild.lock.json, without asking the cluster').default(false))
     .addOption(
       option(
         '--terraform-external',
@@ -142,6 +144,8 @@ export function createProgram(invocation: Invocation): Command {
       ).default(false),
     )
     .action(async (image: string | undefined, options, self: Command) => {
+      if (options.locked && !options.terraformExternal && image !== undefined)
+        return (await import('./commands/locked.ts')).resolveLocked(invocation, image, options)
       const { resolve, resolveForTerraform } = await import('./commands/resolve.ts')
       if (options.terraformExternal && image === undefined) return resolveForTerraform(invocation, options)
       if (!options.terraformExternal && image !== undefined) return resolve(invocation, image, options)
@@ -155,7 +159,12 @@ export function createProgram(invocation: Invocation): Command {
         .choices(['json', 'tfvars', 'ansible', 'env'])
         .default('json'),
     )
-    .action(async (options) => (await import('./commands/outputs.ts')).outputs(invocation, options))
+    .addOption(option('--locked', 'by imagebuild.lock.json, without asking the cluster').default(false))
+    .action(async (options) =>
+      options.locked
+        ? (await import('./commands/locked.ts')).outputsLocked(invocation, options)
+        : (await import('./commands/outputs.ts')).outputs(invocation, options),
+    )
 
   command(
     'diff',
@@ -171,11 +180,7 @@ export function createProgram(invocation: Invocation): Command {
       (await import('./commands/diff.ts')).diff(invocation, image, [before, after], options),
     )
 
-  command('prune', 'remove what interrupted builds have left behind')
-    .addOption(target())
-    .addOption(option('--dry-run', 'only say what would be removed').default(false))
-    .addOption(option('--kept', 'also guests kept by --on-error keep').default(false))
-    .action(async (options) => (await import('./commands/prune.ts')).pruneCommand(invocation, options))
+  declareVersions(command, invocation, option)
 
   command('schema', 'print the JSON Schema of a file of definitions')
     .argument('<file>', 'image or imagebuild')

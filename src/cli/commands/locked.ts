@@ -1,0 +1,70 @@
+import { ImagebuildError } from '../../core/errors.ts'
+import { type Config, readConfig } from '../../definition/config.ts'
+import { findConfig } from '../../definition/find.ts'
+import type { Invocation } from '../invocation.ts'
+import { LOCKFILE, type Locked, readLockfile } from '../lockfile.ts'
+import { chooseTarget } from '../target.ts'
+import { formatOutputs, type Output, type OutputFormat } from './outputs.ts'
+
+/** What the lockfile says, with no cluster at hand. */
+
+export async function resolveLocked(
+  invocation: Invocation,
+  name: string,
+  options: { target?: string; node?: string },
+): Promise<void> {
+  const [image = '', selector = 'current'] = name.split('@')
+  const { config, target, images } = await open(invocation, options.target)
+  const entry = images[image]
+  const isMeant = selector === '' || selector === 'current' || selector === entry?.version
+  const vmid = isMeant && entry !== undefined ? onNode(config, target, entry, options.node)?.vmid : undefined
+  if (vmid === undefined) {
+    const where = options.node === undefined ? '' : `, node ${options.node}`
+    throw new ImagebuildError({
+      code: 'not_found',
+      what: `${LOCKFILE} has no ${selector || 'current'} template of ${image} on ${target}${where}`,
+      why: 'it has what is current, as run, promote and rollback have written it',
+      next: `imagebuild run ${image}, or without --locked to ask the cluster`,
+    })
+  }
+  process.stdout.write(`${vmid}\n`)
+}
+
+export async function outputsLocked(
+  invocation: Invocation,
+  options: { target?: string; format: OutputFormat },
+): Promise<void> {
+  const { config, target, images } = await open(invocation, options.target)
+  const current: Record<string, Output> = {}
+  for (const [image, entry] of Object.entries(images)) {
+    const there = onNode(config, target, entry)
+    if (there === undefined) continue
+    const { kind, version, digest, built, templates } = entry
+    const several = (config.targets[target]?.nodes ?? []).length > 1
+    current[image] = { kind, ...there, ...(several && { templates }), version, digest, built }
+  }
+  process.stdout.write(formatOutputs(current, options.format))
+}
+
+async function open(
+  invocation: Invocation,
+  asked: string | undefined,
+): Promise<{ config: Config; target: string; images: Record<string, Locked> }> {
+  const config = await readConfig(await findConfig(process.cwd(), invocation.config))
+  const { name: target } = chooseTarget(config, asked)
+  const { targets } = await readLockfile(config.root)
+  return { config, target, images: targets[target] ?? {} }
+}
+
+/** The template on a node; on the target's first node that has one, where none is named. */
+function onNode(
+  config: Config,
+  targetName: string,
+  { templates }: Locked,
+  asked?: string,
+): { node: string; vmid: number } | undefined {
+  const { nodes = [] } = config.targets[targetName] ?? {}
+  const node = asked ?? [...nodes, ...Object.keys(templates)].find((one) => templates[one] !== undefined)
+  const vmid = node === undefined ? undefined : templates[node]
+  return node === undefined || vmid === undefined ? undefined : { node, vmid }
+}

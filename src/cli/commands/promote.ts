@@ -1,0 +1,84 @@
+import { ImagebuildError } from '../../core/errors.ts'
+import { createBus } from '../../core/events.ts'
+import { readConfig } from '../../definition/config.ts'
+import { findConfig } from '../../definition/find.ts'
+import { rollbackVersion } from '../../pve/promotion.ts'
+import { select } from '../../pve/templates.ts'
+import type { Invocation } from '../invocation.ts'
+import { plainRenderer } from '../render.ts'
+import { type Switch, switchTo, templatesThere } from '../switching.ts'
+import { connectTarget } from '../target.ts'
+
+/** Makes a version the current one, and ends a hold. */
+export async function promoteCommand(
+  invocation: Invocation,
+  wanted: string,
+  options: { target?: string },
+): Promise<void> {
+  const [image = '', selector = ''] = wanted.split('@')
+  if (selector === '') {
+    throw new ImagebuildError({
+      code: 'usage',
+      what: `which version of ${image}?`,
+      next: `imagebuild promote ${image}@<version>, or ${image}@previous; imagebuild history ${image} shows them`,
+    })
+  }
+  await using to = await openSwitch(invocation, image, options.target)
+  const templates = await templatesThere(to)
+  const found = select(templates, image, selector)
+  const before = select(templates, image)
+  if (found === undefined) {
+    throw new ImagebuildError({
+      code: 'not_found',
+      what: `there is no ${selector} template of ${image}`,
+      next: `imagebuild history ${image} shows the versions that there are`,
+    })
+  }
+  const version = found.marks.version ?? ''
+  process.stdout.write(`${await switchTo(to, templates, { version, held: false })}\n`)
+  if (before !== undefined && before.marks.version !== version)
+    process.stderr.write(`undo: imagebuild promote ${image}@${before.marks.version}\n`)
+}
+
+/** Makes the version before the current one current again, until somebody promotes another or builds with --force. */
+export async function rollbackCommand(
+  invocation: Invocation,
+  image: string,
+  options: { target?: string },
+): Promise<void> {
+  await using to = await openSwitch(invocation, image, options.target)
+  const templates = await templatesThere(to)
+  const version = rollbackVersion(templates, image)
+  if (version === undefined) {
+    const current = select(templates, image)
+    throw new ImagebuildError({
+      code: 'not_found',
+      what:
+        current === undefined
+          ? `there is no current template of ${image}`
+          : `there is no version of ${image} before ${current.marks.version}`,
+      next: `imagebuild history ${image} shows the versions that there are`,
+    })
+  }
+  process.stdout.write(`${await switchTo(to, templates, { version, held: true })}\n`)
+  process.stderr.write(
+    `run leaves it so until a version is promoted, or --force is given; undo: imagebuild promote ${image}@previous\n`,
+  )
+}
+
+async function openSwitch(
+  invocation: Invocation,
+  image: string,
+  target: string | undefined,
+): Promise<Switch & AsyncDisposable> {
+  const emit = createBus(invocation.secrets, [plainRenderer(process.stderr)])
+  const config = await readConfig(await findConfig(process.cwd(), invocation.config))
+  const connected = await connectTarget(invocation, config, target, emit)
+  const { root, namespace } = config
+  return {
+    ...{ root, namespace, image, emit, signal: invocation.signal },
+    pve: connected.pve,
+    places: connected.places,
+    [Symbol.asyncDispose]: () => connected[Symbol.asyncDispose](),
+  }
+}
