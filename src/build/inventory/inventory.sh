@@ -90,8 +90,8 @@ files() {
     $total += $size unless $path =~ m{^/var/(log|cache|lib/apt/lists)/} || ($links > 1 && $seen{$inode}++);
     print "setuid\t$mode\t$user:$group\t$path\0" if oct($mode) & 06000;
     next unless $call;
-    my $value = "\0" x 64;
-    my $length = syscall($call, $path, "security.capability", $value, 64);
+    my ($name, $value) = ("security.capability", "\0" x 64);
+    my $length = syscall($call, $path, $name, $value, length $value);
     print "capability\t", unpack("H*", substr($value, 0, $length)), "\t\t$path\0" if $length > 0;
     END { print "size\t$total\0"; print "no-capabilities\0" unless $call; }
   ' "$work/files"
