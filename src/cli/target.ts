@@ -93,7 +93,7 @@ export async function connectTarget(
     })
   }
   const pve = await connect(await connectionTo(invocation, project, target))
-  return connected(pve, target.nodes ?? [target.node ?? ''], {
+  return connected(pve, nodesOf(target), {
     ...common,
     storages: withArchives(target.storages),
     bridge: target.bridge,
@@ -161,6 +161,11 @@ function connected(pve: Pve, nodes: readonly string[], everywhere: Omit<Place, '
   const [place] = places
   if (place === undefined) throw new TypeError(`target ${everywhere.target} has no node`)
   return { pve, place, places, [Symbol.asyncDispose]: () => pve[Symbol.asyncDispose]() }
+}
+
+/** `nodes`, or `node` alone: the schema says that there is one of them. */
+export function nodesOf({ node = '', nodes = [node] }: PveTarget): string[] {
+  return nodes
 }
 
 /** The pool of addresses that a target's guests may have; nothing with DHCP. */

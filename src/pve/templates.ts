@@ -121,6 +121,15 @@ export function nextVersion(taken: readonly string[], now: Date): string {
   return `${date}.${Math.max(0, ...serials) + 1}`
 }
 
+/** The same of several nodes. */
+export async function placesTemplates(
+  pve: Pve,
+  nodes: readonly string[],
+  namespace: string,
+): Promise<Template[]> {
+  return (await Promise.all(nodes.map((node) => nodeTemplates(pve, node, namespace)))).flat()
+}
+
 /** All templates of one image: as they are at this moment on these nodes, and as the cluster's list has them elsewhere. */
 export async function imageTemplates(
   pve: Pve,

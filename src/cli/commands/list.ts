@@ -1,18 +1,19 @@
-import { byVersion, nodeTemplates } from '../../pve/templates.ts'
+import { byVersion, placesTemplates } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { formatTable } from '../table.ts'
 import { connectTarget } from '../target.ts'
 
-/** All templates of ours on the target's node, newest first. */
+/** All templates of ours on the target's nodes, newest first. */
 export async function list(
   invocation: Invocation,
   options: { target?: string; json: boolean },
 ): Promise<void> {
   const project = await openProject(invocation, [])
   await using connected = await connectTarget(invocation, project, options.target, () => {})
-  const { pve, place } = connected
-  const templates = (await nodeTemplates(pve, place.node, project.namespace)).sort(
+  const { pve, place, places } = connected
+  const nodes = places.map(({ node }) => node)
+  const templates = (await placesTemplates(pve, nodes, project.namespace)).sort(
     (a, b) => a.marks.image.localeCompare(b.marks.image) || byVersion(b, a),
   )
   const rows = templates.map(({ node, vmid, name, marks }) => ({

@@ -4,7 +4,7 @@ import { type Config, readConfig } from '../../definition/config.ts'
 import { findConfig } from '../../definition/find.ts'
 import { askCluster } from '../../pve/cluster.ts'
 import { PveError } from '../../pve/errors.ts'
-import { nodeTemplates, readNote, select, type Template, templatesIn } from '../../pve/templates.ts'
+import { placesTemplates, readNote, select, type Template, templatesIn } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
 import { chooseTarget, connectTarget, reachTarget } from '../target.ts'
 import { readQuery } from './terraform-query.ts'
@@ -68,8 +68,9 @@ async function findTemplate(invocation: Invocation, config: Config, wanted: Want
   const found = select((await inCluster(invocation, config, target)) ?? [], image, selector, node)
   if (found !== undefined) return found
   await using connected = await connectTarget(invocation, config, target, () => {})
-  const { pve, place } = connected
-  const late = select(await nodeTemplates(pve, node ?? place.node, config.namespace), image, selector, node)
+  const { pve, place, places } = connected
+  const nodes = new Set([...places.map((one) => one.node), ...(node === undefined ? [] : [node])])
+  const late = select(await placesTemplates(pve, [...nodes], config.namespace), image, selector, node)
   if (late !== undefined) return late
   throw new ImagebuildError({
     code: 'not_found',

@@ -1,11 +1,11 @@
 import { asImagebuildError } from '../../core/errors.ts'
 import type { Project } from '../../definition/load.ts'
-import { type AddressPool, preferredIdentities, ROLES } from '../../plan/network.ts'
-import { byVersion, nodeTemplates, readNote } from '../../pve/templates.ts'
+import { type AddressPool, preferredIdentities, ROLES, roleOn } from '../../plan/network.ts'
+import { byVersion, placesTemplates, readNote } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { formatTable } from '../table.ts'
-import { addressesOf, chooseTarget, connectTarget } from '../target.ts'
+import { addressesOf, chooseTarget, connectTarget, nodesOf } from '../target.ts'
 
 /** Who an image's temporary guests are on the network, and which templates there are. */
 export async function show(
@@ -16,11 +16,15 @@ export async function show(
   const project = await openProject(invocation, [name])
   const image = project.images.get(name)
   if (image === undefined) throw new TypeError(`${name} was not loaded`)
-  const { target, pool, templates, unknown } = await ask(invocation, project, name, options.target)
+  const { target, nodes, pool, templates, unknown } = await ask(invocation, project, name, options.target)
   const { namespace } = project
   const { macPrefix } = target
-  const identity = preferredIdentities({ namespace, image: name, macPrefix }, pool, ROLES).map(
-    ({ mac, address }, index) => ({ role: ROLES[index] ?? '', mac, address: address ?? 'dhcp' }),
+  // Where the target has several nodes, each builds with addresses of its own.
+  const roles = nodes.flatMap((node, index) =>
+    ROLES.map((role) => roleOn(role, index > 0 ? node : undefined)),
+  )
+  const identity = preferredIdentities({ namespace, image: name, macPrefix }, pool, roles).map(
+    ({ mac, address }, index) => ({ role: roles[index] ?? '', mac, address: address ?? 'dhcp' }),
   )
   if (options.json) {
     const shown = {
@@ -64,8 +68,9 @@ async function ask(invocation: Invocation, project: Project, image: string, aske
   const facts = { name, macPrefix: target.macPrefix }
   try {
     await using connected = await connectTarget(invocation, project, asked, () => {})
-    const { pve, place } = connected
-    const found = (await nodeTemplates(pve, place.node, project.namespace)).filter(
+    const { pve, place, places } = connected
+    const nodes = places.map(({ node }) => node)
+    const found = (await placesTemplates(pve, nodes, project.namespace)).filter(
       ({ marks }) => marks.image === image,
     )
     const templates = await Promise.all(
@@ -87,10 +92,11 @@ async function ask(invocation: Invocation, project: Project, image: string, aske
           }
         }),
     )
-    return { target: facts, pool: place.addresses, templates, unknown: undefined }
+    return { target: facts, nodes, pool: place.addresses, templates, unknown: undefined }
   } catch (error) {
     if (target.kind === 'lab' || invocation.signal.aborted) throw error
     const unknown = asImagebuildError(error).message
-    return { target: facts, pool: addressesOf(target).addresses, templates: null, unknown }
+    const nodes = nodesOf(target)
+    return { target: facts, nodes, pool: addressesOf(target).addresses, templates: null, unknown }
   }
 }
