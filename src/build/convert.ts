@@ -1,11 +1,13 @@
 import type { Plan } from '../plan/plan.ts'
-import { renderNote } from '../pve/marks.ts'
+import { recordPlan, shortRecord } from '../plan/record.ts'
+import { type Note, renderNote } from '../pve/marks.ts'
 import { setMarks, type Template } from '../pve/templates.ts'
 import type { Artifact } from './archive.ts'
 import { containerTemplateParameters } from './container.ts'
 import { type Build, during, noteOf } from './context.ts'
 import type { BuildGuest } from './guest.ts'
 import { SEED, templateParameters } from './machine.ts'
+import { PLAN, recordsFolder, writeRecord } from './records.ts'
 import type { SourceDecision } from './source.ts'
 
 /** Seconds from the seal's last line to a stopped guest. */
@@ -28,7 +30,8 @@ export async function convert(
   },
 ): Promise<Template> {
   const { image, place, namespace, pve } = build
-  const { plan, decision, version, archive, artifacts } = facts
+  const { plan, decision, version, archive } = facts
+  const { made, artifacts } = await writePlan(build, facts)
   await during(build, 'shutdown', 'shutting down', () => guest.stopped(SHUTDOWN_SECONDS))
   return await during(build, 'convert', 'converting to a template', async () => {
     const name = `${image.name}-${version}`
@@ -47,6 +50,7 @@ export async function convert(
       state: 'candidate',
       version,
       digest: plan.digest,
+      ...(build.shared && { shared: true }),
     } as const
     const template: Template = { kind: guest.kind, node: guest.node, vmid: guest.vmid, name, marks }
     const note = noteOf(build, guest.vmid, {
@@ -56,7 +60,8 @@ export async function convert(
       built: new Date().toISOString(),
       verify: 'off',
       ...(archive !== undefined && { archive: archive.note }),
-      artifacts,
+      ...(made && { made }),
+      artifacts: { ...facts.artifacts, ...artifacts },
     })
     await setMarks(
       pve,
@@ -66,4 +71,16 @@ export async function convert(
     )
     return template
   })
+}
+
+/** What this template is made of, for the plans of later days. */
+async function writePlan(
+  { image, reportsDir, root, tool, beside }: Build,
+  { plan, decision, version }: { plan: Plan; decision: SourceDecision; version: string },
+): Promise<Pick<Note, 'made'> & { artifacts: Record<string, string> }> {
+  const record = recordPlan(plan, { version, tool, source: decision.record, root })
+  const folder = recordsFolder(reportsDir, image.name, version, beside)
+  const sha256 = await writeRecord(folder, PLAN, `${JSON.stringify(record, undefined, 2)}\n`)
+  const made = shortRecord(record)
+  return { ...(made && { made }), artifacts: { [PLAN]: sha256 } }
 }

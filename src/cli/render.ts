@@ -1,6 +1,6 @@
 import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs'
 import { dirname } from 'node:path'
-import { stripVTControlCharacters, styleText } from 'node:util'
+import { stripVTControlCharacters } from 'node:util'
 import type { Event, RunResult, Sink } from '../core/events.ts'
 
 /**
@@ -31,7 +31,7 @@ export function formatResult(result: RunResult): string {
 }
 
 /** What an event is about: the image, and the node where it is built on several. */
-function subject({ image, node }: { image: string; node?: string }): string {
+export function subject({ image, node }: { image: string; node?: string }): string {
   return node === undefined ? image : `${image} (${node})`
 }
 
@@ -68,8 +68,11 @@ type Writer = { write(text: string): unknown }
 /** Plain lines, each with the seconds since the start: for CI logs and pipes. */
 export function plainRenderer(out: Writer): Sink {
   const started = performance.now()
+  let several = false
   return (event) => {
-    const line = eventLine(event, { output: true })
+    if (event.type === 'run.start') several = event.images.length > 1
+    const ended = several && event.type === 'image.end'
+    const line = ended ? endLine(event.result) : eventLine(event, { output: true })
     if (line === undefined) return
     out.write(`[${((performance.now() - started) / 1000).toFixed(1).padStart(6)}] ${line}\n`)
   }
@@ -79,7 +82,7 @@ export function plainRenderer(out: Writer): Sink {
 export function logFile(path: string): Sink & { close(): Promise<void> } {
   let file: WriteStream | undefined
   const sink: Sink = (event) => {
-    const line = event.type === 'image.end' ? resultLine(event.result) : eventLine(event, { output: true })
+    const line = event.type === 'image.end' ? logLine(event.result) : eventLine(event, { output: true })
     if (line === undefined) return
     file ??= openLog(path)
     file.write(`${new Date().toISOString()} ${line}\n`)
@@ -98,9 +101,13 @@ function openLog(path: string): WriteStream {
   return createWriteStream(path, { flags: 'a', mode: 0o600 }).on('error', () => undefined)
 }
 
-/** How an image ended; of one that was unchanged there is nothing to read. */
-function resultLine(result: RunResult): string | undefined {
-  if (result.status === 'unchanged') return undefined
+/** Of an image that was unchanged there is nothing to read. */
+function logLine(result: RunResult): string | undefined {
+  return result.status === 'unchanged' ? undefined : endLine(result)
+}
+
+/** How an image ended. */
+export function endLine(result: RunResult): string {
   const { what, why } = result.error ?? {}
   return [formatResult(result), what, why].filter((part) => part !== undefined).join(': ')
 }
@@ -108,147 +115,4 @@ function resultLine(result: RunResult): string | undefined {
 /** One JSON object per line, as `run --json` promises. */
 export function jsonRenderer(out: Writer): Sink {
   return (event) => out.write(`${JSON.stringify(event)}\n`)
-}
-
-/** Milliseconds between two paintings of the live lines. */
-const FRAME = 100
-
-/**
- * One live line per image (and node, where there are several): its step, the last line of output, how long it has been at it. Finished steps,
- * warnings and leaks scroll by above.
- */
-export class TerminalRenderer implements Disposable {
-  readonly #out: NodeJS.WriteStream
-  readonly #lines = new Map<string, LiveLine>()
-  readonly #timer: NodeJS.Timeout
-  /** the live lines that are on the screen */
-  #painted: string[] = []
-
-  constructor(out: NodeJS.WriteStream) {
-    this.#out = out
-    this.#timer = setInterval(() => this.#paint(), FRAME)
-    this.#timer.unref()
-    out.write('\x1b[?25l')
-    // Also where the process is told to leave at once.
-    process.once('exit', this.#showCursor)
-  }
-
-  readonly #showCursor = () => {
-    this.#out.write('\x1b[?25h')
-  }
-
-  #style(format: Parameters<typeof styleText>[0], text: string): string {
-    return styleText(format, text, { stream: this.#out })
-  }
-
-  readonly sink: Sink = (event) => {
-    if (event.type === 'step.start') {
-      const line = this.#line(subject(event))
-      line.label = event.label
-      line.since = performance.now()
-      line.detail = ''
-    } else if (event.type === 'step.end') {
-      const mark = event.ok ? this.#style('green', '✓') : this.#style('red', '✗')
-      this.#print(
-        `${mark} ${subject(event)}  ${event.label}  ${this.#style('dim', formatSeconds(event.seconds))}`,
-      )
-      this.#line(subject(event)).label = ''
-    } else if (event.type === 'output') {
-      this.#line(subject(event)).detail = event.line
-    } else if (event.type === 'progress') {
-      const share =
-        event.total === undefined
-          ? ''
-          : ` of ${formatBytes(event.total)} (${Math.floor((100 * event.done) / event.total)} %)`
-      this.#line(subject(event)).detail = `${formatBytes(event.done)}${share}`
-    } else if (event.type === 'image.end') {
-      for (const name of this.#lines.keys()) {
-        if (name === event.image || name.startsWith(`${event.image} (`)) this.#lines.delete(name)
-      }
-      this.#paint()
-    } else {
-      const line = eventLine(event, { output: false })
-      if (line !== undefined)
-        this.#print(event.type === 'warning' || event.type === 'leak' ? this.#style('yellow', line) : line)
-    }
-  }
-
-  #line(image: string): LiveLine {
-    let line = this.#lines.get(image)
-    if (line === undefined) {
-      const now = performance.now()
-      line = { label: '', detail: '', since: now, started: now }
-      this.#lines.set(image, line)
-    }
-    return line
-  }
-
-  #print(text: string): void {
-    this.#out.write(`${this.#clear()}${text}\n${this.#frame()}`)
-  }
-
-  #paint(): void {
-    const before = this.#painted
-    const clear = this.#clear()
-    const frame = this.#frame()
-    // What stands there already is not written again: it would only flicker.
-    if (clear !== '' && before.join('\n') === this.#painted.join('\n')) return
-    this.#out.write(clear + frame)
-  }
-
-  /** What takes the live lines away. A window that was made narrower has wrapped them. */
-  #clear(): string {
-    const width = this.#out.columns || 80
-    const rows = this.#painted.reduce(
-      (sum, line) => sum + Math.max(1, Math.ceil([...line].length / width)),
-      0,
-    )
-    this.#painted = []
-    return rows === 0 ? '' : `\x1b[${rows}F\x1b[J`
-  }
-
-  /** The live lines, anew. They do not wrap: wide characters take more room than can be told here. */
-  #frame(): string {
-    const now = performance.now()
-    for (const [image, line] of this.#lines) {
-      if (line.label !== '') this.#painted.push(liveLine(image, line, now, (this.#out.columns || 80) - 1))
-    }
-    return this.#painted.length === 0 ? '' : `\x1b[?7l${this.#painted.join('\n')}\n\x1b[?7h`
-  }
-
-  [Symbol.dispose](): void {
-    clearInterval(this.#timer)
-    this.#out.write(this.#clear())
-    process.off('exit', this.#showCursor)
-    this.#showCursor()
-  }
-}
-
-/** Step, its time and the image's, last output. A long step leaves room for the output. */
-function liveLine(image: string, line: LiveLine, now: number, width: number): string {
-  const times = `${formatSeconds((now - line.since) / 1000)} / ${formatSeconds((now - line.started) / 1000)}`
-  const detail = printable(line.detail).trimStart()
-  const room = width - `… ${image}    ${times}  `.length
-  const label = shorten(printable(line.label), detail === '' ? room + 2 : Math.ceil(room * 0.55))
-  return shorten(`… ${image}  ${label}  ${times}  ${detail}`.trimEnd(), width)
-}
-
-/** At most `width` characters; an ellipsis stands for the rest. */
-function shorten(text: string, width: number): string {
-  const characters = [...text]
-  return characters.length <= width ? text : `${characters.slice(0, Math.max(0, width - 1)).join('')}…`
-}
-
-/** Nothing that moves the cursor: a live line must stay one line. */
-function printable(text: string): string {
-  return stripVTControlCharacters(text)
-    .replace(/\p{Cc}+/gu, ' ')
-    .trimEnd()
-}
-
-interface LiveLine {
-  label: string
-  detail: string
-  since: number
-  started: number
 }

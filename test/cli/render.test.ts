@@ -11,8 +11,8 @@ import {
   jsonRenderer,
   logFile,
   plainRenderer,
-  TerminalRenderer,
 } from '../../src/cli/render.ts'
+import { TerminalRenderer } from '../../src/cli/terminal.ts'
 import { createBus, type Event, type RunResult } from '../../src/core/events.ts'
 import { REDACTED, SecretRegistry } from '../../src/core/secrets.ts'
 
@@ -101,6 +101,31 @@ describe('plain lines', () => {
     sink({ type: 'run.end', schema: 1, results: [] })
     expect(text).toMatch(/^\[ +0\.\d\] hello\n$/)
   })
+})
+
+const SKIPPED: RunResult = {
+  image: 'web',
+  status: 'failed',
+  held: false,
+  templates: [],
+  seconds: 0,
+  error: { what: 'web was skipped', why: 'its parent debian-base failed' },
+}
+
+test('of several images each says how it ended, of one alone the result does', () => {
+  const lines = (images: string[]) => {
+    let text = ''
+    const sink = plainRenderer({ write: (part: string) => (text += part) })
+    sink({ type: 'run.start', images, target: 'lab' })
+    sink({ type: 'image.end', image: 'debian-base', result: { ...BUILT, status: 'unchanged', seconds: 1 } })
+    sink({ type: 'image.end', image: 'web', result: SKIPPED })
+    return text.replaceAll(/^\[ *\d+\.\d\] /gm, '')
+  }
+  expect(lines(['debian-base', 'web'])).toBe(
+    'debian-base  unchanged  template 9000 on lab  (1.0s)\n' +
+      'web  failed  (0.0s): web was skipped: its parent debian-base failed\n',
+  )
+  expect(lines(['debian-base'])).toBe('')
 })
 
 test('NDJSON: one object per line, the last one is the end of the run as promised', () => {
@@ -239,6 +264,31 @@ describe('a terminal', () => {
     expect(screen()[1]).toMatch(
       /^… web {2}layer 1\/3: packages: .*… {2}0\.\ds \/ 0\.\ds {2}Setting up libc6$/,
     )
+  })
+
+  test('of several images, the line of one that has ended goes, and how it ended stays above the others', () => {
+    const { renderer, screen } = terminal(120)
+    using _renderer = renderer
+    renderer.sink({ type: 'run.start', images: ['web', 'db'], target: 'lab' })
+    renderer.sink({ type: 'step.start', ...STEP })
+    renderer.sink({ type: 'step.start', ...STEP, image: 'db' })
+    renderer.sink({ type: 'image.end', image: 'web', result: SKIPPED })
+    const lines = screen()
+    expect(lines[0]).toMatch(/^web {2}failed .*its parent debian-base failed$/)
+    expect(lines[1]).toMatch(/^… db {2}booting/)
+    expect(lines).toHaveLength(3)
+  })
+
+  test('never grows higher than the window: what scrolls away could not be cleared', () => {
+    const { renderer, screen, out } = terminal(120)
+    using _renderer = renderer
+    Object.assign(out, { rows: 6 })
+    for (let image = 0; image < 9; image += 1)
+      renderer.sink({ type: 'step.start', ...STEP, image: `image-${image}` })
+    renderer.sink({ type: 'info', message: 'x' })
+    const lines = screen()
+    expect(lines).toHaveLength(1 + 4 + 1)
+    expect(lines[4]).toBe('… and 6 more')
   })
 
   test('writes nothing while nothing changes', () => {

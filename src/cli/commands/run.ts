@@ -12,9 +12,10 @@ import { buildFolder, explainFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
 import { lockCurrent } from '../locking.ts'
 import { openProject } from '../project.ts'
-import { formatResult, jsonRenderer, logFile, plainRenderer, TerminalRenderer } from '../render.ts'
+import { formatResult, jsonRenderer, logFile, plainRenderer } from '../render.ts'
 import { inOrder } from '../schedule.ts'
 import { type Connected, chooseTarget, connectTarget } from '../target.ts'
+import { TerminalRenderer } from '../terminal.ts'
 
 export interface RunOptions {
   target?: string
