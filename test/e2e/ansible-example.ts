@@ -42,6 +42,7 @@ export async function runExample(
   if (signed.failed) throw new Error(signed.stderr)
   const { stdout: outputs } = await project.imagebuild(['outputs', '--format', 'ansible'])
   await writeFile(join(project.root, 'templates.json'), outputs)
+  await writeFile(join(project.root, 'ansible.cfg'), '')
   const variables = { image, vmid, key, command, known_hosts: `${key}.known_hosts` }
   const { exitCode, stdout, stderr } = await execa(
     'ansible-playbook',
@@ -51,7 +52,8 @@ export async function runExample(
       reject: false,
       stdin: 'ignore',
       env: {
-        ANSIBLE_CONFIG: '/dev/null',
+        // Not what somebody has set up for themselves.
+        ANSIBLE_CONFIG: join(project.root, 'ansible.cfg'),
         ANSIBLE_HOME: join(project.root, 'ansible'),
         ANSIBLE_STDOUT_CALLBACK: 'json',
         PROXMOX_VE_ENDPOINT: lab.endpoint,
