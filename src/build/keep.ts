@@ -7,8 +7,8 @@ import { type Build, noteOf, tagsOf } from './context.ts'
 import type { BuildGuest } from './guest.ts'
 import { withReason } from './reason.ts'
 
-/** Seconds that a kept guest is left alone by `prune`: a day. */
-const KEPT_SECONDS = 24 * 3600
+/** Seconds that a kept guest, or a candidate that failed, is left alone by `prune`: a day. */
+export const KEPT_SECONDS = 24 * 3600
 
 /** Seconds that giving a guest its new marks may take. */
 const KEEPING_SECONDS = 60

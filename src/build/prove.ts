@@ -3,9 +3,11 @@ import type { Check } from '../definition/check.ts'
 import { digestOfChecks, type Plan } from '../plan/plan.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import { guestLabel } from '../pve/guest-ref.ts'
+import { mark } from '../pve/marking.ts'
 import type { Note } from '../pve/marks.ts'
 import { recordVerification, type Template } from '../pve/templates.ts'
 import type { Build } from './context.ts'
+import { KEPT_SECONDS } from './keep.ts'
 import { removeUnfinished } from './leftovers.ts'
 import { recordsFolder, VERIFY_REPORT, writeRecord } from './records.ts'
 import { signerOf } from './signer.ts'
@@ -76,7 +78,7 @@ export async function proveCandidate(
       build.emit({ type: 'info', image: build.image.name, message })
       throw failure
     }
-    if (build.options.onError === 'keep') throw kept(failure, candidate)
+    if (build.options.onError === 'keep') throw await keepCandidate(build, failure, candidate)
     await discard(build, candidate)
     throw failure
   }
@@ -97,8 +99,22 @@ async function discard(build: Build, candidate: Template): Promise<void> {
   }
 }
 
-function kept(failure: ImagebuildError, candidate: Template): ImagebuildError {
+/** For a day, or until the next run of the image, which removes it or tries again. */
+async function keepCandidate(
+  { pve, image, emit }: Build,
+  failure: ImagebuildError,
+  candidate: Template,
+): Promise<ImagebuildError> {
+  const expires = Math.ceil(Date.now() / 1000) + KEPT_SECONDS
+  try {
+    await mark(pve, candidate, () => ({ expires }))
+  } catch (error) {
+    // It stays a candidate all the same. What made it fail must not be lost by it.
+    const message = `${guestLabel(candidate)} is kept, but not for how long: ${asImagebuildError(error).message}`
+    emit({ type: 'warning', image: image.name, message })
+  }
+  const name = guestLabel(candidate)
   return failure.with({
-    next: `${guestLabel(candidate)}, the template that failed, is kept until the next run of this image. Look into a full clone of it: a linked one would keep it from being removed`,
+    next: `${name}, the template that failed, is kept for a day, or until the next run of this image. Look into a full clone of it: a linked one would keep it from being removed. When you are done: imagebuild prune --kept`,
   })
 }

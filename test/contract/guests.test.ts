@@ -394,6 +394,16 @@ describe('snapshots, templates, clones', () => {
     expect(clone.scsi0).toMatch(/base-\d+-disk-0\.qcow2\/\d+\/vm-\d+-disk-0\.qcow2,size=1G$/)
     expect(clone.net0).not.toBe(mac)
     expect(clone).not.toHaveProperty('template')
+    const volumes = await target.client.get(
+      `${nodePath}/storage/${target.files}/content?content=images&vmid=${linked}`,
+    )
+    expect(volumes.body.data).toMatchObject([
+      {
+        volid: String(clone.scsi0).split(',')[0],
+        vmid: linked,
+        parent: `../${vmid}/base-${vmid}-disk-0.qcow2`,
+      },
+    ])
 
     const full = await target.vmid()
     expect(

@@ -91,8 +91,15 @@ async function describe({ lab, storage }: Call, volume: Volume): Promise<Record<
     ctime,
     used: volume.used,
     vmid,
-    parent: volume.parent ?? null,
+    parent: parentOf(storage, volume),
   }
+}
+
+/** As the image file has it on a directory, relative to the guest's own folder; on ZFS the base's snapshot. */
+function parentOf({ type }: Storage, { parent }: Volume): string | null {
+  if (parent === undefined) return null
+  const own = parent.slice(parent.indexOf(':') + 1)
+  return type === 'dir' ? `../${own}` : `${own}@__base__`
 }
 
 async function describeBackup(storage: Storage, volume: Volume): Promise<Record<string, unknown>> {
