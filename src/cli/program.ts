@@ -174,6 +174,7 @@ export function createProgram(invocation: Invocation): Command {
     .argument('[before]', 'previous, current or a version; previous when missing')
     .argument('[after]', 'the same; current when missing')
     .addOption(target())
+    .addOption(option('--node <name>', 'on this node'))
     .addOption(option('--exit-code', 'exit 1 if something differs').default(false))
     .addOption(option('--json', 'as JSON').default(false))
     .action(async (image: string, before: string | undefined, after: string | undefined, options) =>

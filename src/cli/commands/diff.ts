@@ -3,7 +3,7 @@ import { compareManifests, isSame } from '../../build/inventory/differences.ts'
 import type { Manifest } from '../../build/inventory/manifest.ts'
 import { MANIFEST, readRecord, recordsFolder } from '../../build/records.ts'
 import { ImagebuildError } from '../../core/errors.ts'
-import { nodeTemplates, readNote, select, type Template } from '../../pve/templates.ts'
+import { placesTemplates, readNote, select, type Template } from '../../pve/templates.ts'
 import { formatDifferences } from '../difference-text.ts'
 import { reportsFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
@@ -25,15 +25,20 @@ export async function diff(
   invocation: Invocation,
   name: string,
   [older = 'previous', newer = 'current']: readonly (string | undefined)[],
-  options: { target?: string; json: boolean; exitCode: boolean },
+  options: { target?: string; node?: string; json: boolean; exitCode: boolean },
 ): Promise<void> {
   const project = await openProject(invocation, [])
   await using connected = await connectTarget(invocation, project, options.target, () => {})
-  const { pve, place } = connected
-  const templates = await nodeTemplates(pve, place.node, project.namespace)
+  const { pve, place, places } = connected
+  const nodes = options.node === undefined ? places.map(({ node }) => node) : [options.node]
+  const templates = await placesTemplates(pve, nodes, project.namespace)
   const reports = reportsFolder(project.root, place.target)
-  const before = await readSide(connected, reports, choose(templates, name, older, place.target))
-  const after = await readSide(connected, reports, choose(templates, name, newer, place.target))
+  const newest = choose(templates, name, newer, place.target)
+  // Where the same version was built on several nodes, those of one node are compared.
+  const neighbours = templates.filter(({ node }) => node === newest.node)
+  const oldest = choose(neighbours, name, older, place.target, templates)
+  const before = await readSide(connected, reports, oldest)
+  const after = await readSide(connected, reports, newest)
   const differences = compareManifests(before.manifest, after.manifest)
   if (options.json) {
     const shown = { image: name, before: nameOf(before), after: nameOf(after), ...differences }
@@ -46,9 +51,15 @@ export async function diff(
   if (options.exitCode && !isSame(differences)) process.exitCode = 1
 }
 
-function choose(templates: readonly Template[], image: string, wanted: string, target: string): Template {
+function choose(
+  templates: readonly Template[],
+  image: string,
+  wanted: string,
+  target: string,
+  otherwise = templates,
+): Template {
   const selector = wanted.replace(/^@/, '')
-  const template = select(templates, image, selector)
+  const template = select(templates, image, selector) ?? select(otherwise, image, selector)
   if (template !== undefined) return template
   throw new ImagebuildError({
     code: 'not_found',
@@ -70,7 +81,7 @@ async function readSide({ pve }: Connected, reports: string, template: Template)
   }
   const folder = recordsFolder(reports, image, version)
   // Of several nodes, the first one's records lie in the version's folder, the others' in folders of their names.
-  for (const place of [folder, join(folder, template.node)]) {
+  for (const place of [folder, recordsFolder(reports, image, version, template.node)]) {
     const text = await readRecord(place, MANIFEST, sha256)
     if (text !== undefined) return { template, manifest: JSON.parse(text) as Manifest }
   }
