@@ -104,8 +104,12 @@ async function recordOf(
   { reportsDir, image, beside }: Build,
   { version, artifacts }: Partial<Note>,
 ): Promise<PlanRecord | undefined> {
-  const folder = recordsFolder(reportsDir, image.name, version ?? '', beside)
-  const text = await readRecord(folder, PLAN, artifacts?.[PLAN])
+  const folders = [beside, undefined].map((node) =>
+    recordsFolder(reportsDir, image.name, version ?? '', node),
+  )
+  // One plan for all nodes: where nodes were added or change places, the other's is as good.
+  const texts = await Promise.all(folders.map((folder) => readRecord(folder, PLAN, artifacts?.[PLAN])))
+  const text = texts.find((found) => found !== undefined)
   const record = text === undefined ? undefined : (JSON.parse(text) as PlanRecord)
   return record?.schema === 1 ? record : undefined
 }

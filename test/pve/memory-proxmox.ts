@@ -156,6 +156,10 @@ export class MemoryProxmox {
     if (found) return this.#create(String(found[1]), found[2] === 'qemu' ? 'vm' : 'lxc', params)
     found = route('POST /nodes/([^/]+)/qemu/(\\d+)/clone')
     if (found) return this.#clone(Number(found[2]), params)
+    if (route('GET /nodes/([^/]+)/storage')) {
+      const rows = [...this.storages].map(([storage, status]) => ({ storage, shared: 0, ...status }))
+      return rows.filter(({ storage }) => params.storage === undefined || params.storage === storage)
+    }
     found = route('GET /nodes/([^/]+)/storage/([^/]+)/status')
     if (found) {
       const status = this.storages.get(String(found[2]))
