@@ -83,12 +83,7 @@ export async function onEach<T>(builds: readonly Build[], work: (build: Build) =
   if (first === undefined) return settled.map((one) => (one as PromiseFulfilledResult<T>).value)
   if (builds.length === 1 || first.build.signal.aborted) throw first.error
   for (const { build, error } of more) {
-    const { message, why } = asImagebuildError(error)
-    build.emit({
-      type: 'warning',
-      image: build.image.name,
-      message: why === undefined ? message : `${message}: ${why}`,
-    })
+    build.emit({ type: 'warning', image: build.image.name, message: asImagebuildError(error).message })
   }
   const failure = asImagebuildError(first.error)
   const done = builds.filter((_, index) => settled[index]?.status === 'fulfilled')

@@ -52,6 +52,13 @@ describe('outputs', () => {
     for (const line of lines) expect(line).toMatch(/^[A-Z_][A-Z0-9_]*=[\w.:/-]+$/)
   })
 
+  test('env has a variable for each node of several', () => {
+    const several = { web: { ...CURRENT.web, templates: { pve: 9001, 'pve-2': 9002 } } }
+    const lines = formatOutputs(several, 'env').trimEnd().split('\n')
+    expect(lines.slice(-2)).toEqual(['IMAGEBUILD_WEB_VMID_PVE=9001', 'IMAGEBUILD_WEB_VMID_PVE_2=9002'])
+    expect(lines.filter((line) => line.includes('TEMPLATES'))).toEqual([])
+  })
+
   test.each(['json', 'tfvars', 'ansible'] as const)('without templates %s is still JSON', (format) => {
     expect(() => JSON.parse(formatOutputs({}, format))).not.toThrow()
   })

@@ -13,7 +13,7 @@ import {
   plainRenderer,
 } from '../../src/cli/render.ts'
 import { TerminalRenderer } from '../../src/cli/terminal.ts'
-import { createBus, type Event, type RunResult } from '../../src/core/events.ts'
+import { createBus, type Event, type RunResult, type TemplateRow } from '../../src/core/events.ts'
 import { REDACTED, SecretRegistry } from '../../src/core/secrets.ts'
 
 beforeEach(() => {
@@ -63,6 +63,10 @@ test('a result is one line', () => {
   expect(formatResult(BUILT)).toBe('debian-base  built  template 9000 on lab  (3m 12s)')
   expect(formatResult({ ...BUILT, status: 'unchanged', held: true, seconds: 1 })).toBe(
     'debian-base  unchanged  template 9000 on lab  held after a rollback  (1.0s)',
+  )
+  const [row] = BUILT.templates as [TemplateRow]
+  expect(formatResult({ ...BUILT, templates: [row, { ...row, node: 'b', vmid: 9001 }] })).toBe(
+    'debian-base  built  templates 9000 on lab, 9001 on b  (3m 12s)',
   )
   expect(formatResult({ image: 'web', status: 'failed', held: false, templates: [], seconds: 5 })).toBe(
     'web  failed  (5.0s)',
@@ -277,6 +281,18 @@ describe('a terminal', () => {
     expect(lines[0]).toMatch(/^web {2}failed .*its parent debian-base failed$/)
     expect(lines[1]).toMatch(/^… db {2}booting/)
     expect(lines).toHaveLength(3)
+  })
+
+  test('of an image on several nodes, each has a line; all go with the image', () => {
+    const { renderer, screen } = terminal(120)
+    using _renderer = renderer
+    for (const node of ['a', 'b']) renderer.sink({ type: 'step.start', ...STEP, node })
+    renderer.sink({ ...output('in b'), node: 'b' } as Event)
+    renderer.sink({ type: 'step.end', ...STEP, node: 'a', seconds: 1, ok: true })
+    expect(screen()).toContainEqual(expect.stringMatching(/^✓ web \(a\) {2}booting {2}1\.0s$/))
+    expect(screen()).toContainEqual(expect.stringMatching(/^… web \(b\) {2}booting .*in b$/))
+    renderer.sink({ type: 'image.end', image: 'web', result: SKIPPED })
+    expect(screen().filter((line) => line.startsWith('…'))).toEqual([])
   })
 
   test('never grows higher than the window: what scrolls away could not be cleared', () => {

@@ -8,6 +8,7 @@ import {
   numberToAddress,
   preferredIdentities,
   ROLES,
+  roleOn,
 } from '../../src/plan/network.ts'
 
 const POOL: AddressPool = { first: '192.0.2.100', last: '192.0.2.119', prefix: 24, gateway: '192.0.2.1' }
@@ -132,6 +133,22 @@ describe('preferred pairs', () => {
       expect(pairs[0]).toEqual([...identities({ ...WHO, image }, tiny)][0])
     }
   })
+
+  test.each([POOL, undefined])(
+    'differ between the nodes that build one image; the first is as if it were alone',
+    (pool) => {
+      const [first, second] = [undefined, 'b'].map((node) =>
+        preferredIdentities(
+          WHO,
+          pool,
+          ROLES.map((role) => roleOn(role, node)),
+        ),
+      )
+      expect(first).toEqual(preferredIdentities(WHO, pool, ROLES))
+      const macs = [...(first ?? []), ...(second ?? [])].map(({ mac }) => mac)
+      expect(new Set(macs).size).toBe(6)
+    },
+  )
 
   test('follow from the definition and the configuration alone: every lab, runner and day has the same', () => {
     const once = preferredIdentities(WHO, POOL, ROLES)

@@ -41,6 +41,7 @@ describe('tags', () => {
       'of a candidate for a fixed VMID',
       { vmid: 9001, namespace: 'a', image: 'b', state: 'candidate', swap: 9000 },
     ],
+    ['on a shared storage', { vmid: 9001, namespace: 'a', image: 'b', state: 'current', shared: true }],
     ['only what must be', { vmid: 100, namespace: 'a', image: 'b', state: 'building' }],
     ['names like states', { vmid: 100, namespace: 'current', image: 'claim', state: 'retired' }],
   ])('there and back: %s', (_what, marks) => {

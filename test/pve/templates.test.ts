@@ -91,6 +91,12 @@ describe('a selector', () => {
     expect(select(all, 'web', 'current', 'pve2')).toBeUndefined()
     expect(select(all, 'web', 'current', 'pve')).toBeDefined()
   })
+
+  test('finds one on a shared storage from every node', () => {
+    const [current, ...others] = all as [Template, ...Template[]]
+    const shared = { ...current, marks: { ...current.marks, shared: true } }
+    expect(select([shared, ...others], 'web', 'current', 'pve2')).toBe(shared)
+  })
 })
 
 describe('versions', () => {

@@ -16,6 +16,12 @@ describe('the name of a seed', () => {
     })
   })
 
+  test('is another one on each node, which may share the storage; whose it is stays the same', () => {
+    const name = seedName({ ...SEED, node: 'pve-2' })
+    expect(name).not.toBe(seedName(SEED))
+    expect(parseSeedName(name)).toEqual(SEED)
+  })
+
   test.each([
     'debian-12.iso',
     'ib-seed.iso',
