@@ -113,7 +113,8 @@ function ports(text: string): Port[] {
     const colon = local.lastIndexOf(':')
     const number = Number(local.slice(colon + 1))
     const holders = [...rest.join(' ').matchAll(/\("((?:[^"\\]|\\.)*)",pid=/g)].map(([, name = '']) => name)
-    const processes = [...new Set(holders)].sort()
+    // A process that systemd has just forked holds all that systemd does, under a name in parentheses.
+    const processes = [...new Set(holders)].filter((name) => !name.startsWith('(')).sort()
     // No service is found at such a port, unless somebody tells where it is; a TCP one may well have been chosen.
     const asksNobody =
       protocol === 'udp' || processes.length === 0 || processes.some((name) => name.startsWith('rpc.'))

@@ -15,7 +15,7 @@ const FACTS: Record<string, string> = {
   'sysctl-effective': 'kernel.sysrq\t0\nfs.suid_dumpable\t0\n',
   ports:
     '32768\t60999\n' +
-    'tcp   LISTEN 0      128          0.0.0.0:22        0.0.0.0:*    users:(("sshd",pid=1,fd=3))   \n' +
+    'tcp   LISTEN 0      128          0.0.0.0:22        0.0.0.0:*    users:(("sshd",pid=1,fd=3),("(agetty",pid=7,fd=36))   \n' +
     'udp   UNCONN 0      0      127.0.0.53%lo:53        0.0.0.0:*    users:(("systemd-resolve",pid=2,fd=13))\n' +
     'udp   UNCONN 0      0    192.0.2.7%eth0:68         0.0.0.0:*    users:(("systemd-network",pid=3,fd=1))\n' +
     'udp   UNCONN 0      0   [fe80::1]%eth0:546            [::]:*    users:(("systemd-network",pid=3,fd=2))\n' +
