@@ -17,12 +17,15 @@ export async function buildsOn(build: Build): Promise<Build[]> {
   const { places = [build.place], pve, namespace, image } = build
   if (places.length === 1) return [build]
   if (await isShared(build)) {
-    // Where the current one is, so that another order of nodes builds nothing.
+    // Where its parent's is, which it is cloned from, or its own: another order of nodes builds nothing.
     const nodes = places.map(({ node }) => node)
-    const templates = await imageTemplates(pve, { namespace, image: image.name, nodes })
-    const current = select(templates, image.name)?.node
-    const place = places.find(({ node }) => node === current) ?? build.place
-    return [{ ...build, place, shared: true }]
+    const { source, name } = image
+    for (const one of source.kind === 'image' ? [source.image, name] : [name]) {
+      const current = select(await imageTemplates(pve, { namespace, image: one, nodes }), one)
+      const place = places.find(({ node }) => node === current?.node)
+      if (place !== undefined) return [{ ...build, place, shared: true }]
+    }
+    return [{ ...build, shared: true }]
   }
   return places.map((place, index) => ({
     ...build,

@@ -46,6 +46,21 @@ describe('with a pool', () => {
     expect(new Set(three.map(({ mac }) => mac)).size).toBe(3)
   })
 
+  test('builds on several nodes share a claim: asked for at once, all differ, and all are held', async () => {
+    const { pve, build, claim } = await world()
+    const beside = { ...build, place: { ...POOLED, node: 'pve2' }, beside: 'pve2' }
+    const chosen = await Promise.all([
+      fromPool(build, claim, ROLES, silence),
+      fromPool(beside, claim, ROLES, silence),
+    ])
+    // The first node's are what they would be without the other.
+    const alone = await world()
+    expect(chosen[0]).toEqual(await fromPool(alone.build, alone.claim, ROLES, silence))
+    const addresses = chosen.flat().map(({ address }) => address ?? '')
+    expect(new Set(addresses).size).toBe(6)
+    expect(readAddressTags(pve.tagsOf(claim.vmid)).addresses.toSorted()).toEqual(addresses.toSorted())
+  })
+
   test.each([
     ['a VM’s ipconfig', { name: 'web', ipconfig1: 'gw=192.0.2.1,ip=ADDRESS/24' }, 'vm'],
     ['a VM’s MAC', { name: 'web', net2: 'virtio=MAC,bridge=vmbr0' }, 'vm'],
