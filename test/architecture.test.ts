@@ -26,6 +26,7 @@ const BOUNDARIES: Record<string, RegExp> = {
   '@octokit/rest': /^ci\//,
   '@cyclonedx/cyclonedx-library': /^src\/build\/inventory\/sbom\.ts$/,
   'packageurl-js': /^src\/build\/inventory\/sbom\.ts$/,
+  diff: /^src\/plan\/text-diff\.ts$/,
   'tar-stream': /^src\/archive\/read-entries\.ts$/,
 }
 
