@@ -170,8 +170,8 @@ export class MemoryProxmox {
       }
       return status
     }
-    found = route('GET /nodes/([^/]+)/storage/local/content')
-    if (found) return this.files.filter(({ content }) => content === params.content)
+    found = route('GET /nodes/([^/]+)/storage/([^/]+)/content')
+    if (found) return this.#content(String(found[2]), params.content)
     found = route('DELETE /nodes/[^/]+/storage/local/content/(.+)')
     if (found) {
       const volid = found[1]
@@ -253,6 +253,12 @@ export class MemoryProxmox {
         if (guest.config.lock !== undefined)
           throw refused(method, path, `VM is locked (${guest.config.lock})`)
         return this.#task('qmdestroy', vmid, () => {
+          const base = [...disksOf(guest.config)].find((volid) =>
+            [...this.guests.values()].some((one) =>
+              disksOf(one.config).some((other) => other.startsWith(`${volid}/`)),
+            ),
+          )
+          if (base !== undefined) return `base volume '${base}' is still in use by linked cloned`
           this.guests.delete(vmid)
         })
       default:
@@ -294,14 +300,35 @@ export class MemoryProxmox {
     )
   }
 
-  #task(type: string, vmid: number, work: () => void, undo: () => void = () => {}): string {
+  /** Files, and the disks that configurations name. */
+  #content(storage: string, wanted: unknown): unknown[] {
+    const disks = [...this.guests].flatMap(([vmid, { kind, config }]) =>
+      disksOf(config)
+        .filter((volid) => volid.startsWith(`${storage}:`))
+        .map((volid) => {
+          const [, base] = /^[^:]+:(\d+\/base-[^/]+)\//.exec(volid) ?? []
+          const content = kind === 'vm' ? 'images' : 'rootdir'
+          return { volid, vmid, content, size: 1, parent: base === undefined ? null : `../${base}` }
+        }),
+    )
+    const files = this.files.filter(({ volid }) => volid.startsWith(`${storage}:`))
+    return [...files, ...disks].filter(({ content }) => wanted === undefined || content === wanted)
+  }
+
+  #task(
+    type: string,
+    vmid: number,
+    // biome-ignore lint/suspicious/noConfusingVoidType: what fails in the task says why, and all others nothing
+    work: () => string | void,
+    undo: () => void = () => {},
+  ): string {
     const number = (this.#tasks.size + 1).toString(16).padStart(8, '0').toUpperCase()
     const upid = `UPID:pve:${number}:00000001:00000001:${type}:${vmid || ''}:builder@pve!t1:`
     const stopped = Promise.withResolvers<string>()
     const done = Promise.race([this.work(type, vmid), stopped.promise]).then((failure) => {
-      if (failure === undefined) work()
-      else undo()
-      return failure ?? 'OK'
+      if (failure === undefined) return work() || 'OK'
+      undo()
+      return failure
     })
     this.#tasks.set(upid, { done, stop: stopped.resolve })
     return upid
@@ -319,6 +346,13 @@ function digest(config: Config): string {
 
 function sorted(tags: string): string {
   return [...new Set(tags.toLowerCase().split(/[;, ]/))].sort().join(';')
+}
+
+/** Volume ids in a configuration. */
+function disksOf(config: Config): string[] {
+  return Object.entries(config).flatMap(([key, value]) =>
+    /^(scsi|rootfs)\d*$/.test(key) ? [String(value).split(',')[0] ?? ''] : [],
+  )
 }
 
 function row(vmid: number, { config, status }: MemoryGuest): Record<string, unknown> {
