@@ -192,6 +192,9 @@ async function curl(dir: string, lab: LabConnection): Promise<number> {
 /** Milliseconds from the command's first line to its last, without the start of Node and of modules. */
 async function inside(node: string, cwd: string, lab: LabConnection): Promise<number> {
   const program = join(ROOT, 'bench/resolve-inside.ts')
-  const { stderr } = await run(node, [program, IMAGE], { cwd, env: environment(lab) })
+  // As the wrapper sets it.
+  const NODE_COMPILE_CACHE = join(ROOT, 'node_modules/.cache/compile')
+  const env = { ...environment(lab), NODE_COMPILE_CACHE }
+  const { stderr } = await run(node, [program, IMAGE], { cwd, env })
   return Number(stderr)
 }

@@ -1,5 +1,6 @@
 import pRetry from 'p-retry'
 import type { Agent, Dispatcher } from 'undici'
+import request from 'undici/lib/api/api-request.js'
 import { ImagebuildError } from '../core/errors.ts'
 import { withDeadline } from '../core/scope.ts'
 import { SecretRegistry } from '../core/secrets.ts'
@@ -144,7 +145,7 @@ export class Engine implements AsyncDisposable {
     wire.signal.throwIfAborted()
     using signal = withDeadline(wire.signal, seconds, `${method} ${path}`)
     try {
-      const answer = await this.agent.request({
+      const answer = await request.call(this.agent, {
         origin: this.origin,
         path: `/api2/json${path}${wire.query ? `?${wire.query}` : ''}`,
         method,

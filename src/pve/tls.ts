@@ -1,6 +1,8 @@
 import { X509Certificate } from 'node:crypto'
 import { getCACertificates, type TLSSocket } from 'node:tls'
-import { Agent, buildConnector } from 'undici'
+import type { buildConnector } from 'undici'
+import makeConnector from 'undici/lib/core/connect.js'
+import Agent from 'undici/lib/dispatcher/agent.js'
 import { ImagebuildError } from '../core/errors.ts'
 
 /** Whom to believe: exactly this certificate, whatever this authority signed, or what this machine trusts. */
@@ -49,7 +51,7 @@ export function createAgent(trust: TlsTrust): Agent {
 const COMMON = { allowH2: false, timeout: CONNECT_SECONDS * 1000, maxCachedSessions: 0 } as const
 
 function verified(trust: { ca: string } | { system: true }): buildConnector.connector {
-  const connect = buildConnector({
+  const connect = makeConnector({
     ...COMMON,
     ca:
       'ca' in trust ? authority(trust.ca) : [...getCACertificates('default'), ...getCACertificates('system')],
@@ -67,7 +69,7 @@ function verified(trust: { ca: string } | { system: true }): buildConnector.conn
  */
 function pinned(fingerprint: string): buildConnector.connector {
   const expected = normalFingerprint(fingerprint)
-  const connect = buildConnector({ ...COMMON, rejectUnauthorized: false })
+  const connect = makeConnector({ ...COMMON, rejectUnauthorized: false })
   return (options, callback) =>
     connect(options, (error, socket) => {
       if (error) return callback(failure(error), null)
