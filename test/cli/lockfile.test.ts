@@ -1,0 +1,184 @@
+import { execFile } from 'node:child_process'
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type Locked, readLockfile, writeLocked } from '../../src/cli/lockfile.ts'
+import { lockCurrent } from '../../src/cli/locking.ts'
+import type { Event } from '../../src/core/events.ts'
+import { renderNote } from '../../src/pve/marks.ts'
+import { MemoryProxmox } from '../pve/memory-proxmox.ts'
+import { cli } from './captured.ts'
+
+const entry = (version: string, templates: Record<string, number> = { lab: 9000 }): Locked => ({
+  version,
+  digest: 'sha256:0123456789abcdef0123',
+  kind: 'lxc',
+  built: '2026-01-01T00:00:00.000Z',
+  templates,
+})
+
+let root: string
+let before: string
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'imagebuild-lockfile-'))
+  before = process.cwd()
+})
+afterEach(async () => {
+  process.chdir(before)
+  await rm(root, { recursive: true })
+})
+const text = () => readFile(join(root, 'imagebuild.lock.json'), 'utf8')
+
+describe('imagebuild.lock.json', () => {
+  test('is in stable order, whoever wrote first', async () => {
+    await writeLocked(root, { target: 'b', image: 'web', entry: entry('2', { z: 1, a: 2 }) })
+    await writeLocked(root, { target: 'a', image: 'web', entry: entry('1') })
+    await writeLocked(root, { target: 'a', image: 'db', entry: entry('1') })
+    const written = await text()
+    expect(written).toMatchInlineSnapshot(`
+      "{
+        "schema": 1,
+        "targets": {
+          "a": {
+            "db": {
+              "version": "1",
+              "digest": "sha256:0123456789abcdef0123",
+              "kind": "lxc",
+              "built": "2026-01-01T00:00:00.000Z",
+              "templates": {
+                "lab": 9000
+              }
+            },
+            "web": {
+              "version": "1",
+              "digest": "sha256:0123456789abcdef0123",
+              "kind": "lxc",
+              "built": "2026-01-01T00:00:00.000Z",
+              "templates": {
+                "lab": 9000
+              }
+            }
+          },
+          "b": {
+            "web": {
+              "version": "2",
+              "digest": "sha256:0123456789abcdef0123",
+              "kind": "lxc",
+              "built": "2026-01-01T00:00:00.000Z",
+              "templates": {
+                "a": 2,
+                "z": 1
+              }
+            }
+          }
+        }
+      }
+      "
+    `)
+    const { ino } = await stat(join(root, 'imagebuild.lock.json'))
+    await writeLocked(root, { target: 'a', image: 'db', entry: entry('1') })
+    expect((await stat(join(root, 'imagebuild.lock.json'))).ino).toBe(ino)
+    expect((await readdir(root)).sort()).toEqual(['.imagebuild', 'imagebuild.lock.json'])
+  })
+
+  test('loses nothing when several processes write at once', async () => {
+    const program = `
+      import { writeLocked } from ${JSON.stringify(join(import.meta.dirname, '../../src/cli/lockfile.ts'))}
+      const [root, name] = process.argv.slice(-2)
+      for (let n = 1; n <= 5; n += 1)
+        await writeLocked(root, { target: 'lab', image: name + n, entry: ${JSON.stringify(entry('1'))} })`
+    const script = join(root, 'write.mjs')
+    await writeFile(script, program)
+    await Promise.all(
+      ['a', 'b', 'c'].map((name) => promisify(execFile)(process.execPath, [script, root, name])),
+    )
+    expect(Object.keys((await readLockfile(root)).targets.lab ?? {})).toHaveLength(15)
+  })
+
+  test('with the marks of a merge, or of somebody else, is refused and told', async () => {
+    for (const wrong of ['<<<<<<< HEAD\n{}', '{"schema":2,"targets":{}}', '{"schema":1}']) {
+      await writeFile(join(root, 'imagebuild.lock.json'), wrong)
+      await expect(readLockfile(root)).rejects.toMatchObject({ code: 'definition_invalid' })
+    }
+    const events: Event[] = []
+    const { signal } = new AbortController()
+    const to = { pve: new MemoryProxmox().client(), target: 'lab', root, signal }
+    const current = [{ node: 'pve', vmid: 9000, version: '1', digest: 'sha256:ab' }]
+    await lockCurrent({ ...to, emit: (event) => events.push(event) }, { name: 'web', kind: 'vm' }, current)
+    expect(events).toMatchObject([{ type: 'warning', image: 'web' }])
+    expect(await text()).toBe('{"schema":1}')
+  })
+
+  test('asks the cluster only where it says something else', async () => {
+    const pve = new MemoryProxmox()
+    const note = {
+      schema: 1,
+      vmid: 9000,
+      namespace: 'n',
+      image: 'web',
+      kind: 'vm',
+      tool: '',
+      run: '',
+    } as const
+    const facts = { digest: 'sha256:0123456789abcdef0123', built: '2026-01-01T00:00:00.000Z' }
+    pve.put(9000, { description: renderNote({ ...note, ...facts }) })
+    let asked = 0
+    pve.before = () => void asked++
+    const { signal } = new AbortController()
+    const to = { pve: pve.client(), target: 'lab', root, emit: () => {}, signal }
+    const record = (version: string, digest: string) =>
+      lockCurrent(to, { name: 'web', kind: 'vm' }, [{ node: 'pve', vmid: 9000, version, digest }])
+    await record('1', facts.digest)
+    // As tags have it.
+    await record('1', '0123456789abcdef')
+    expect(asked).toBe(1)
+    expect((await readLockfile(root)).targets.lab?.web).toEqual({
+      ...{ version: '1', ...facts, kind: 'vm', templates: { pve: 9000 } },
+    })
+    await record('2', facts.digest)
+    expect(asked).toBe(2)
+  })
+})
+
+describe('--locked, with no cluster at hand', () => {
+  beforeEach(async () => {
+    const target = (node: string) =>
+      `{ kind: pve, endpoint: https://192.0.2.1:8006, ${node}, storages: { disks: d, images: i } }`
+    await writeFile(
+      join(root, 'imagebuild.yaml'),
+      `namespace: n\ntarget: one\ntargets:\n  one: ${target('node: lab')}\n  two: ${target('nodes: [b, a]')}\n`,
+    )
+    process.chdir(root)
+    await writeLocked(root, { target: 'one', image: 'web', entry: entry('20260101.1') })
+    await writeLocked(root, { target: 'two', image: 'web', entry: entry('20260101.1', { a: 9001, b: 9002 }) })
+  })
+
+  test.each([
+    [['web'], '9000\n'],
+    [['web@current'], '9000\n'],
+    [['web@20260101.1'], '9000\n'],
+    [['web', '--node', 'lab'], '9000\n'],
+    [['web', '--target', 'two'], '9002\n'],
+    [['web', '--target', 'two', '--node', 'a'], '9001\n'],
+  ])('resolve %j', async (args, stdout) => {
+    expect(await cli('resolve', '--locked', ...args)).toEqual({ code: 0, stdout, stderr: '' })
+  })
+
+  test.each([['web@previous'], ['web@20250101.1'], ['db'], ['web --node c']])(
+    'resolve %s: nothing, and why',
+    async (args) => {
+      const { code, stdout, stderr } = await cli('resolve', '--locked', ...args.split(' '))
+      expect([code, stdout]).toEqual([1, ''])
+      expect(stderr).toContain('imagebuild.lock.json has no')
+    },
+  )
+
+  test('outputs', async () => {
+    const { stdout } = await cli('outputs', '--locked', '--target', 'two')
+    expect(JSON.parse(stdout)).toEqual({
+      web: { ...entry('20260101.1', { a: 9001, b: 9002 }), node: 'b', vmid: 9002 },
+    })
+  })
+})
