@@ -93,7 +93,7 @@ function explained(
     `    ${printable(text)}${place === undefined ? '' : style('dim', `  ${place}`)}`,
     ...lines.slice(0, MOST_LINES).map((line) => {
       const colour = line.startsWith('+') ? 'green' : line.startsWith('-') ? 'red' : 'dim'
-      return `        ${style(colour, printable(line))}`
+      return `        ${style(colour, printable(line))}`.trimEnd()
     }),
     ...(rest > 0 ? [`        … ${rest} more lines`] : []),
   ]
