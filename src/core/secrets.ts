@@ -78,6 +78,7 @@ async function read(kind: string, name: string, reference: string, signal?: Abor
   }
   // Most secrets are variables, and this library is slow to load.
   const { execa } = await import('execa')
+  signal?.throwIfAborted()
   try {
     // stderr goes to the user: a password manager may have to ask for something.
     const running = execa(name, {
