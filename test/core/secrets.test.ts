@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { access, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
@@ -67,7 +67,9 @@ describe('resolving', () => {
   test('a command is ended by the signal, with the signal’s reason', async () => {
     const controller = new AbortController()
     const reason = new Error('Ctrl-C')
-    const resolving = secrets.resolve('cmd:sleep 30 2>/dev/null', controller.signal)
+    const begun = join(folder, 'begun')
+    const resolving = secrets.resolve(`cmd:touch ${begun}; sleep 30 2>/dev/null`, controller.signal)
+    await vi.waitFor(() => access(begun), { timeout: 20_000 })
     controller.abort(reason)
     await expect(resolving).rejects.toBe(reason)
   })
