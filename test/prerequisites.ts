@@ -21,9 +21,6 @@ const TESTS = [
   { command: 'setfattr', package: 'attr' },
   { command: '/usr/lib/python3/dist-packages/yaml/__init__.py', package: 'python3-yaml' },
   { command: 'python3', package: 'python3-minimal' },
-  // A consumer of templates, and its modules for Proxmox.
-  { command: 'ansible-playbook', package: 'ansible' },
-  { command: '/usr/share/doc/python3-proxmoxer/copyright', package: 'python3-proxmoxer' },
   // What cloud-init, which is not installed itself, imports.
   ...['configobj', 'jinja2', 'jsonpatch', 'netifaces', 'requests'].map((name) => ({
     command: `/usr/share/doc/python3-${name}/copyright`,
@@ -31,8 +28,15 @@ const TESTS = [
   })),
 ]
 
+/** `node prerequisites.ts e2e`: a consumer of templates, and its modules for Proxmox. They are large. */
+const END_TO_END = [
+  { command: 'ansible-playbook', package: 'ansible' },
+  { command: '/usr/share/doc/python3-proxmoxer/copyright', package: 'python3-proxmoxer' },
+]
+
 try {
-  await installMissing([...LAB_HOST, ...TOOLS_HOST, ...TESTS], (event) => {
+  const more = process.argv.includes('e2e') ? END_TO_END : []
+  await installMissing([...LAB_HOST, ...TOOLS_HOST, ...TESTS, ...more], (event) => {
     if ('message' in event) process.stderr.write(`${event.message}\n`)
   })
 } catch (error) {
