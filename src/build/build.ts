@@ -5,6 +5,7 @@ import { Turns } from '../core/turns.ts'
 import { choose } from '../plan/identity.ts'
 import { claimImage } from '../pve/claim.ts'
 import type { Claim } from '../pve/claim-held.ts'
+import { tidy } from '../pve/promotion.ts'
 import { readNote, type Template } from '../pve/templates.ts'
 import { buildOn } from './build-on.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
@@ -37,9 +38,13 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     const builds = await buildsOn(build)
     const decisions = await decideAll(builds)
     const ready = decisions.flatMap((one) => one.ready ?? [])
-    if (ready.length === builds.length || ready.some(({ template }) => template.marks.held))
+    if (ready.length === builds.length || ready.some(({ template }) => template.marks.held)) {
+      // A promotion that was cut off may have left more than one that is marked current.
+      for (const { templates } of decisions) await tidy(build.pve, templates)
       return unchanged(build, ready, seconds())
-    const { plan, since } = decisions[0] as Decision
+    }
+    const { plan } = decisions[0] as Decision
+    const since = Math.max(...decisions.map((one) => one.since))
 
     await demandSecrets(image.layers, build)
     requireTicketForFeatures(build.pve, image)

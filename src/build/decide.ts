@@ -9,6 +9,8 @@ import { decideSource, type SourceDecision } from './source.ts'
 export interface Decision {
   decision: SourceDecision
   plan: Plan
+  /** the image's on this node */
+  templates: Template[]
   /** highest turn of the image now: a rollback after this is not undone */
   since: number
   /** the template that counts now, and its note */
@@ -24,14 +26,15 @@ export interface Decision {
 export async function decide(build: Build, source?: SourceDecision): Promise<Decision> {
   const { image, pve, place, namespace, options } = build
   const { name } = image
-  const templates = await imageTemplates(pve, { namespace, image: name, nodes: [place.node] })
-  const since = highestTurn(templates)
-  const template = select(templates, name, 'current', place.node)
+  const all = await imageTemplates(pve, { namespace, image: name, nodes: [place.node] })
+  const since = highestTurn(all)
+  const templates = all.filter(({ node }) => node === place.node)
+  const template = select(all, name, 'current', place.node)
   const note = template && (await readNote(pve, template))
   const decision = source ?? (await decideSource(build, note?.source, sourceContext(build)))
   const plan = makePlan(image, { sourceIdentity: decision.record.identity, ssh: place.ssh })
-  if (template === undefined) return { decision, plan, since }
-  const decided: Decision = { decision, plan, since, current: { template, note } }
+  if (template === undefined) return { decision, plan, templates, since }
+  const decided: Decision = { decision, plan, templates, since, current: { template, note } }
   if (options.force) return decided
   const ready = { template, digest: note?.digest ?? '' }
   // After a rollback the current template is another one on purpose: only --force or a promotion ends that.

@@ -9,7 +9,8 @@ export interface Finished {
 }
 
 /**
- * From a proven candidate to the template that counts, and away with what is beyond `template.keep`. Where this is cut off, the next run finds the candidate.
+ * From a proven candidate to the template that counts, and away with what is beyond `template.keep`. Where this is cut
+ * off, the next run finds the candidate. The place for what a fixed VMID (`template.vmid`) needs instead of promoting.
  * @param since highest turn of the image when the build began
  */
 export async function finish(build: Build, candidate: Template, since: number): Promise<Finished> {

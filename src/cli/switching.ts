@@ -38,9 +38,11 @@ export async function switchTo(
   const { pve, places, image, emit } = to
   const before = select(templates, image)
   const nodes = places.map(({ node }) => node).filter((node) => select(templates, image, version, node))
-  const wanted = nodes.flatMap((node) => promotable(templates, image, version, node) ?? [])
+  const found = nodes.map((node) => promotable(templates, image, version, node))
+  // One on a shared storage is that of several nodes.
+  const wanted = [...new Set(found.filter((template) => template !== undefined))]
   const [first] = wanted
-  if (first === undefined || wanted.length < nodes.length) throw unproven(image, version, nodes.length > 0)
+  if (first === undefined || found.includes(undefined)) throw unproven(image, version, nodes.length > 0)
   for (const node of currentNodes(templates, image).filter((one) => !nodes.includes(one))) {
     const stays = select(templates, image, 'current', node)?.marks.version
     emit({ type: 'warning', image, message: `${node} has no ${version}: ${stays} stays current there` })

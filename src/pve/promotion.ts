@@ -39,6 +39,7 @@ export async function promote(
   { held = false, since }: PromoteOptions = {},
 ): Promise<Promotion> {
   const { namespace, image } = wanted.marks
+  const near = (all: readonly Template[]) => all.filter(({ node }) => node === wanted.node)
   const look = () => imageTemplates(pve, { namespace, image, nodes: [wanted.node] })
   let all = await look()
   const before = select(all, image, 'current', wanted.node)
@@ -62,7 +63,7 @@ export async function promote(
     if (since === undefined && overtaken) continue
     const late = since === undefined ? undefined : heldSince(all, wanted, Math.max(since, turn - 1))
     if (late !== undefined) return await yieldTo(pve, wanted, late)
-    return { ...(before && { before }), untidy: await tidy(pve, all) }
+    return { ...(before && { before }), untidy: await tidy(pve, near(all)) }
   }
   throw new ImagebuildError({
     code: 'busy',
@@ -122,7 +123,7 @@ export function untidy(templates: readonly Template[]): { template: Template; st
     const previous = select(templates, image, 'previous', node)
     const others = templates.filter(
       (one) =>
-        one !== current &&
+        one.vmid !== current.vmid &&
         one.node === node &&
         one.marks.image === image &&
         (one.marks.state === 'current' || one.marks.state === 'previous') &&
@@ -132,7 +133,7 @@ export function untidy(templates: readonly Template[]): { template: Template; st
     return others
       .map((template) => ({
         template,
-        state: template === previous ? ('previous' as const) : ('retired' as const),
+        state: template.vmid === previous?.vmid ? ('previous' as const) : ('retired' as const),
       }))
       .filter(({ template: { marks }, state }) => marks.state !== state || marks.held || marks.standin)
   })

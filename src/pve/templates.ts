@@ -81,7 +81,7 @@ function beforeCurrent(templates: readonly Template[]): Template[] {
   const before = first(
     templates.filter(
       (template) =>
-        template !== current &&
+        template.vmid !== current?.vmid &&
         (template.marks.state === 'current' || template.marks.state === 'previous') &&
         !(template.marks.standin && template.marks.turn === current?.marks.turn),
     ),

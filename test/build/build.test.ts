@@ -7,6 +7,8 @@ import type { SourceSpec } from '../../src/definition/spec.ts'
 import { digestBytes } from '../../src/plan/identity.ts'
 import { makePlan } from '../../src/plan/plan.ts'
 import { fromTags, type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import { promote } from '../../src/pve/promotion.ts'
+import { nodeTemplates } from '../../src/pve/templates.ts'
 import { bootstrapIdentity } from '../../src/source/bootstrap-recipe.ts'
 import { imageSpec, WHERE } from '../plan/spec.ts'
 import { MemoryProxmox, PLACE } from '../pve/memory-proxmox.ts'
@@ -40,7 +42,7 @@ function put(pve: MemoryProxmox, vmid: number, state: State, of: string, more: P
     name: `web-${vmid}`,
     tags: toTags(marks),
     template: 1,
-    description: renderNote({ ...note, digest: of }),
+    description: renderNote({ ...note, version: marks.version, digest: of }),
   })
 }
 
@@ -173,4 +175,51 @@ test('missing privileges end it before anything is written', async () => {
   const strict = { ...client, requirePrivileges: () => Promise.reject(refusal), withSignal: () => strict }
   await expect(buildImage(aBuild({ image, pve: strict }, pve))).rejects.toBe(refusal)
   expect(pve.writes).toEqual([])
+})
+
+describe('versions that are beyond, or beside, what is current', () => {
+  const keep = { ...image, template: { ...image.template, keep: 1 } }
+
+  test('a promotion that was cut off is finished by the next run, which builds nothing', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'current', 'sha256:older', { turn: 1 })
+    put(pve, 9001, 'current', digest, { turn: 2 })
+    expect(await buildImage(aBuild({ image }, pve))).toMatchObject({ status: 'unchanged' })
+    expect([state(pve, 9000), state(pve, 9001)]).toEqual(['previous', 'current'])
+  })
+
+  test('old versions go when a candidate is promoted', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'current', 'sha256:older', { turn: 1 })
+    put(pve, 9001, 'candidate', digest)
+    const result = await buildImage(aBuild({ image: keep }, pve))
+    expect(result).toMatchObject({ status: 'built', held: false, template: { vmid: 9001 } })
+    expect([...pve.guests.keys()]).toEqual([9001])
+  })
+
+  test('after a rollback while it was built, the result is kept and not current', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 8999, 'previous', 'sha256:oldest', { turn: 1 })
+    put(pve, 9000, 'current', 'sha256:older', { turn: 2 })
+    put(pve, 9001, 'candidate', digest)
+    const build = aBuild({ image: keep }, pve)
+    pve.before = async (call) => {
+      // The claim: what is current has been read by now.
+      if (call !== 'POST /nodes/pve/qemu') return
+      pve.before = () => {}
+      const templates = await nodeTemplates(pve.client(), 'pve', 'homelab')
+      const back = templates.find(({ vmid }) => vmid === 8999)
+      if (back) await promote(pve.client(), back, { held: true })
+    }
+    const result = await buildImage(build)
+    expect(result).toMatchObject({ status: 'built', held: true, template: { vmid: 9001 } })
+    expect([8999, 9000, 9001].map((vmid) => state(pve, vmid))).toEqual(['current', 'previous', 'retired'])
+    expect(build.events).toContainEqual(
+      expect.objectContaining({
+        type: 'warning',
+        message: expect.stringContaining('imagebuild promote web@'),
+      }),
+    )
+    expect(await buildImage(aBuild({ image: keep }, pve))).toMatchObject({ status: 'unchanged', held: true })
+  })
 })

@@ -23,13 +23,12 @@ function put(pve: MemoryProxmox, vmid: number, state: State, version: string, mo
   return { kind: 'vm', node: 'pve', vmid, name: config.name, marks } satisfies Template
 }
 
-const template = (version: string, state: State = 'retired', image = 'web'): Template => ({
-  kind: 'vm',
-  node: 'pve',
-  vmid: 9000,
-  name: 'x',
-  marks: { vmid: 9000, namespace: 'homelab', image, state, version },
-})
+let vmids = 9000
+function template(version: string, state: State = 'retired', image = 'web'): Template {
+  const vmid = vmids++
+  const marks = { vmid, namespace: 'homelab', image, state, version }
+  return { kind: 'vm', node: 'pve', vmid, name: 'x', marks }
+}
 
 describe('what templates there are', () => {
   test('only those whose tags name themselves, of this namespace, and converted', async () => {
