@@ -6,6 +6,8 @@ import { type CloneOf, cannotLink, inheritedDrives, orderClone } from './clone.t
 import { configIfThere, destroyGuest, isBeingMade } from './destroy.ts'
 import { PveError } from './errors.ts'
 import {
+  type ClusterRow,
+  clusterGuests,
   consoleCommand,
   type GuestKind,
   type GuestRef,
@@ -13,7 +15,7 @@ import {
   guestLabel,
   readConfig,
 } from './guest-ref.ts'
-import { parseNote } from './marks.ts'
+import { compareVersions, fromTags, parseNote } from './marks.ts'
 import type { Place, VmidRange } from './place.ts'
 import { parseUpid } from './tasks.ts'
 
@@ -40,11 +42,18 @@ export interface GuestRequest {
   cloneOf?: CloneOf
 }
 
-/** Creates a guest at the first VMID of the range that nobody has, which is what makes the choice safe. */
+/**
+ * Creates a guest at a VMID of the range that nobody has; that Proxmox makes each only once is what makes the choice safe.
+ * It begins behind the image's newest template, and goes round: what has just been removed may still be named somewhere.
+ */
 export async function createGuest(pve: Pve, request: GuestRequest): Promise<Guest> {
-  const { place, range } = request
-  const taken = new Set([...(await visibleVmids(pve)), ...(place.vmids.fixed ?? [])])
-  for (let vmid = range.first; vmid <= range.last; vmid += 1) {
+  const { place, range, image } = request
+  const rows = await clusterGuests(pve)
+  const taken = new Set([...rows.map(({ vmid }) => vmid), ...(place.vmids.fixed ?? [])])
+  const size = range.last - range.first + 1
+  const begin = afterNewest(rows, image, range)
+  for (let step = 0; step < size; step += 1) {
+    const vmid = range.first + ((begin - range.first + step) % size)
     if (taken.has(vmid)) continue
     const guest = new Guest(pve, request, vmid)
     try {
@@ -62,9 +71,14 @@ export async function createGuest(pve: Pve, request: GuestRequest): Promise<Gues
   })
 }
 
-async function visibleVmids(pve: Pve): Promise<number[]> {
-  const rows = (await pve.api.cluster.resources.$get({ type: 'vm' })) as { vmid: number }[]
-  return rows.map((row) => row.vmid)
+/** The VMID behind that of the newest version in the range. */
+function afterNewest(rows: readonly ClusterRow[], image: string, { first, last }: VmidRange): number {
+  const versions = rows.flatMap(({ vmid, tags }) => {
+    const marks = vmid >= first && vmid <= last ? fromTags(vmid, tags) : undefined
+    return marks?.image === image && marks.version !== undefined ? [marks] : []
+  })
+  const newest = versions.sort((a, b) => compareVersions(a.version, b.version)).at(-1)
+  return newest === undefined ? first : newest.vmid + 1
 }
 
 /**

@@ -63,7 +63,8 @@ function noLongerThere(template: GuestRef & { marks: Marks }): ImagebuildError {
   })
 }
 
-function replaceNote(description: string, note: Note): string {
+/** A description with another note; what people wrote above it stays. */
+export function replaceNote(description: string, note: Note): string {
   const text = description.slice(0, description.indexOf('```imagebuild')).trimEnd()
   return renderNote(note, text === '' ? undefined : text)
 }

@@ -43,7 +43,7 @@ export interface Marks {
   turn?: number
   /** a copy of the template at a fixed VMID, while that one is replaced */
   standin?: boolean
-  /** on a candidate: the fixed VMID that it is about to take over */
+  /** the fixed VMID that a copy of it is about to take over; on stand-ins and unfinished copies: that they are made for */
   swap?: number
 }
 
@@ -112,6 +112,13 @@ export function fromTags(vmid: number, tags: string | undefined): Marks | undefi
 /** A number that somebody has mistyped in Proxmox's interface must not sort before or after everything. */
 function wholeNumber(text: string | undefined): number | undefined {
   return text !== undefined && /^[1-9]\d{0,8}$/.test(text) ? Number(text) : undefined
+}
+
+/** Versions are `<date>.<serial>`: by date, then by serial as a number. */
+export function compareVersions(a = '', b = ''): number {
+  const [dateA = '', serialA = '0'] = a.split('.')
+  const [dateB = '', serialB = '0'] = b.split('.')
+  return dateA < dateB ? -1 : dateA > dateB ? 1 : Number(serialA) - Number(serialB)
 }
 
 /** The tags of a guest that are not imagebuild's. */
@@ -188,6 +195,8 @@ export interface Note {
   archive?: { file: string; volid?: string; sha256?: string }
   /** what it was made of, in short digests: parts by their names, layers in their order */
   made?: { parts: Record<string, string>; layers: string[] }
+  /** of an unfinished copy: the fixed VMID that it is made for */
+  swap?: number
   /** ISO 8601, UTC; of a claim: since when it is held */
   since?: string
   /** SHA-256 of what lies in the build folder */

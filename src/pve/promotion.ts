@@ -3,7 +3,7 @@ import type { Pve } from './client.ts'
 import { guestLabel } from './guest-ref.ts'
 import { mark } from './marking.ts'
 import type { Marks, State } from './marks.ts'
-import { byVersion, imageTemplates, isLeaving, select, type Template } from './templates.ts'
+import { byVersion, imageTemplates, isCopyOf, isLeaving, select, type Template } from './templates.ts'
 
 /**
  * Which template counts, and how that changes. One write makes a template current: the one with the highest turn. What
@@ -86,6 +86,22 @@ async function yieldTo(pve: Pve, wanted: Template, hold: Template): Promise<Prom
   return { yieldedTo: hold, untidy: [] }
 }
 
+/**
+ * Before a fixed VMID is taken over: where somebody has rolled back since that turn, the new one is retired instead.
+ * @returns what was rolled back to
+ */
+export async function yieldIfRolledBack(
+  pve: Pve,
+  wanted: Template,
+  since: number,
+): Promise<Template | undefined> {
+  const { namespace, image } = wanted.marks
+  const all = await imageTemplates(pve, { namespace, image, nodes: [wanted.node] })
+  const hold = heldSince(all, wanted, since)
+  if (hold !== undefined) await yieldTo(pve, wanted, hold)
+  return hold
+}
+
 /** Highest turn of these templates; 0 where none has any. */
 export function highestTurn(templates: readonly Template[]): number {
   return Math.max(0, ...templates.map(({ marks }) => marks.turn ?? 0))
@@ -128,7 +144,7 @@ export function untidy(templates: readonly Template[]): { template: Template; st
         one.marks.image === image &&
         (one.marks.state === 'current' || one.marks.state === 'previous') &&
         !isLeaving(one.marks) &&
-        !(one.marks.standin && one.marks.turn === current.marks.turn),
+        !isSwapped(one, templates),
     )
     return others
       .map((template) => ({
@@ -137,6 +153,12 @@ export function untidy(templates: readonly Template[]): { template: Template; st
       }))
       .filter(({ template: { marks }, state }) => marks.state !== state || marks.held || marks.standin)
   })
+}
+
+/** What a swap settles itself: what it takes over, and a stand-in while there is what it stands for. */
+function isSwapped(one: Template, templates: readonly Template[]): boolean {
+  if (!one.marks.standin) return one.marks.swap !== undefined
+  return templates.some((other) => other !== one && isCopyOf(one, other))
 }
 
 /**
@@ -150,7 +172,7 @@ export async function tidy(pve: Pve, templates: readonly Template[]): Promise<Er
       now.state === template.marks.state && now.turn === template.marks.turn && !isLeaving(now)
     try {
       await mark(pve, template, (now) =>
-        isAsSeen(now) ? { state, held: undefined, standin: undefined } : undefined,
+        isAsSeen(now) ? { state, held: undefined, standin: undefined, swap: undefined } : undefined,
       )
     } catch (error) {
       failed.push(asImagebuildError(error))

@@ -10,7 +10,15 @@ import {
   readConfig,
 } from './guest-ref.ts'
 import { mark } from './marking.ts'
-import { fromTags, type Marks, type Note, parseNote, toTags, type VerifySummary } from './marks.ts'
+import {
+  compareVersions,
+  fromTags,
+  type Marks,
+  type Note,
+  parseNote,
+  toTags,
+  type VerifySummary,
+} from './marks.ts'
 
 /** Proxmox is the store: what templates there are, which one counts, and how that changes. */
 export interface Template extends GuestRef {
@@ -83,33 +91,41 @@ function beforeCurrent(templates: readonly Template[]): Template[] {
       (template) =>
         template.vmid !== current?.vmid &&
         (template.marks.state === 'current' || template.marks.state === 'previous') &&
-        !(template.marks.standin && template.marks.turn === current?.marks.turn),
+        !isCopyOf(template, current),
     ),
   )
   return before === undefined ? [] : [before]
+}
+
+/** While a fixed VMID is taken over, one version is there twice: a stand-in, or what is about to go because it has a copy. */
+export function isCopyOf({ node, marks }: Template, other: Template | undefined): boolean {
+  return (
+    (marks.standin === true || marks.swap !== undefined) &&
+    marks.version === other?.marks.version &&
+    node === other?.node
+  )
 }
 
 function first(templates: readonly Template[]): Template | undefined {
   return [...templates].sort(byStanding)[0]
 }
 
-/** Which one counts, that one first: the highest turn, then the newest version, a stand-in last. */
+/** Which one counts, that one first: the highest turn, then the newest version; last a stand-in, and what has a copy at a fixed VMID. */
 export function byStanding(a: Template, b: Template): number {
   const isCurrent = ({ marks }: Template) => Number(marks.state === 'current')
+  const isPassing = ({ marks }: Template) => Number((marks.standin ?? false) || marks.swap !== undefined)
   return (
     (b.marks.turn ?? 0) - (a.marks.turn ?? 0) ||
     isCurrent(b) - isCurrent(a) ||
     byVersion(b, a) ||
-    Number(a.marks.standin ?? false) - Number(b.marks.standin ?? false) ||
+    isPassing(a) - isPassing(b) ||
     (a.node < b.node ? -1 : a.node > b.node ? 1 : a.vmid - b.vmid)
   )
 }
 
-/** Versions are `<date>.<serial>`: by date, then by serial as a number. */
+/** By version, as marks are. */
 export function byVersion(a: Template, b: Template): number {
-  const [dateA = '', serialA = '0'] = (a.marks.version ?? '').split('.')
-  const [dateB = '', serialB = '0'] = (b.marks.version ?? '').split('.')
-  return dateA < dateB ? -1 : dateA > dateB ? 1 : Number(serialA) - Number(serialB)
+  return compareVersions(a.marks.version, b.marks.version)
 }
 
 /** The version for a template finished now: UTC date and the next serial of that day. */
