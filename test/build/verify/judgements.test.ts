@@ -5,7 +5,7 @@ import { judgeHealth } from '../../../src/build/verify/health.ts'
 import { judgeIdentity, type Looked } from '../../../src/build/verify/identity.ts'
 import type { Result } from '../../../src/build/verify/report.ts'
 import { PveError } from '../../../src/pve/errors.ts'
-import type { Guest } from '../../../src/pve/guests.ts'
+import type { Guest } from '../../../src/pve/guest.ts'
 
 /** What facts of a machine mean. */
 
