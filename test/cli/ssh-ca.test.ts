@@ -120,7 +120,10 @@ describe('signing', () => {
     [['sign-user', 'KEY'], /without principals/],
     [['sign-user', 'KEY', '--principal', 'a', '--validity', 'soon'], /cannot be valid for soon[\s\S]*8h/],
     [['sign-user', 'KEY', '--principal', 'a', '--option', 'nonsense'], /nonsense/],
-    [['sign-user', 'nowhere.pub', '--principal', 'a'], /nowhere.pub is no public key[\s\S]*→/],
+    [
+      ['sign-user', 'nowhere.pub', '--principal', 'a'],
+      /nowhere.pub is no public key[\s\S]*→ ssh-keygen -t ed25519 -f nowhere makes/,
+    ],
     [['sign-user', 'PRIVATE', '--principal', 'a'], /it is a private key/],
     [['sign-user', 'TEXT', '--principal', 'a'], /is no public key/],
     [['sign-user', 'KEY', '--principal', 'a', '--out', '/nowhere/x'], /cannot be written[\s\S]*--out/],
