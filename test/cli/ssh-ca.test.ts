@@ -280,6 +280,12 @@ describe('host-seed', () => {
     expect(shown).toContain('not printed on a terminal')
     expect(shown).not.toContain('PRIVATE KEY')
     expect(await onTerminal([...command, '--force'], [])).toContain('PRIVATE KEY')
+    const file = place.path('web.yaml')
+    const told = await onTerminal([...command, '--out', file], [])
+    expect(told).toMatch(/web\.yaml: host key and certificate for web, until \S+Z/)
+    expect(told).not.toContain('PRIVATE KEY')
+    expect(await readFile(file, 'utf8')).toBe((await sshCa('host-seed', 'web')).stdout)
+    expect((await stat(file)).mode & 0o777).toBe(0o600)
   })
 })
 
