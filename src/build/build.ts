@@ -81,7 +81,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     if (!options.force && found.current !== undefined) {
       // Another run has just built it; or nobody has verified it yet, or other things than are asked for now.
       const proven =
-        options.verify === 'off' || isProven(await readNote(build.pve, found.current), plan.checks)
+        options.verify === 'off' || (await isProven(build, await readNote(build.pve, found.current), plan))
       const seconds = proven ? undefined : await prove(build, claim, found.current, plan)
       return done('unchanged', found.current, plan.digest, seconds)
     }
@@ -165,7 +165,7 @@ export async function decide(build: Build): Promise<{
   // After a rollback the current template is another one on purpose: only --force or a promotion ends that.
   if (current.marks.held) return { decision, plan, ready }
   if (note?.digest !== plan.digest) return { decision, plan }
-  return options.verify === 'off' || isProven(note, plan.checks)
+  return options.verify === 'off' || (await isProven(build, note, plan))
     ? { decision, plan, ready }
     : { decision, plan }
 }

@@ -11,9 +11,9 @@ import type { Note } from '../pve/marks.ts'
 import { recordVerification, type Template } from '../pve/templates.ts'
 import type { Build } from './context.ts'
 import { removeUnfinished } from './leftovers.ts'
-import { signerOf } from './signer.ts'
 import { failedReport } from './verify/report.ts'
 import { verify } from './verify/verify.ts'
+import { waysIn } from './ways-in.ts'
 
 /** In a template's report folder. */
 export const VERIFY_REPORT = 'verify.json'
@@ -21,10 +21,20 @@ export const VERIFY_REPORT = 'verify.json'
 /** Seconds that removing a template which failed may take, whatever happens to the run. */
 const REMOVAL_SECONDS = 300
 
-/** Whether somebody has examined clones of this template with these very checks, and all was well. */
-export function isProven(note: Note | undefined, checks: readonly Check[]): boolean {
+/**
+ * Whether somebody has examined clones of this template with these very checks, and all was well. One that could only be
+ * seen from outside is examined again where there is a way in that has not been tried.
+ */
+export async function isProven(
+  build: Build,
+  note: Note | undefined,
+  { checks, certificates }: Pick<Plan, 'checks' | 'certificates'>,
+): Promise<boolean> {
   const done = note?.verify
-  return typeof done === 'object' && done.failed === 0 && done.checks === digestOfChecks(checks)
+  if (typeof done !== 'object' || done.failed > 0 || done.checks !== digestOfChecks(checks)) return false
+  if (done.inside === 'verified') return true
+  const { tried } = await waysIn({ ...build, emit: () => undefined }, certificates)
+  return tried === undefined || tried === done.tried
 }
 
 /**
@@ -36,7 +46,7 @@ export async function prove(build: Build, claim: Claim, template: Template, plan
   const started = performance.now()
   const { image, pve } = build
   const version = template.marks.version ?? ''
-  const signer = await signerOf(build, plan.certificates)
+  const { signer, keys, tried } = await waysIn(build, plan.certificates)
   const report = await verify(build, claim, {
     template,
     image,
@@ -47,6 +57,7 @@ export async function prove(build: Build, claim: Claim, template: Template, plan
     ssh: {
       ca: plan.certificates.authorities,
       principals: plan.certificates.principals,
+      keys,
       ...(signer && { signer }),
     },
   })
@@ -56,7 +67,12 @@ export async function prove(build: Build, claim: Claim, template: Template, plan
   await writeFile(join(folder, VERIFY_REPORT), text)
   const sha256 = createHash('sha256').update(text).digest('hex')
   await recordVerification(pve, template, {
-    verify: { at: report.at, ...report.summary, checks: digestOfChecks(plan.checks) },
+    verify: {
+      at: report.at,
+      ...report.summary,
+      checks: digestOfChecks(plan.checks),
+      ...(tried !== undefined && { tried }),
+    },
     artifacts: { [VERIFY_REPORT]: sha256 },
   })
   if (report.summary.failed > 0) throw failedReport(report)
@@ -112,6 +128,6 @@ function kept(failure: ImagebuildError, candidate: Template): ImagebuildError {
 }
 
 /** What is asked, not where it stands in the file. Checks are JSON, which an interface cannot say to the type checker. */
-function digestOfChecks(checks: readonly Check[]): string {
+export function digestOfChecks(checks: readonly Check[]): string {
   return digestOf(checks.map(({ where: _, ...check }) => check) as unknown as Json)
 }

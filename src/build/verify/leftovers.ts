@@ -31,7 +31,7 @@ export interface Search {
   image: ImageSpec
   /** the definitions of its parents, as far as they are known */
   ancestors?: readonly ImageSpec[]
-  /** whom the clone was given, with a public key line; missing: nobody */
+  /** who looks, with the public key line that the clone was given for that, or an empty one; missing: nobody */
   login?: { user: string; publicKey: string }
   /** of the clone, as Proxmox has it */
   config: GuestConfig
