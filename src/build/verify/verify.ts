@@ -15,7 +15,7 @@ import { certificateSeconds, loginsOf } from './enter-container.ts'
 import { machineFacts } from './facts.ts'
 import { judgeHealth } from './health.ts'
 import { judgeIdentity, type Looked } from './identity.ts'
-import { findLeftovers } from './leftovers.ts'
+import { findLeftovers, writtenPaths } from './leftovers.ts'
 import { TITLES } from './login-cases.ts'
 import type { OwnKeys } from './own-keys.ts'
 import { removeAbandoned } from './private-folder.ts'
@@ -93,7 +93,7 @@ export async function verify(build: Build, claim: Claim, request: VerifyRequest)
     }),
   )) as [Looked, Looked]
   const results = [
-    ...judgeIdentity(lookedA, lookedB),
+    ...judgeIdentity(lookedA, lookedB, writtenPaths([image, ...(request.ancestors ?? [])])),
     ...(await during(build, 'verify', 'looking into it', () => examine(build, lookedA, request))),
     ...left.map(
       ({ id, title, sources, because, reason }): Result => ({
