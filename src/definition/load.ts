@@ -6,7 +6,7 @@ import { type ConfigFile, configFile as configSchema, type Target } from './conf
 import { type Diagnostic, InvalidDefinition, sortDiagnostics } from './diagnostics.ts'
 import { check } from './explain.ts'
 import { loadFragment } from './fragments.ts'
-import type { KnownItem } from './hardening.ts'
+import { applies, type KnownItem } from './hardening.ts'
 import { IMAGE_FILE, type ImageContext, listFragments, loadImageFile } from './image.ts'
 import type { ImageKind } from './image-schema.ts'
 import { findCycles, findForeignParents, findUnfitParents, type Member } from './parents.ts'
@@ -118,7 +118,8 @@ async function loadImages(wanted: readonly string[], context: ImageContext): Pro
     if (member?.spec === undefined || specs.has(name)) return
     if (member.parent !== undefined) add(member.parent)
     const parent = member.parent === undefined ? undefined : specs.get(member.parent)
-    specs.set(name, runsContainersToo(member.spec, member.yaml, parent))
+    const spec = runsContainersToo(member.spec, member.yaml, parent)
+    specs.set(name, withInherited(spec, member.yaml, specs, context))
   }
   if (cycles.length === 0) for (const name of members.keys()) add(name)
   return specs
@@ -128,6 +129,37 @@ async function loadImages(wanted: readonly string[], context: ImageContext): Pro
 function runsContainersToo(spec: ImageSpec, yaml: YamlFile, parent: ImageSpec | undefined): ImageSpec {
   if (!parent?.hardening.containers || yaml.has(['hardening', 'containers'])) return spec
   return { ...spec, hardening: { ...spec.hardening, containers: true } }
+}
+
+/** An exception stops an image from applying an item; it does not undo what the images that it is built on have applied. */
+function withInherited(
+  spec: ImageSpec,
+  yaml: YamlFile,
+  specs: ReadonlyMap<string, ImageSpec>,
+  { hardeningItems, report }: ImageContext,
+): ImageSpec {
+  const inherited: NonNullable<ImageSpec['hardening']['inherited']> = {}
+  const excepted = hardeningItems.filter(({ id }) => spec.hardening.except[id] !== undefined)
+  for (const { source } of ancestorsFirst(spec, specs)) {
+    const parent = source.kind === 'image' ? specs.get(source.image) : undefined
+    if (parent === undefined) continue
+    const { file, line } = parent.hardening.where
+    for (const item of excepted) {
+      if (!applies(item, parent)) continue
+      inherited[item.id] = { image: parent.name, where: parent.hardening.where }
+      const span = yaml.keyAt(['hardening', 'except', item.id])
+      const message = `\`${item.id}\` stays as \`${parent.name}\` has applied it (${file}:${line}), and is checked no more`
+      const hint = 'to be without it, except it there too, or undo it in a layer here'
+      report(yaml.diagnostic(span, message, hint, 'warning'))
+    }
+  }
+  return Object.keys(inherited).length === 0 ? spec : { ...spec, hardening: { ...spec.hardening, inherited } }
+}
+
+/** An image and those that it is built on, itself last. */
+function ancestorsFirst(spec: ImageSpec, specs: ReadonlyMap<string, ImageSpec>): ImageSpec[] {
+  const parent = spec.source.kind === 'image' ? specs.get(spec.source.image) : undefined
+  return [...(parent === undefined ? [] : ancestorsFirst(parent, specs)), spec]
 }
 
 /** Fragments that no image names: nobody else would find their mistakes. */

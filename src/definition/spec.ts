@@ -79,6 +79,8 @@ export interface HardeningSpec {
   postQuantum: boolean
   /** ids of items that are switched off, with the reason */
   except: Record<string, string>
+  /** those of them that an ancestor has applied: what it did is in its image, and stays */
+  inherited?: Record<string, { image: string; where: SourceLocation }>
   where: SourceLocation
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Check } from '../../definition/check.ts'
-import { PRINCIPALS_FOLDER } from '../../plan/certificates.ts'
+import { PRINCIPALS_FOLDER } from '../../definition/ssh-files.ts'
 import type { Entered } from './enter.ts'
 import { all, one, readFacts } from './facts.ts'
 import { tryLogins } from './logins.ts'
