@@ -13,10 +13,10 @@ export async function makeFolder(path: string, mode = 0o777): Promise<void> {
     const { code } = error as NodeJS.ErrnoException
     const isFolder = async (one: string) => (await stat(one).catch(() => undefined))?.isDirectory() === true
     if (code === 'EEXIST' && (await isFolder(path))) return
-    if (code !== 'ENOENT' || (await isFolder(dirname(path)))) throw error
-    await makeFolder(dirname(path), mode)
+    if (code !== 'ENOENT') throw error
+    if (!(await isFolder(dirname(path)))) await makeFolder(dirname(path), mode)
+    // Also where the one above is there: somebody else may have made it since, or this one too.
     await mkdir(path, { mode }).catch(async (again: NodeJS.ErrnoException) => {
-      // Somebody else may have been faster.
       if (again.code !== 'EEXIST' || !(await isFolder(path))) throw again
     })
   }
