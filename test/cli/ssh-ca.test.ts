@@ -1,5 +1,5 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { load } from 'js-yaml'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { generateKeyPair } from '../../src/ssh/openssh.ts'
@@ -286,6 +286,16 @@ describe('host-seed', () => {
     expect(told).not.toContain('PRIVATE KEY')
     expect(await readFile(file, 'utf8')).toBe((await sshCa('host-seed', 'web')).stdout)
     expect((await stat(file)).mode & 0o777).toBe(0o600)
+    expect(await onTerminal([...command, '--out', '-'], [])).toContain('not printed on a terminal')
+  })
+
+  test('leaves no copy of the private key where it cannot be written', async () => {
+    await init()
+    const taken = place.path('taken')
+    await mkdir(taken)
+    const { code, stderr } = await sshCa('host-seed', 'web', '--out', taken)
+    expect({ code, stderr }).toEqual({ code: 64, stderr: expect.stringContaining('cannot be written') })
+    expect((await readdir(place.path())).filter((name) => name.startsWith('taken'))).toEqual(['taken'])
   })
 })
 

@@ -23,7 +23,8 @@ export async function hostSeed(
   hostname: string | undefined,
   options: HostSeedOptions,
 ): Promise<void> {
-  const { out, format, force } = options
+  const { format, force } = options
+  const out = options.out === '-' ? undefined : options.out
   if (process.stdout.isTTY && out === undefined && !force) {
     throw new ImagebuildError({
       code: 'usage',
