@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { ImageSpec } from '../../definition/spec.ts'
+import { isPublicKeyLine } from '../../ssh/host-key.ts'
 
 /** Whom definitions themselves let in: users, and the public keys that they are given. */
 
@@ -66,11 +67,12 @@ function loginsIn(paths: string, content: string): KeyLogin[] {
   return [...users].flatMap((user) => keys.map((publicKey) => ({ user, publicKey })))
 }
 
-/** One that may run a single command is no way in. */
+/** One that may run a single command is no way in, nor is what stands in a key's place (`ssh-ed25519 AAAA…EXAMPLE`). */
 function keysIn(text: string): string[] {
   return text.split('\n').flatMap((line) => {
     const found = KEY.exec(line)
     if (found === null || /^\s*#|\bcommand=/.test(line.slice(0, found.index))) return []
-    return [`${found[1]} ${found[2]}`]
+    const publicKey = `${found[1]} ${found[2]}`
+    return isPublicKeyLine(publicKey) ? [publicKey] : []
   })
 }

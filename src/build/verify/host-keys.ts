@@ -1,6 +1,6 @@
 import { poll } from '../../core/scope.ts'
 import { guestApi } from '../../pve/guest-ref.ts'
-import { fingerprint } from '../../ssh/host-key.ts'
+import { isPublicKeyLine } from '../../ssh/host-key.ts'
 import { reachSsh } from '../../ssh/knock.ts'
 import type { Build } from '../context.ts'
 import type { Clone } from './clone.ts'
@@ -52,15 +52,7 @@ async function keysByAgent({ pve, place }: Build, vmid: number): Promise<string[
     const line = /^(\S+ \S+)( .*)?\n/.exec(answer?.content ?? '')?.[1]
     // No agent, or no key of the kind that every machine of ours has: not yet.
     if (line === undefined && keys.length === 0) return []
-    if (line !== undefined && isKey(line)) keys.push(line)
+    if (line !== undefined && isPublicKeyLine(line)) keys.push(line)
   }
   return keys
-}
-
-function isKey(line: string): boolean {
-  try {
-    return fingerprint(line) !== ''
-  } catch {
-    return false
-  }
 }

@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { asImagebuildError } from '../../core/errors.ts'
-import { agentKeys, isLocked } from '../../ssh/ca/keygen.ts'
+import { agentKeys, isLocked, withoutComment } from '../../ssh/ca/keygen.ts'
 import { fingerprint } from '../../ssh/host-key.ts'
 import type { KeyLogin } from './definition-keys.ts'
 
@@ -27,7 +27,7 @@ export async function findOwnKeys(
   { folder = join(homedir(), '.ssh'), signal }: { folder?: string; signal?: AbortSignal } = {},
 ): Promise<OwnKeys> {
   if (wanted.length === 0) return { logins: [], without: '' }
-  const held = new Set((await keysOfAgent(signal)).map(keyOf))
+  const held = new Set((await keysOfAgent(signal)).map(withoutComment))
   const files = await filesOf(folder, new Set(wanted.map(({ publicKey }) => publicKey)), signal)
   const logins: OwnLogin[] = []
   const without: string[] = []
@@ -64,7 +64,7 @@ async function filesOf(
   const found = new Map<string, { path: string; why?: string }>()
   const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith('.pub')).sort()
   for (const name of names) {
-    const publicKey = keyOf(await readFile(join(folder, name), 'utf8').catch(() => ''))
+    const publicKey = withoutComment(await readFile(join(folder, name), 'utf8').catch(() => ''))
     const path = join(folder, name.slice(0, -'.pub'.length))
     const known = found.get(publicKey)
     if (!wanted.has(publicKey) || (known !== undefined && known.why === undefined)) continue
@@ -86,9 +86,4 @@ async function whyNot(path: string, signal?: AbortSignal): Promise<string | unde
     signal?.throwIfAborted()
     return `cannot be read from ${path}: ${asImagebuildError(error).why ?? ''}`
   }
-}
-
-/** Without its comment. */
-function keyOf(line: string): string {
-  return line.trim().split(/\s+/).slice(0, 2).join(' ')
 }

@@ -45,11 +45,13 @@ test('files and scripts that write somebody’s authorized_keys; root comes firs
   ])
 })
 
-test('no way in: keys for one command, of tokens, commented out, and in other files', () => {
+test('no way in: keys for one command, of tokens, commented out, in other files, and what is none', () => {
   const content = [
     `command="/usr/bin/backup" ${a}`,
     `#${b}`,
     'sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIA token',
+    'ssh-ed25519 AAAAAAAAAAAAAAAAAAAAAAAAAAAEXAMPLE paste yours here',
+    `ssh-rsa ${a.split(' ')[1]}`,
   ].join('\n')
   const layers = [
     fileLayer({ path: '/root/.ssh/authorized_keys', content: bytes(content) }),
