@@ -68,7 +68,8 @@ if [ -f "$snakeoil" ] && command -v make-ssl-cert >/dev/null; then
 [Unit]
 Description=Key and certificate of ssl-cert of a new clone
 DefaultDependencies=no
-After=local-fs.target cloud-init-local.service
+# It works in /tmp, which is emptied at boot.
+After=local-fs.target systemd-tmpfiles-setup.service cloud-init-local.service
 Before=sysinit.target shutdown.target
 Conflicts=shutdown.target
 ConditionPathExists=!/etc/ssl/private/ssl-cert-snakeoil.key

@@ -196,6 +196,8 @@ describe.runIf(canMount)(
       expect(await read('/etc/ssl/private/mine.key')).toBe('PRIVATE')
       const unit = '/etc/systemd/system/imagebuild-ssl-cert.service'
       expect(await read(unit)).toContain('ExecStart=make-ssl-cert generate-default-snakeoil\n')
+      // make-ssl-cert's own files are in /tmp, which tmpfiles.d(5) empties at boot.
+      expect(await read(unit)).toMatch(/^After=.*\bsystemd-tmpfiles-setup\.service\b/m)
       expect(await read('/played/calls')).toContain('systemctl --quiet enable imagebuild-ssl-cert.service\n')
     })
 
