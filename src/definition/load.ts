@@ -118,7 +118,7 @@ async function loadImages(wanted: readonly string[], context: ImageContext): Pro
     if (member?.spec === undefined || specs.has(name)) return
     if (member.parent !== undefined) add(member.parent)
     const parent = member.parent === undefined ? undefined : specs.get(member.parent)
-    const spec = runsContainersToo(member.spec, member.yaml, parent)
+    const spec = refusesToo(runsContainersToo(member.spec, member.yaml, parent), parent)
     specs.set(name, withInherited(spec, member.yaml, specs, context))
   }
   if (cycles.length === 0) for (const name of members.keys()) add(name)
@@ -129,6 +129,13 @@ async function loadImages(wanted: readonly string[], context: ImageContext): Pro
 function runsContainersToo(spec: ImageSpec, yaml: YamlFile, parent: ImageSpec | undefined): ImageSpec {
   if (!parent?.hardening.containers || yaml.has(['hardening', 'containers'])) return spec
   return { ...spec, hardening: { ...spec.hardening, containers: true } }
+}
+
+/** What its parent's own list revokes, a child revokes as well, whatever the target's says, unless it brings one itself. */
+function refusesToo(spec: ImageSpec, parent: ImageSpec | undefined): ImageSpec {
+  const revokedKeys = parent?.ssh.revokedKeys
+  if (revokedKeys === undefined || spec.ssh.revokedKeys !== undefined) return spec
+  return { ...spec, ssh: { ...spec.ssh, revokedKeys } }
 }
 
 /** An exception stops an image from applying an item; it does not undo what the images that it is built on have applied. */

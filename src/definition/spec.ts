@@ -67,7 +67,7 @@ export interface SshSpec {
   ca?: string[]
   /** names in a certificate, by user; empty: the user's own name */
   principals: Record<string, string[]>
-  /** a KRL, or public keys, one a line */
+  /** a KRL, or public keys, one a line; where a definition has none, its parent's */
   revokedKeys?: Uint8Array
   where: SourceLocation
 }

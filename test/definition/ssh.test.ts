@@ -20,6 +20,23 @@ test('public keys, in the definition or in files beside it', async () => {
   expect(Buffer.from(spec?.ssh.revokedKeys ?? []).toString()).toBe('KRL')
 })
 
+test('what an image revokes, those that are built on it revoke too, unless they bring a list', async () => {
+  const built = (name: string, parent: string, rest = '') =>
+    `name: ${name}\nsource: { image: ${parent} }\n${rest}`
+  await using project = await projectOnDisk({
+    'images/a/image.yaml': image('ssh: { revokedKeys: list }\n'),
+    'images/a/list': 'OF A',
+    'images/b/image.yaml': built('b', 'a', 'ssh: { ca: [] }\n'),
+    'images/c/image.yaml': built('c', 'b'),
+    'images/d/image.yaml': built('d', 'b', 'ssh: { revokedKeys: list }\n'),
+    'images/d/list': 'OF D',
+  })
+  const { images } = await project.load()
+  const revoked = [...images].map(([name, { ssh }]) => [name, Buffer.from(ssh.revokedKeys ?? []).toString()])
+  expect(Object.fromEntries(revoked)).toEqual({ a: 'OF A', b: 'OF A', c: 'OF A', d: 'OF D' })
+  expect(images.get('c')?.ssh).not.toHaveProperty('ca')
+})
+
 test('without it, the target’s CA counts', async () => {
   await using project = await projectOnDisk({
     'imagebuild.yaml':

@@ -95,7 +95,7 @@ describe('an image that is built upon another', () => {
     expect(child({}, { authorities: CAS })[0]).toEqual(forgetting[0])
   })
 
-  test('a list of revoked keys of its own, or the target’s, takes the place of its parent’s', () => {
+  test('a list of revoked keys, here the target’s, takes the place of the file in its parent’s image', () => {
     const written = child({}, { authorities: CAS, revokedKeys: bytes('OF THE TARGET') })
     expect(files(written)['/etc/ssh/revoked_keys']).toBe('OF THE TARGET')
     expect(files(child({}, { authorities: CAS }))).not.toHaveProperty('/etc/ssh/revoked_keys')
