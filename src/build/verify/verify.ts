@@ -146,8 +146,13 @@ async function examine(
       signal,
     })),
     ...(await runChecks(examiner, checks, { signal })),
-    ...(await judgeCertificates(entered, { ...ssh, checks, signal })),
+    ...(await judgeCertificates(entered, { ...ssh, revokes: revokes(image, ssh.ca), checks, signal })),
   ]
+}
+
+/** With a CA there is always a list, if an empty one. */
+function revokes({ ssh }: ImageSpec, ca: readonly string[]): boolean {
+  return ca.length > 0 || ssh.revokedKeys !== undefined
 }
 
 /** A clone that nobody got into: what was not asked is not passed. */
