@@ -107,7 +107,7 @@ async function settle(
   const { options, pve } = build
   const { plan } = how
   const isDone = async (template: Template) =>
-    options.verify === 'off' || isProven(await readNote(pve, template), plan.checks)
+    options.verify === 'off' || isProven(build, await readNote(pve, template), plan)
   if (!options.force && found.current !== undefined) {
     // Another run has just built it; or nobody has verified it yet, or other things than are asked for now.
     const { current: template } = found

@@ -1,5 +1,5 @@
 import type { Pve } from '../pve/client.ts'
-import type { Guest } from '../pve/guests.ts'
+import type { Guest } from '../pve/guest.ts'
 
 /** Lines kept of the serial console. */
 const KEPT_LINES = 200

@@ -1,6 +1,6 @@
 import type { LxcSpec } from '../definition/spec.ts'
 import type { Identity } from '../plan/network.ts'
-import type { CreateParameters } from '../pve/guests.ts'
+import type { CreateParameters } from '../pve/guest.ts'
 import type { Place } from '../pve/place.ts'
 
 /** Proxmox's parameters for a container: what it is built with, and what its template has. */

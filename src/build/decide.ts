@@ -40,5 +40,5 @@ export async function decide(build: Build, source?: SourceDecision): Promise<Dec
   // After a rollback the current template is another one on purpose: only --force or a promotion ends that.
   if (template.marks.held) return { ...decided, ready }
   if (note?.digest !== plan.digest) return decided
-  return options.verify === 'off' || isProven(note, plan.checks) ? { ...decided, ready } : decided
+  return options.verify === 'off' || (await isProven(build, note, plan)) ? { ...decided, ready } : decided
 }

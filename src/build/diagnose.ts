@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
+import type { Guest } from '../pve/guest.ts'
 import { consoleCommand, guestLabel } from '../pve/guest-ref.ts'
-import type { Guest } from '../pve/guests.ts'
 import { type Reach, reachSsh } from '../ssh/knock.ts'
 
 /** Lines of the console that an error quotes. */

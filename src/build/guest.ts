@@ -1,5 +1,6 @@
 import type { Identity } from '../plan/network.ts'
-import { type CreateParameters, createGuest, type Guest, type GuestRequest } from '../pve/guests.ts'
+import type { CreateParameters, Guest, GuestRequest } from '../pve/guest.ts'
+import { createGuest } from '../pve/guests.ts'
 import { renderNote } from '../pve/marks.ts'
 import type { Access } from './access.ts'
 import type { ConsoleRecorder } from './console.ts'

@@ -1,5 +1,5 @@
 import type { VmSpec } from '../definition/spec.ts'
-import type { CreateParameters } from '../pve/guests.ts'
+import type { CreateParameters } from '../pve/guest.ts'
 import type { Place } from '../pve/place.ts'
 
 /** The slots that a build uses. One disk on a virtio-scsi controller of its own, as Proxmox recommends. */

@@ -1,5 +1,4 @@
 import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
-import type { Check } from '../definition/check.ts'
 import { digestOfChecks, type Plan } from '../plan/plan.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import { guestLabel } from '../pve/guest-ref.ts'
@@ -10,17 +9,27 @@ import type { Build } from './context.ts'
 import { KEPT_SECONDS } from './keep.ts'
 import { removeUnfinished } from './leftovers.ts'
 import { recordsFolder, VERIFY_REPORT, writeRecord } from './records.ts'
-import { signerOf } from './signer.ts'
 import { failedReport } from './verify/report.ts'
 import { verify } from './verify/verify.ts'
+import { waysIn } from './ways-in.ts'
 
 /** Seconds that removing a template which failed may take, whatever happens to the run. */
 const REMOVAL_SECONDS = 300
 
-/** Whether somebody has examined clones of this template with these very checks, and all was well. */
-export function isProven(note: Note | undefined, checks: readonly Check[]): boolean {
+/**
+ * Whether somebody has examined clones of this template with these very checks, and all was well. One that could only be
+ * seen from outside is examined again where there is a way in that has not been tried.
+ */
+export async function isProven(
+  build: Build,
+  note: Note | undefined,
+  { checks, certificates }: Pick<Plan, 'checks' | 'certificates'>,
+): Promise<boolean> {
   const done = note?.verify
-  return typeof done === 'object' && done.failed === 0 && done.checks === digestOfChecks(checks)
+  if (typeof done !== 'object' || done.failed > 0 || done.checks !== digestOfChecks(checks)) return false
+  if (done.inside === 'verified') return true
+  const { tried } = await waysIn({ ...build, emit: () => undefined }, certificates)
+  return tried === undefined || tried === done.tried
 }
 
 /**
@@ -32,7 +41,7 @@ export async function prove(build: Build, claim: Claim, template: Template, plan
   const started = performance.now()
   const { image, pve } = build
   const version = template.marks.version ?? ''
-  const signer = await signerOf(build, plan.certificates)
+  const { signer, keys, tried } = await waysIn(build, plan.certificates)
   const report = await verify(build, claim, {
     template,
     image,
@@ -43,6 +52,7 @@ export async function prove(build: Build, claim: Claim, template: Template, plan
     ssh: {
       ca: plan.certificates.authorities,
       principals: plan.certificates.principals,
+      keys,
       ...(signer && { signer }),
     },
   })
@@ -50,7 +60,12 @@ export async function prove(build: Build, claim: Claim, template: Template, plan
   const folder = recordsFolder(build.reportsDir, image.name, version, build.beside)
   const sha256 = await writeRecord(folder, VERIFY_REPORT, text)
   await recordVerification(pve, template, {
-    verify: { at: report.at, ...report.summary, checks: digestOfChecks(plan.checks) },
+    verify: {
+      at: report.at,
+      ...report.summary,
+      checks: digestOfChecks(plan.checks),
+      ...(tried !== undefined && { tried }),
+    },
     artifacts: { [VERIFY_REPORT]: sha256 },
   })
   if (report.summary.failed > 0) throw failedReport(report)

@@ -61,6 +61,32 @@ rm -f /var/lib/NetworkManager/secret_key /etc/nvme/hostid /etc/nvme/hostnqn
 # would write to the same disk.
 iscsi=/etc/iscsi/initiatorname.iscsi
 if [ -f "$iscsi" ] && grep -q '^InitiatorName=iqn\.1993-08\.org\.debian:' "$iscsi"; then echo GenerateName=yes > "$iscsi"; fi
+# ssl-cert makes a certificate when it is installed, and mail servers, databases and web servers begin with its key.
+snakeoil=/etc/ssl/private/ssl-cert-snakeoil.key
+if [ -f "$snakeoil" ] && command -v make-ssl-cert >/dev/null; then
+  cat > /etc/systemd/system/imagebuild-ssl-cert.service <<'UNIT'
+[Unit]
+Description=Key and certificate of ssl-cert of a new clone
+DefaultDependencies=no
+# It works in /tmp, which is emptied at boot.
+After=local-fs.target systemd-tmpfiles-setup.service cloud-init-local.service
+Before=sysinit.target shutdown.target
+Conflicts=shutdown.target
+ConditionPathExists=!/etc/ssl/private/ssl-cert-snakeoil.key
+ConditionFileIsExecutable=/usr/sbin/make-ssl-cert
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=make-ssl-cert generate-default-snakeoil
+
+[Install]
+WantedBy=sysinit.target
+UNIT
+  systemctl --quiet enable imagebuild-ssl-cert.service
+  rm -f "$snakeoil" /etc/ssl/certs/ssl-cert-snakeoil.pem
+  find /etc/ssl/certs -maxdepth 1 -lname ssl-cert-snakeoil.pem -delete
+fi
 echo localhost > /etc/hostname
 sed -i "/^127\\.0\\.1\\.1[[:space:]]/d" /etc/hosts
 

@@ -1,13 +1,13 @@
 import { asImagebuildError } from '../core/errors.ts'
 import type { Certificates } from '../plan/certificates.ts'
 import { openAuthority } from '../ssh/ca/authority.ts'
-import { agentKeys, isLocked } from '../ssh/ca/keygen.ts'
+import { isInAgent, isLocked, withoutComment } from '../ssh/ca/keygen.ts'
 import type { Build } from './context.ts'
 import type { Signer } from './verify/signer.ts'
 
 /**
  * Who can sign a login for one of the CAs that an image trusts: the target's, where its keys are at hand and need no
- * passphrase. Without one, that login is not proven, and reports say so; no reason to fail a build.
+ * passphrase, or ssh-agent holds them. Without one, that login is not proven, and reports say so; no reason to fail a build.
  */
 export async function signerOf(build: Build, { authorities }: Certificates): Promise<Signer | undefined> {
   const { signer: folder } = build.place.ssh
@@ -20,24 +20,21 @@ export async function signerOf(build: Build, { authorities }: Certificates): Pro
   try {
     const authority = await openAuthority(folder, { signal: build.signal })
     const pair = authority.pairs.find(({ user }) =>
-      authorities.some((line) => keyOf(line) === keyOf(user.publicKey)),
+      authorities.some((line) => withoutComment(line) === withoutComment(user.publicKey)),
     )
     if (pair === undefined) return without(`the image does not trust the CA in ${folder}`)
-    const { privateFile } = pair.user
-    if (privateFile === undefined) {
-      const held = await agentKeys('the login cannot be proven', build.signal)
-      if (!held.some((line) => keyOf(line) === keyOf(pair.user.publicKey)))
-        return without(`no ssh-agent here holds the key of the CA in ${folder}`)
-    } else if (await isLocked(privateFile, build.signal))
-      return without(`the keys in ${folder} have a passphrase; ones that ssh-agent holds need none here`)
+    const { privateFile, publicKey } = pair.user
+    const isOpen = privateFile !== undefined && !(await isLocked(privateFile, build.signal))
+    if (!isOpen && !(await isInAgent(publicKey, build.signal))) {
+      return without(
+        privateFile === undefined
+          ? `no ssh-agent here holds the key of the CA in ${folder}`
+          : `the keys in ${folder} have a passphrase; \`ssh-add ${privateFile}\` lets ssh-agent sign`,
+      )
+    }
     return { sign: (request) => authority.signUser({ ...request, generation: pair.generation }) }
   } catch (error) {
     build.signal.throwIfAborted()
     return without(asImagebuildError(error).message)
   }
-}
-
-/** Without its comment. */
-function keyOf(line: string): string {
-  return line.trim().split(/\s+/).slice(0, 2).join(' ')
 }

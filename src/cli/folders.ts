@@ -34,8 +34,10 @@ const REFUSALS = ['EACCES', 'EPERM', 'EROFS', 'EEXIST', 'ENOTDIR', 'ENOSPC']
 
 /** A file error in the lab's or the cache's folder, in words that name the variable; anything else as it is. */
 export function explainFolder(thrown: unknown): unknown {
-  const { code = '', path, message } = (thrown ?? {}) as NodeJS.ErrnoException
-  if (typeof path !== 'string' || !REFUSALS.includes(code)) return thrown
+  const { code = '', path, syscall, message } = (thrown ?? {}) as NodeJS.ErrnoException
+  if (typeof path !== 'string') return thrown
+  // A file that is missing is somebody's defect; a folder that cannot be made is not: /proc says so of all.
+  if (!REFUSALS.includes(code) && !(code === 'ENOENT' && syscall === 'mkdir')) return thrown
   const folders = { IMAGEBUILD_LAB_DIR: labFolder(), IMAGEBUILD_CACHE_DIR: cacheFolder() }
   for (const [variable, folder] of Object.entries(folders)) {
     const whole = resolve(folder)

@@ -98,6 +98,7 @@ export function declareSshCa(
         .choices(['cloud-init', 'terraform'])
         .default('cloud-init'),
     )
+    .addOption(option('--out <file>', 'where it goes, with mode 0600; - or missing: stdout'))
     .addOption(option('--force', 'print the private key on a terminal too').default(false))
     .addOption(reference())
     .action(async (hostname: string | undefined, options) =>

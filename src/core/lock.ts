@@ -1,7 +1,7 @@
-import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { execa } from 'execa'
 import { ImagebuildError } from './errors.ts'
+import { makeFolder } from './make-folder.ts'
 
 /**
  * Holds a file's lock until disposed of. The lock is the kernel's (flock(1), from util-linux, holds it for us), so
@@ -9,7 +9,7 @@ import { ImagebuildError } from './errors.ts'
  * @throws ImagebuildError `prerequisite_missing` without flock
  */
 export async function lock(path: string, signal?: AbortSignal): Promise<AsyncDisposable> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  await makeFolder(dirname(path), 0o700)
   // `cat` ends when our end of its input closes; the first byte from it says that the lock is held.
   const holder = execa('flock', ['-x', path, 'cat'], {
     buffer: false,

@@ -3,7 +3,8 @@ import { suggest } from '../core/did-you-mean.ts'
 import type { Diagnostic } from './diagnostics.ts'
 import type { HardeningFile, Profile } from './hardening-schema.ts'
 import type { ImageKind } from './image-schema.ts'
-import type { HardeningSpec, Layer } from './spec.ts'
+import { pathOfLayer } from './layers.ts'
+import type { HardeningSpec, ImageSpec, Layer } from './spec.ts'
 import type { Path, YamlFile } from './yaml-file.ts'
 
 /** Debian's and upstream's packages of what runs containers. */
@@ -16,8 +17,8 @@ const CONTAINER_ENGINES = new Set([
 export interface KnownItem {
   id: string
   profile: Exclude<Profile, 'none'>
-  /** packages that it refuses or removes, and the files that it writes; both empty where it does not apply */
-  on(machine: Machine): { forbids: readonly string[]; writes: readonly string[] }
+  /** packages that it refuses or removes, and the files that it writes; undefined where it does not apply */
+  on(machine: Machine): { forbids: readonly string[]; writes: readonly string[] } | undefined
 }
 
 interface Machine {
@@ -56,9 +57,8 @@ export function loadHardening(written: HardeningFile, context: Context): Hardeni
   )
   const containerHost = containers ?? (nesting || engine)
   for (const item of items) {
-    if (profile === 'none' || (profile === 'baseline' && item.profile !== 'baseline')) continue
-    if (except[item.id] !== undefined) continue
-    const { forbids, writes } = item.on({ kind, unprivileged, containerHost, postQuantum })
+    if (!isOf(profile, item) || except[item.id] !== undefined) continue
+    const { forbids, writes } = item.on({ kind, unprivileged, containerHost, postQuantum }) ?? NOTHING
     const hint = `if it has to be: hardening.except: { ${item.id}: <the reason> }`
     for (const [name, path] of installed(layers, yaml)) {
       if (!forbids.includes(name)) continue
@@ -68,7 +68,7 @@ export function loadHardening(written: HardeningFile, context: Context): Hardeni
     for (const layer of layers) {
       if (layer.kind !== 'file' || !writes.includes(normalize(layer.path))) continue
       const message = `\`hardening\` writes ${layer.path} itself, after all layers: ${item.id}`
-      report(yaml.diagnostic(yaml.at([...pathOf(layer, yaml), 'file', 'path']), message, hint))
+      report(yaml.diagnostic(yaml.at([...pathOfLayer(layer, yaml), 'file', 'path']), message, hint))
     }
   }
   return {
@@ -80,27 +80,32 @@ export function loadHardening(written: HardeningFile, context: Context): Hardeni
   }
 }
 
+const NOTHING = { forbids: [], writes: [] }
+
+/** Whether a profile contains the item: `cis-l1` has them all. */
+function isOf(profile: Profile, item: KnownItem): boolean {
+  return profile === 'cis-l1' || (profile === 'baseline' && item.profile === 'baseline')
+}
+
+/** Whether an image's own hardening does what the item is about. */
+export function applies(item: KnownItem, image: ImageSpec): boolean {
+  const { profile, except, containers: containerHost, postQuantum } = image.hardening
+  const unprivileged = image.kind === 'lxc' && image.unprivileged
+  const machine = { kind: image.kind, unprivileged, containerHost, postQuantum }
+  return isOf(profile, item) && except[item.id] === undefined && item.on(machine) !== undefined
+}
+
 /** Names of the packages that are installed when the last layer is done, each with its place. */
 function installed(layers: readonly Layer[], yaml: YamlFile): Map<string, Path> {
   const found = new Map<string, Path>()
   for (const layer of layers) {
     if (layer.kind !== 'packages') continue
-    const at = [...pathOf(layer, yaml), 'packages']
+    const at = [...pathOfLayer(layer, yaml), 'packages']
     const list = yaml.has([...at, 'install']) ? [...at, 'install'] : at
     for (const name of layer.remove) found.delete(name)
     for (const [index, name] of layer.install.entries()) found.set(bare(name), [...list, index])
   }
   return found
-}
-
-/** Layers that are wrong are not among those that were loaded, so a layer's place tells which it is. */
-function pathOf({ where }: Layer, yaml: YamlFile): Path {
-  const written = (yaml.value as { provision: unknown[] }).provision
-  const index = written.findIndex((_, n) => {
-    const { line, column } = yaml.at(['provision', n])
-    return line === where.line && column === where.column
-  })
-  return ['provision', index]
 }
 
 function bare(packageName: string): string {

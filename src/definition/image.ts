@@ -14,6 +14,7 @@ import { loadLayers } from './layers.ts'
 import { loadSource } from './source.ts'
 import type { Fragment, ImageSpec } from './spec.ts'
 import { loadSsh } from './ssh.ts'
+import { refuseSshFiles } from './ssh-files.ts'
 import { type Path, YamlFile } from './yaml-file.ts'
 
 export const IMAGE_FILE = 'image.yaml'
@@ -75,6 +76,7 @@ export async function loadImageFile(
   const cloudInit = await loadFragments(parts.cloudInit, yaml, context, report)
   const layers = await loadLayers(parts.provision, yaml, folder, report)
   const ssh = await loadSsh(parts.ssh, folder, { yaml, report })
+  refuseSshFiles(layers, yaml, report)
   const hardening = loadHardening(parts.hardening, {
     yaml,
     layers,

@@ -213,3 +213,13 @@ function firstCommand(text: string): string {
   const first = lines.find((line) => line !== '' && !line.startsWith('#')) ?? lines[0] ?? ''
   return first.length > 50 ? `${first.slice(0, 49)}…` : first
 }
+
+/** Layers that are wrong are not among those that were loaded, so a layer's place tells which it is. */
+export function pathOfLayer({ where }: Layer, yaml: YamlFile): Path {
+  const written = (yaml.value as { provision: unknown[] }).provision
+  const index = written.findIndex((_, n) => {
+    const { line, column } = yaml.at(['provision', n])
+    return line === where.line && column === where.column
+  })
+  return ['provision', index]
+}

@@ -6,7 +6,7 @@ import { type Config, loadConfig } from './config.ts'
 import { type Diagnostic, InvalidDefinition, sortDiagnostics } from './diagnostics.ts'
 import { findVmidConflicts, readFixedVmids } from './fixed-vmids.ts'
 import { loadFragment } from './fragments.ts'
-import type { KnownItem } from './hardening.ts'
+import { applies, type KnownItem } from './hardening.ts'
 import { IMAGE_FILE, type ImageContext, listFragments, loadImageFile } from './image.ts'
 import type { ImageKind } from './image-schema.ts'
 import { isPattern, matchNames } from './match.ts'
@@ -102,7 +102,8 @@ async function loadImages(
     if (member?.spec === undefined || specs.has(name)) return
     if (member.parent !== undefined) add(member.parent)
     const parent = member.parent === undefined ? undefined : specs.get(member.parent)
-    specs.set(name, runsContainersToo(member.spec, member.yaml, parent))
+    const spec = refusesToo(runsContainersToo(member.spec, member.yaml, parent), parent)
+    specs.set(name, withInherited(spec, member.yaml, specs, context))
   }
   if (cycles.length === 0) for (const name of members.keys()) add(name)
   return specs
@@ -112,6 +113,44 @@ async function loadImages(
 function runsContainersToo(spec: ImageSpec, yaml: YamlFile, parent: ImageSpec | undefined): ImageSpec {
   if (!parent?.hardening.containers || yaml.has(['hardening', 'containers'])) return spec
   return { ...spec, hardening: { ...spec.hardening, containers: true } }
+}
+
+/** What its parent's own list revokes, a child revokes as well, whatever the target's says, unless it brings one itself. */
+function refusesToo(spec: ImageSpec, parent: ImageSpec | undefined): ImageSpec {
+  const revokedKeys = parent?.ssh.revokedKeys
+  if (revokedKeys === undefined || spec.ssh.revokedKeys !== undefined) return spec
+  return { ...spec, ssh: { ...spec.ssh, revokedKeys } }
+}
+
+/** An exception stops an image from applying an item; it does not undo what the images that it is built on have applied. */
+function withInherited(
+  spec: ImageSpec,
+  yaml: YamlFile,
+  specs: ReadonlyMap<string, ImageSpec>,
+  { hardeningItems, report }: ImageContext,
+): ImageSpec {
+  const inherited: NonNullable<ImageSpec['hardening']['inherited']> = {}
+  const excepted = hardeningItems.filter(({ id }) => spec.hardening.except[id] !== undefined)
+  for (const { source } of ancestorsFirst(spec, specs)) {
+    const parent = source.kind === 'image' ? specs.get(source.image) : undefined
+    if (parent === undefined) continue
+    const { file, line } = parent.hardening.where
+    for (const item of excepted) {
+      if (!applies(item, parent)) continue
+      inherited[item.id] = { image: parent.name, where: parent.hardening.where }
+      const span = yaml.keyAt(['hardening', 'except', item.id])
+      const message = `\`${item.id}\` stays as \`${parent.name}\` has applied it (${file}:${line}), and is checked no more`
+      const hint = 'to be without it, except it there too, or undo it in a layer here'
+      report(yaml.diagnostic(span, message, hint, 'warning'))
+    }
+  }
+  return Object.keys(inherited).length === 0 ? spec : { ...spec, hardening: { ...spec.hardening, inherited } }
+}
+
+/** An image and those that it is built on, itself last. */
+function ancestorsFirst(spec: ImageSpec, specs: ReadonlyMap<string, ImageSpec>): ImageSpec[] {
+  const parent = spec.source.kind === 'image' ? specs.get(spec.source.image) : undefined
+  return [...(parent === undefined ? [] : ancestorsFirst(parent, specs)), spec]
 }
 
 /** Fragments that no image names: nobody else would find their mistakes. */

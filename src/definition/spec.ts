@@ -67,7 +67,7 @@ export interface SshSpec {
   ca?: string[]
   /** names in a certificate, by user; empty: the user's own name */
   principals: Record<string, string[]>
-  /** a KRL, or public keys, one a line */
+  /** a KRL, or public keys, one a line; where a definition has none, its parent's */
   revokedKeys?: Uint8Array
   where: SourceLocation
 }
@@ -79,6 +79,8 @@ export interface HardeningSpec {
   postQuantum: boolean
   /** ids of items that are switched off, with the reason */
   except: Record<string, string>
+  /** those of them that an ancestor has applied: what it did is in its image, and stays */
+  inherited?: Record<string, { image: string; where: SourceLocation }>
   where: SourceLocation
 }
 

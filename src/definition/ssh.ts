@@ -67,7 +67,8 @@ async function loadKeys(
       keys.push(entry.trim())
       continue
     }
-    const found = /^(ssh|ecdsa|sk)-/.test(entry)
+    // A type and more: `ssh-ca/user_ca.pub` is a file.
+    const found = /^(ssh|ecdsa|sk)-\S+\s/.test(entry)
       ? { mistake: 'this is no public key', hint: 'copy the whole line of the .pub file' }
       : await read(entry).catch((error: NodeJS.ErrnoException) => ({
           mistake:

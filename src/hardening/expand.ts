@@ -2,7 +2,7 @@ import type { SourceLocation } from '../core/errors.ts'
 import type { Check } from '../definition/check.ts'
 import type { KnownItem } from '../definition/hardening.ts'
 import type { Profile } from '../definition/hardening-schema.ts'
-import type { Layer } from '../definition/spec.ts'
+import type { HardeningSpec, Layer } from '../definition/spec.ts'
 import { AREAS, type HardeningFile, type HardeningItem, type MachineTraits, type Measures } from './item.ts'
 import { ITEMS } from './items/index.ts'
 
@@ -22,8 +22,11 @@ export interface LeftOut {
   id: string
   title: string
   sources: readonly string[]
-  /** not-applicable: no such machine can have it; excepted: switched off by the definition */
-  because: 'not-applicable' | 'excepted'
+  /**
+   * not-applicable: no such machine can have it; excepted: switched off by the definition; inherited: the same, but an
+   * image that this one is built on has applied it
+   */
+  because: 'not-applicable' | 'excepted' | 'inherited'
   reason: string
 }
 
@@ -31,6 +34,8 @@ interface Wanted {
   profile: Profile
   /** ids of items that are switched off, with the reason */
   except: Readonly<Record<string, string>>
+  /** which of them an ancestor has applied */
+  inherited?: HardeningSpec['inherited']
   /** of `hardening` in the definition */
   where: SourceLocation
 }
@@ -41,7 +46,7 @@ const PACKAGES_SECONDS = 1800
 
 /** What a profile means for one machine. Pure: the layers are part of the image's digest. */
 export function expandHardening(
-  { profile, except, where }: Wanted,
+  { profile, except, inherited = {}, where }: Wanted,
   machine: MachineTraits,
   items: readonly HardeningItem[] = ITEMS,
 ): Hardening {
@@ -53,7 +58,7 @@ export function expandHardening(
     if (impossible !== undefined)
       left.push({ id, title, sources, because: 'not-applicable', reason: impossible })
     else if (except[id] !== undefined)
-      left.push({ id, title, sources, because: 'excepted', reason: except[id] })
+      left.push({ id, title, sources, ...excepted(except[id], inherited[id]) })
     else applied.push(item)
   }
   const ids = new Set(applied.map(({ id }) => id))
@@ -94,6 +99,15 @@ export function expandHardening(
   }
 }
 
+function excepted(
+  reason: string,
+  by: NonNullable<HardeningSpec['inherited']>[string] | undefined,
+): Pick<LeftOut, 'because' | 'reason'> {
+  if (by === undefined) return { because: 'excepted', reason }
+  const stays = `applied by ${by.image} (${by.where.file}:${by.where.line}), which stays unless a layer undoes it`
+  return { because: 'inherited', reason: `${reason}; ${stays}` }
+}
+
 /** The items of a profile, on whatever machine. */
 export function itemsOf(profile: Profile, items: readonly HardeningItem[] = ITEMS): HardeningItem[] {
   if (profile === 'none') return []
@@ -106,7 +120,7 @@ export function knownItems(items: readonly HardeningItem[] = ITEMS): KnownItem[]
     id: item.id,
     profile: item.profile,
     on: (machine) => {
-      if (item.notApplicable?.(machine) !== undefined) return { forbids: [], writes: [] }
+      if (item.notApplicable?.(machine) !== undefined) return undefined
       const { files = [] } = measuresOf(item, machine, new Set())
       return { forbids: item.forbids ?? [], writes: files.map(({ path }) => path) }
     },

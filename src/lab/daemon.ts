@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { lock } from '../core/lock.ts'
+import { makeFolder } from '../core/make-folder.ts'
 import { type ApiServer, startApi } from './api/server.ts'
 import { certificate } from './certificate.ts'
 import { readConfig } from './config.ts'
@@ -37,7 +38,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => en
 let addNodes: () => Promise<void> = async () => {}
 process.on('SIGHUP', () => void addNodes())
 
-await mkdir(dir, { recursive: true, mode: 0o700 })
+await makeFolder(dir, 0o700)
 // Held to the end: a predecessor that is still taking its things away is waited for.
 await using _ = await lock(join(dir, 'daemon.lock'))
 const config = await readConfig(dir)

@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process'
 import { constants, existsSync } from 'node:fs'
-import { access, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { access, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { delimiter, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { lock } from '../core/lock.ts'
+import { makeFolder } from '../core/make-folder.ts'
 import { poll, withDeadline } from '../core/scope.ts'
 import { answering, daemonOf, type LabConnection } from './connection.ts'
 import { closeHost } from './host.ts'
@@ -52,7 +53,7 @@ export async function ensureLab(options: EnsureLabOptions): Promise<LabConnectio
   let lab = await answering(dir)
   if (lab === undefined) {
     await demandPrerequisites()
-    await mkdir(dir, { recursive: true, mode: 0o700 })
+    await makeFolder(dir, 0o700)
     await using _ = await lock(join(dir, 'start.lock'), signal)
     lab = await answering(dir)
     if (lab === undefined) {

@@ -1,4 +1,10 @@
 import type { ImageSpec, Layer, SshSpec } from '../definition/spec.ts'
+import {
+  AUTHORITIES_FILE,
+  CERTIFICATES_DROP_IN as DROP_IN,
+  PRINCIPALS_FOLDER,
+  REVOKED_FILE,
+} from '../definition/ssh-files.ts'
 
 /** Which certificates a template lets in. Public keys alone. */
 export interface Certificates {
@@ -17,17 +23,6 @@ export interface TargetCertificates {
   revokedKeys?: Uint8Array
 }
 
-/** Paths in the guest, sshd_config(5). */
-export const AUTHORITIES_FILE = '/etc/ssh/trusted_user_ca_keys'
-export const PRINCIPALS_FOLDER = '/etc/ssh/auth_principals'
-export const REVOKED_FILE = '/etc/ssh/revoked_keys'
-
-/**
- * sshd takes the first value that it finds, and cloud-init writes 50-cloud-init.conf: ours sorts before that, and before
- * the hardening's.
- */
-const DROP_IN = '/etc/ssh/sshd_config.d/05-imagebuild-certificates.conf'
-
 const SECONDS = 300
 
 /** What a target's CAs and a definition's `ssh` come to together. */
@@ -41,11 +36,12 @@ export function certificatesOf(ssh: SshSpec, target: TargetCertificates): Certif
 }
 
 /**
- * The layers that make sshd accept them. Without a CA there are none, but where a parent's image is built upon: whom
- * that lets in is nobody's business but its own.
+ * The layers that make sshd accept them. Without a CA there are those alone that refuse what the definition revokes,
+ * since that shuts out plain keys as well; and where a parent's image is built upon, those that forget whom it lets in,
+ * which is nobody's business but its own, and go on refusing what it refuses.
  */
 export function certificateLayers(
-  { ssh: { where }, source }: Pick<ImageSpec, 'ssh' | 'source'>,
+  { ssh: { where, revokedKeys: own }, source }: Pick<ImageSpec, 'ssh' | 'source'>,
   { authorities, principals, revokedKeys }: Certificates,
 ): Layer[] {
   const inherits = source.kind === 'image'
@@ -60,7 +56,6 @@ export function certificateLayers(
     secrets: {},
   })
   const forget = inherits ? [shell('nothing of the parent’s', FORGET)] : []
-  if (authorities.length === 0) return forget
   const file = (path: string, content: string | Uint8Array): Layer => ({
     kind: 'file',
     name: `SSH certificates: ${path}`,
@@ -71,6 +66,14 @@ export function certificateLayers(
     mode: '0644',
     owner: 'root:root',
   })
+  if (authorities.length === 0) {
+    const refused = inherits ? revokedKeys : own
+    return [
+      ...forget,
+      ...(refused === undefined ? [] : [file(REVOKED_FILE, refused)]),
+      ...(inherits || refused !== undefined ? [shell('what is revoked is refused', REFUSE)] : []),
+    ]
+  }
   const users = Object.entries(principals)
   const settings = [
     `TrustedUserCAKeys ${AUTHORITIES_FILE}`,
@@ -101,16 +104,26 @@ const KEEP_REVOKED = `#!/bin/sh -eu
 `
 
 /** A file that no Include reads would be a template that looks ready for certificates and is not. */
-const AGREES = `#!/bin/sh -eu
-mkdir -p /run/sshd
+const agrees = (keyword: string, file: string) => `mkdir -p /run/sshd
 sshd -t
-if ! sshd -T | grep -qix 'trustedusercakeys ${AUTHORITIES_FILE}'; then
-  echo 'sshd does not read ${DROP_IN}, or something before it sets TrustedUserCAKeys:' >&2
+if ! sshd -T | grep -qix '${keyword} ${file}'; then
+  echo 'sshd does not read ${DROP_IN}, or something before it sets ${keyword}:' >&2
   echo 'its sshd_config needs the line: Include /etc/ssh/sshd_config.d/*.conf' >&2
   exit 1
 fi
 systemctl reload ssh.service 2>/dev/null || systemctl try-restart ssh.service sshd.service
 `
+
+const AGREES = `#!/bin/sh -eu
+${agrees('TrustedUserCAKeys', AUTHORITIES_FILE)}`
+
+/** An image without certificates may have no list. */
+const REFUSE = `#!/bin/sh -eu
+[ -e '${REVOKED_FILE}' ] || exit 0
+umask 022
+mkdir -p "$(dirname '${DROP_IN}')"
+echo 'RevokedKeys ${REVOKED_FILE}' > '${DROP_IN}'
+${agrees('RevokedKeys', REVOKED_FILE)}`
 
 function lines(entries: readonly string[]): string {
   return entries.map((entry) => `${entry}\n`).join('')

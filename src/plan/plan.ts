@@ -48,7 +48,7 @@ export interface PlannedLayer {
  * Raised when imagebuild itself changes what it makes of the same definition (sealing, seed): all images are
  * then rebuilt once.
  */
-export const RECIPE_VERSION = 2
+export const RECIPE_VERSION = 3
 
 /** What a plan needs to know beyond the definition. */
 export interface PlanFacts {

@@ -156,6 +156,8 @@ export interface VerifySummary {
   inside: string
   /** digest of the checks that were asked: others are asked again */
   checks: string
+  /** digest of the ways by which containers were to be entered, beyond none at all */
+  tried?: string
 }
 
 /** Schema 1 of the machine-readable part of a guest's notes. */

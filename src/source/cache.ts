@@ -1,7 +1,8 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeFolder } from '../core/make-folder.ts'
 import type { CachedFile, SourceContext } from './context.ts'
 
 /**
@@ -35,7 +36,7 @@ export async function adoptFile(
 ): Promise<CachedFile> {
   const name = digest ?? `sha256:${await hashFile('sha256', path, signal)}`
   const target = cachedPath(cacheDir, name, extension)
-  await mkdir(join(cacheDir, 'files'), { recursive: true })
+  await makeFolder(join(cacheDir, 'files'))
   const { size } = await stat(path)
   await rename(path, target)
   return { path: target, digest: name, size }
@@ -64,7 +65,7 @@ export async function readPointer(cacheDir: string, identity: string): Promise<C
 export async function writePointer(cacheDir: string, identity: string, file: CachedFile): Promise<void> {
   const path = pointerPath(cacheDir, identity)
   const extension = file.path.slice(file.path.indexOf('.', file.path.lastIndexOf('/')) + 1)
-  await mkdir(join(cacheDir, 'pointers'), { recursive: true })
+  await makeFolder(join(cacheDir, 'pointers'))
   const temporary = `${path}.${randomUUID()}`
   await writeFile(temporary, JSON.stringify({ digest: file.digest, extension }))
   await rename(temporary, path)

@@ -1,5 +1,6 @@
-import { mkdir, readdir, rm, stat } from 'node:fs/promises'
+import { readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeFolder } from '../core/make-folder.ts'
 import type { BootstrapRecipe } from './bootstrap-recipe.ts'
 import type { SourceContext } from './context.ts'
 
@@ -21,7 +22,7 @@ export async function withPackageCache(
   { cacheDir }: SourceContext,
 ): Promise<PackageCache> {
   const folder = join(cacheDir, 'apt', `${distribution}-${suite}-${arch}`)
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const kept = quoted(folder)
   const archives = '"$1"/var/cache/apt/archives'
   return {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeFolder } from '../core/make-folder.ts'
 
 /**
  * A download that is not complete yet. Only one process may append to it: a process takes it by renaming it
@@ -21,7 +22,7 @@ export class PartialDownload {
   /** Takes what there is of a download, or a name for a new one. */
   static async take(cacheDir: string, digest: string): Promise<PartialDownload> {
     const folder = join(cacheDir, 'partial')
-    await mkdir(folder, { recursive: true })
+    await makeFolder(folder)
     const name = `${digest.replace(':', '-')}.part`
     const shared = join(folder, name)
     const own = `${shared}.${process.pid}.${randomUUID()}`

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, rm } from 'node:fs/promises'
+import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeFolder } from '../core/make-folder.ts'
 import { adoptFile, readPointer, writePointer } from './cache.ts'
 import type { CachedFile, SourceContext } from './context.ts'
 import { runTool } from './tool.ts'
@@ -28,7 +29,7 @@ export async function unpackFile(
   const identity = `${packed.digest}-unpacked`
   const known = await readPointer(ctx.cacheDir, identity)
   if (known) return known
-  await mkdir(join(ctx.cacheDir, 'partial'), { recursive: true })
+  await makeFolder(join(ctx.cacheDir, 'partial'))
   const target = join(ctx.cacheDir, 'partial', `unpacking.${process.pid}.${randomUUID()}`)
   try {
     const [command, ...args] = COMMANDS[packing]

@@ -1,5 +1,6 @@
-import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeFolder } from '../core/make-folder.ts'
 
 /** Milliseconds after which a folder that nobody has finished with is taken for that of a killed process: a day. */
 const ABANDONED_AFTER = 24 * 3600 * 1000
@@ -14,7 +15,7 @@ export async function withWorkFolder<T>(
   kind: string,
   work: (folder: string) => Promise<T>,
 ): Promise<T> {
-  await mkdir(cacheDir, { recursive: true })
+  await makeFolder(cacheDir)
   await removeAbandoned(cacheDir, kind)
   const folder = await mkdtemp(join(cacheDir, `${kind}-`))
   try {

@@ -40,6 +40,15 @@ export function fingerprint(publicKey: string | Buffer): string {
   return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`
 }
 
+/** Whether the text is a public key line of a type that is known here. */
+export function isPublicKeyLine(text: string): boolean {
+  try {
+    return publicKeyBlob(text).length > 0
+  } catch {
+    return false
+  }
+}
+
 /**
  * Understands a pinned host key.
  * @throws ImagebuildError `internal` if it is neither a public key line nor a SHA256 fingerprint

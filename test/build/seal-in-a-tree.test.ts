@@ -12,7 +12,17 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 const SCRIPT = new URL('../../src/build/seal.sh', import.meta.url)
 const KEY = 'AAAAC3NzaBUILD'
-const PLAYED = ['systemctl', 'journalctl', 'userdel', 'groupdel', 'apt-get', 'fstrim', 'setsid', 'sync']
+const PLAYED = [
+  'make-ssl-cert',
+  'systemctl',
+  'journalctl',
+  'userdel',
+  'groupdel',
+  'apt-get',
+  'fstrim',
+  'setsid',
+  'sync',
+]
 
 /** What is in the tree before; a path that ends in / is an empty folder. */
 const BEFORE: Record<string, string> = {
@@ -25,6 +35,11 @@ const BEFORE: Record<string, string> = {
   '/etc/ssh/ssh_host_ed25519_key': 'PRIVATE',
   '/etc/ssh/sshd_config.d/50-cloud-init.conf': 'PasswordAuthentication no\n',
   '/etc/ssh/sshd_config.d/10-mine.conf': 'X11Forwarding no\n',
+  '/etc/ssl/private/ssl-cert-snakeoil.key': 'PRIVATE',
+  '/etc/ssl/private/mine.key': 'PRIVATE',
+  '/etc/ssl/certs/ssl-cert-snakeoil.pem': 'PUBLIC',
+  '/etc/ssl/certs/mine.pem': 'PUBLIC',
+  '/etc/systemd/system/': '',
   '/etc/sudoers.d/90-cloud-init-users':
     '# Created by cloud-init\n\n# User rules for imagebuild\nimagebuild ALL=(ALL) NOPASSWD:ALL\n\n# User rules for admin\nadmin ALL=(ALL) ALL\n',
   '/etc/sudoers.d/imagebuilder': 'imagebuilder ALL=(ALL) ALL\n',
@@ -77,6 +92,8 @@ beforeAll(async () => {
     await mkdir(path.endsWith('/') ? at : dirname(at), { recursive: true })
     if (!path.endsWith('/')) await writeFile(at, content)
   }
+  for (const name of ['ssl-cert-snakeoil', 'mine'])
+    await symlink(`${name}.pem`, join(tree, `etc/ssl/certs/${name}.0`))
   await mkdir(join(tree, 'played'))
   for (const name of PLAYED) {
     await writeFile(join(tree, 'played', name), `#!/bin/sh\necho "${name} $*" >> /played/calls\n`)
@@ -127,6 +144,8 @@ describe.runIf(canMount)(
       '/etc/passwd-',
       '/etc/ssh/ssh_host_ed25519_key',
       '/etc/ssh/sshd_config.d/50-cloud-init.conf',
+      '/etc/ssl/private/ssl-cert-snakeoil.key',
+      '/etc/ssl/certs/ssl-cert-snakeoil.pem',
       '/etc/netplan/50-cloud-init.yaml',
       '/etc/NetworkManager/system-connections/cloud-init-eth0.nmconnection',
       '/root/.ssh',
@@ -170,6 +189,16 @@ describe.runIf(canMount)(
       expect(await there('/home/admin/.ssh/known_hosts')).toBe(true)
       expect(await there('/home/admin/.ansible/collections/mine')).toBe(true)
       expect(await read('/var/log/dpkg.log')).toBe('')
+    })
+
+    test('has ssl-cert make a key anew where it boots', async () => {
+      expect((await readdir(join(tree, 'etc/ssl/certs'))).sort()).toEqual(['mine.0', 'mine.pem'])
+      expect(await read('/etc/ssl/private/mine.key')).toBe('PRIVATE')
+      const unit = '/etc/systemd/system/imagebuild-ssl-cert.service'
+      expect(await read(unit)).toContain('ExecStart=make-ssl-cert generate-default-snakeoil\n')
+      // make-ssl-cert's own files are in /tmp, which tmpfiles.d(5) empties at boot.
+      expect(await read(unit)).toMatch(/^After=.*\bsystemd-tmpfiles-setup\.service\b/m)
+      expect(await read('/played/calls')).toContain('systemctl --quiet enable imagebuild-ssl-cert.service\n')
     })
 
     test('asks for leases by its MAC', async () => {

@@ -6,6 +6,7 @@ import { signerOf } from '../../src/build/signer.ts'
 import { createAuthority, ensureAuthority, rotateAuthority } from '../../src/ssh/ca/authority.ts'
 import { describeCertificate } from '../../src/ssh/ca/certificate.ts'
 import { generateKeyPair } from '../../src/ssh/openssh.ts'
+import { startAgent } from '../ssh/ca/ca-folder.ts'
 import { aBuild } from './world.ts'
 
 let folder: string
@@ -45,6 +46,18 @@ test('the keys that the image trusts sign, also when there are newer ones', asyn
   expect(ca).toBe(pairs.at(-1)?.user.fingerprint)
 })
 
+test('keys with a passphrase sign once ssh-agent holds them', async () => {
+  const path = join(folder, 'locked')
+  const { userCa, pairs } = await createAuthority({ folder: path, passphrase: 'correct horse' })
+  using agent = await startAgent(join(folder, 'agent'))
+  agent.add(pairs[0]?.user.privateFile as string, 'correct horse')
+  const build = building(path)
+  const signer = await signerOf(build, trusting(...userCa))
+  const { ca } = await describeCertificate((await signer?.sign(await request())) ?? '')
+  expect(ca).toBe(pairs[0]?.user.fingerprint)
+  expect(build.events).toEqual([])
+})
+
 test.each([
   [
     'the image trusts another CA',
@@ -58,7 +71,7 @@ test.each([
     'the keys have a passphrase',
     async (path: string) =>
       (await createAuthority({ folder: path, passphrase: 'correct horse' })).userCa[0] as string,
-    'have a passphrase',
+    'have a passphrase; `ssh-add /',
   ],
   [
     'the keys are in an ssh-agent that is not here',

@@ -1,5 +1,5 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { load } from 'js-yaml'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { generateKeyPair } from '../../src/ssh/openssh.ts'
@@ -120,7 +120,10 @@ describe('signing', () => {
     [['sign-user', 'KEY'], /without principals/],
     [['sign-user', 'KEY', '--principal', 'a', '--validity', 'soon'], /cannot be valid for soon[\s\S]*8h/],
     [['sign-user', 'KEY', '--principal', 'a', '--option', 'nonsense'], /nonsense/],
-    [['sign-user', 'nowhere.pub', '--principal', 'a'], /nowhere.pub is no public key[\s\S]*→/],
+    [
+      ['sign-user', 'nowhere.pub', '--principal', 'a'],
+      /nowhere.pub is no public key[\s\S]*→ ssh-keygen -t ed25519 -f nowhere makes/,
+    ],
     [['sign-user', 'PRIVATE', '--principal', 'a'], /it is a private key/],
     [['sign-user', 'TEXT', '--principal', 'a'], /is no public key/],
     [['sign-user', 'KEY', '--principal', 'a', '--out', '/nowhere/x'], /cannot be written[\s\S]*--out/],
@@ -277,6 +280,22 @@ describe('host-seed', () => {
     expect(shown).toContain('not printed on a terminal')
     expect(shown).not.toContain('PRIVATE KEY')
     expect(await onTerminal([...command, '--force'], [])).toContain('PRIVATE KEY')
+    const file = place.path('web.yaml')
+    const told = await onTerminal([...command, '--out', file], [])
+    expect(told).toMatch(/web\.yaml: host key and certificate for web, until \S+Z/)
+    expect(told).not.toContain('PRIVATE KEY')
+    expect(await readFile(file, 'utf8')).toBe((await sshCa('host-seed', 'web')).stdout)
+    expect((await stat(file)).mode & 0o777).toBe(0o600)
+    expect(await onTerminal([...command, '--out', '-'], [])).toContain('not printed on a terminal')
+  })
+
+  test('leaves no copy of the private key where it cannot be written', async () => {
+    await init()
+    const taken = place.path('taken')
+    await mkdir(taken)
+    const { code, stderr } = await sshCa('host-seed', 'web', '--out', taken)
+    expect({ code, stderr }).toEqual({ code: 64, stderr: expect.stringContaining('cannot be written') })
+    expect((await readdir(place.path())).filter((name) => name.startsWith('taken'))).toEqual(['taken'])
   })
 })
 

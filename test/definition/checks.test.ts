@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { mistakesOf, projectOnDisk } from './project-on-disk.ts'
+import { inOneLine, mistakesOf, projectOnDisk } from './project-on-disk.ts'
 
 const image = (rest: string) => `name: a\nsource: { release: debian/12 }\n${rest}`
 
@@ -123,5 +123,42 @@ describe('hardening', () => {
       'images/b/image.yaml': 'name: b\nsource: { release: debian/12 }\nprovision: [{ packages: [podman] }]\n',
     })
     expect((await project.load()).images.get('a')?.hardening.containers).toBe(containers)
+  })
+})
+
+describe('an exception in an image that is built upon a hardened one', () => {
+  const project = (parent: string, child: string) =>
+    projectOnDisk({
+      'images/base/image.yaml': `name: base\nsource: { release: debian/12 }\n${parent}\n`,
+      'images/mid/image.yaml': 'name: mid\nsource: { image: base }\n',
+      'images/web/image.yaml': `name: web\nsource: { image: mid }\n${child}\n`,
+    })
+
+  test('does not undo the item: a warning says so, and what can be done', async () => {
+    await using files = await project(
+      'hardening: baseline',
+      'hardening: { except: { sshd-root: we need it } }',
+    )
+    const { images, warnings } = await files.load()
+    const where = { file: `${files.root}/images/base/image.yaml`, line: 3, column: 1 }
+    expect(images.get('web')?.hardening.inherited).toEqual({ 'sshd-root': { image: 'base', where } })
+    expect(warnings.map((found) => [found.severity, inOneLine(found, files.root)])).toEqual([
+      [
+        'warning',
+        'images/web/image.yaml:3:24 `sshd-root` stays as `base` has applied it (images/base/image.yaml:3), and is checked no more (to be without it, except it there too, or undo it in a layer here)',
+      ],
+    ])
+  })
+
+  test.each([
+    ['which is not hardened', 'hardening: none', 'sshd-root'],
+    ['which excepts it too', 'hardening: { except: { sshd-root: we need it } }', 'sshd-root'],
+    ['whose profile has no such item', 'hardening: baseline', 'services-web'],
+    ['to which it does not apply', 'hardening: { containers: true }', 'firewall-rules'],
+  ])('%s needs no warning', async (_, parent, id) => {
+    await using files = await project(parent, `hardening: { profile: cis-l1, except: { ${id}: why } }`)
+    const { images, warnings } = await files.load()
+    expect(warnings).toEqual([])
+    expect(images.get('web')?.hardening).not.toHaveProperty('inherited')
   })
 })

@@ -19,7 +19,7 @@ const HARDENING_ITEMS: readonly KnownItem[] = [
   {
     id: 'firewall-rules',
     profile: 'baseline',
-    on: ({ containerHost }) => (containerHost ? nothing : { ...nothing, writes: ['/etc/nftables.conf'] }),
+    on: ({ containerHost }) => (containerHost ? undefined : { ...nothing, writes: ['/etc/nftables.conf'] }),
   },
 ]
 

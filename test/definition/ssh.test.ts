@@ -20,16 +20,34 @@ test('public keys, in the definition or in files beside it', async () => {
   expect(Buffer.from(spec?.ssh.revokedKeys ?? []).toString()).toBe('KRL')
 })
 
+test('what an image revokes, those that are built on it revoke too, unless they bring a list', async () => {
+  const built = (name: string, parent: string, rest = '') =>
+    `name: ${name}\nsource: { image: ${parent} }\n${rest}`
+  await using project = await projectOnDisk({
+    'images/a/image.yaml': image('ssh: { revokedKeys: list }\n'),
+    'images/a/list': 'OF A',
+    'images/b/image.yaml': built('b', 'a', 'ssh: { ca: [] }\n'),
+    'images/c/image.yaml': built('c', 'b'),
+    'images/d/image.yaml': built('d', 'b', 'ssh: { revokedKeys: list }\n'),
+    'images/d/list': 'OF D',
+  })
+  const { images } = await project.load()
+  const revoked = [...images].map(([name, { ssh }]) => [name, Buffer.from(ssh.revokedKeys ?? []).toString()])
+  expect(Object.fromEntries(revoked)).toEqual({ a: 'OF A', b: 'OF A', c: 'OF A', d: 'OF D' })
+  expect(images.get('c')?.ssh).not.toHaveProperty('ca')
+})
+
 test('without it, the target’s CA counts', async () => {
   await using project = await projectOnDisk({
     'imagebuild.yaml':
-      'namespace: home\ntargets:\n  lab: { kind: lab, ssh: { ca: [../ca.pub, ca/two.pub], signer: ca, revokedKeys: krl } }\n'.replace(
+      'namespace: home\ntargets:\n  lab: { kind: lab, ssh: { ca: [../ca.pub, ssh-ca/two.pub], signer: ca, revokedKeys: krl } }\n'.replace(
         '../ca.pub',
         'one.pub',
       ),
     'one.pub': `${one}\n`,
     krl: 'KRL',
-    'ca/two.pub': two,
+    // A file, though its name begins as a key does.
+    'ssh-ca/two.pub': two,
     'images/a/image.yaml': image(''),
   })
   const { images, targets } = await project.load()
@@ -82,4 +100,21 @@ test('a target’s file that is not there', async () => {
 test('what is taken for a public key is one for ssh-keygen too', async () => {
   const { stdout } = await execa('ssh-keygen', ['-l', '-f', '-'], { input: `${one}\n${two}\n` })
   expect(stdout.split('\n')).toHaveLength(2)
+})
+
+test.each([
+  ['/etc/ssh/auth_principals/ops', '`ssh.principals` says who may log in as whom'],
+  ['/etc/ssh//trusted_user_ca_keys', '`ssh.ca` says whom it trusts'],
+  ['/etc/ssh/revoked_keys', '`ssh.revokedKeys` says what it refuses'],
+  ['/etc/ssh/sshd_config.d/05-imagebuild-certificates.conf', 'use another name for settings of your own'],
+])('a layer’s own %s would be lost', async (path, hint) => {
+  const found = await mistakesOf(
+    image(`provision: [{ reboot: true }, { file: { path: ${path}, content: x } }]\n`),
+  )
+  expect(found).toEqual([`3:47 \`ssh\` looks after ${path} itself, after all layers (${hint})`])
+})
+
+test('other files of sshd are the definition’s own', async () => {
+  const path = '/etc/ssh/sshd_config.d/40-mine.conf'
+  expect(await mistakesOf(image(`provision: [{ file: { path: ${path}, content: x } }]\n`))).toEqual([])
 })

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFile, mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdtemp, open, readFile, rm } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,44 +9,30 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { poll, withDeadline } from '../../src/core/scope.ts'
 import { bootstrapDisk } from '../../src/source/bootstrap.ts'
 import type { CachedFile } from '../../src/source/context.ts'
+import { HOSTNAME, makeCa, makeSeed, type Way } from './certified-seed.ts'
 
-/** Debian 12 from packages, booted by QEMU in software: with BIOS, and with UEFI on another machine type. */
+/**
+ * Debian 12 from packages, booted by QEMU in software: with BIOS, and with UEFI on another machine type. Its host key
+ * is what `ssh-ca host-seed` prints, and ssh knows nothing but the CA.
+ */
 const recipe = { distribution: 'debian', suite: 'bookworm', arch: 'amd64' } as const
 
 let folder: string
 let cacheDir: string
 let disk: CachedFile
+let knownHosts: string
+let otherKnownHosts: string
 const signal = AbortSignal.timeout(1_000_000)
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'imagebuild-bootstrap-'))
   cacheDir = process.env.IMAGEBUILD_CACHE_DIR ?? join(folder, 'cache')
   disk = await bootstrapDisk(recipe, { cacheDir, signal })
-  for (const key of ['user', 'host']) {
-    await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', key, '-f', join(folder, key)])
-  }
-  await makeSeed()
+  await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'user', '-f', join(folder, 'user')])
+  knownHosts = await makeCa(join(folder, 'ca'))
+  otherKnownHosts = await makeCa(join(folder, 'other-ca'))
 })
 afterAll(() => rm(folder, { recursive: true, force: true }))
-
-async function makeSeed() {
-  const seed = join(folder, 'seed')
-  await mkdir(seed)
-  const key = (name: string) => readFile(join(folder, name), 'utf8')
-  const user = {
-    name: 'tester',
-    sudo: 'ALL=(ALL) NOPASSWD:ALL',
-    ssh_authorized_keys: [(await key('user.pub')).trim()],
-  }
-  const config = {
-    users: [user],
-    ssh_keys: { ed25519_private: await key('host'), ed25519_public: await key('host.pub') },
-  }
-  // JSON is YAML too.
-  await writeFile(join(seed, 'user-data'), `#cloud-config\n${JSON.stringify(config)}\n`)
-  await writeFile(join(seed, 'meta-data'), 'instance-id: one\nlocal-hostname: tester\n')
-  await execa('xorriso', ['-as', 'mkisofs', '-quiet', '-V', 'cidata', '-J', '-R', '-o', `${seed}.iso`, seed])
-}
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
@@ -58,7 +44,10 @@ async function freePort(): Promise<number> {
 }
 
 /** A running guest; `ssh` runs a command in it as soon as it lets one in. */
-async function boot(name: string, firmware: string[]) {
+async function boot(name: string, firmware: string[], way: Way) {
+  // Of its own: where the machine is busy, one boot takes most of what the file has.
+  const signal = AbortSignal.timeout(1_100_000)
+  const seed = await makeSeed(folder, way)
   const port = await freePort()
   const overlay = join(folder, `${name}.qcow2`)
   const console = join(folder, `${name}.log`)
@@ -74,7 +63,7 @@ async function boot(name: string, firmware: string[]) {
       ...['-serial', `file:${console}`, '-device', 'virtio-scsi-pci,id=scsi0', '-device', 'virtio-rng-pci'],
       ...['-drive', `file=${overlay},if=none,id=disk,cache=unsafe,discard=unmap`],
       ...['-device', 'scsi-hd,drive=disk,bus=scsi0.0,bootindex=1'],
-      ...['-drive', `file=${join(folder, 'seed.iso')},if=none,id=seed,media=cdrom,readonly=on`],
+      ...['-drive', `file=${seed},if=none,id=seed,media=cdrom,readonly=on`],
       ...['-device', 'scsi-cd,drive=seed,bus=scsi0.0'],
       ...[
         '-netdev',
@@ -87,12 +76,11 @@ async function boot(name: string, firmware: string[]) {
     ],
     { stdio: ['ignore', 'ignore', messages.fd] },
   )
-  const knownHosts = join(folder, `${name}.known_hosts`)
-  const [type, key] = (await readFile(join(folder, 'host.pub'), 'utf8')).split(' ')
-  await writeFile(knownHosts, `[127.0.0.1]:${port} ${type} ${key}\n`)
   const options = Object.entries({
     BatchMode: 'yes',
     ConnectTimeout: '5',
+    GlobalKnownHostsFile: '/dev/null',
+    HostKeyAlias: HOSTNAME,
     IdentityFile: join(folder, 'user'),
     LogLevel: 'ERROR',
     Port: String(port),
@@ -102,12 +90,18 @@ async function boot(name: string, firmware: string[]) {
     StrictHostKeyChecking: 'yes',
     UserKnownHostsFile: knownHosts,
   }).flatMap(([option, value]) => ['-o', `${option}=${value}`])
+  const ssh = (command: string, other: string[], limit: AbortSignal) =>
+    // The first value that ssh is given is the one that counts.
+    execa('ssh', ['-F', 'none', ...other, ...options, 'tester@127.0.0.1', command], {
+      ...{ reject: false, stdin: 'ignore', cancelSignal: limit },
+    })
   const attempt = async (command: string, limit: AbortSignal): Promise<string | undefined> => {
     if (qemu.exitCode !== null)
       throw new Error(`QEMU ended: ${await readFile(join(folder, `${name}.stderr`), 'utf8')}`)
-    const ssh = ['-F', 'none', ...options, 'tester@127.0.0.1', command]
-    const result = await execa('ssh', ssh, { reject: false, stdin: 'ignore', cancelSignal: limit })
+    const result = await ssh(command, [], limit)
     limit.throwIfAborted()
+    // However early it is asked, it never shows a key that the client has to take on trust.
+    if (result.stderr.includes('Host key verification failed')) throw new Error(result.stderr)
     if (result.exitCode === 255) return undefined
     if (result.exitCode !== 0) throw new Error(`${command}: ${result.exitCode} ${result.stderr}`)
     return result.stdout
@@ -115,13 +109,20 @@ async function boot(name: string, firmware: string[]) {
   return {
     /** stdout of a command; waits until the guest answers as a whole */
     async ssh(command: string): Promise<string> {
-      using limit = withDeadline(signal, 300, `${name}: ${command}`)
+      using limit = withDeadline(signal, 500, `${name}: ${command}`)
       try {
         return await poll(() => attempt(command, limit), { signal: limit, max: 1000 })
       } catch (error) {
         const tail = (await readFile(console, 'utf8')).slice(-3000)
         throw new Error(`${(error as Error).message}\nThe guest's console:\n${tail}`, { cause: error })
       }
+    },
+    /** stderr of an ssh that does not get in, with other options */
+    async refusal(...other: string[]): Promise<string> {
+      using limit = withDeadline(signal, 60, `${name}: ${other}`)
+      const { exitCode, stderr } = await ssh('true', other, limit)
+      expect(exitCode).toBe(255)
+      return stderr
     },
     async [Symbol.asyncDispose]() {
       if (qemu.exitCode !== null) return
@@ -154,9 +155,9 @@ test('a bootstrap that is given up leaves nothing behind', async () => {
 })
 
 describe.each([
-  ['BIOS on pc', ['-machine', 'pc'], false],
-  ['UEFI on q35', ['-machine', 'q35'], true],
-])('booted with %s', (name, machine, uefi) => {
+  { name: 'BIOS on pc', machine: ['-machine', 'pc'], uefi: false, way: 'vendor-data' as const },
+  { name: 'UEFI on q35', machine: ['-machine', 'q35'], uefi: true, way: 'multipart' as const },
+])('booted with $name, host key in $way', ({ name, machine, uefi, way }) => {
   test('is a Debian that cloud-init has set up, survives its own boot loader update, and shares no identity', async () => {
     const firmware = [...machine]
     if (uefi) {
@@ -165,7 +166,7 @@ describe.each([
       const flash = (path: string, more: string) => ['-drive', `if=pflash,format=raw,file=${path}${more}`]
       firmware.push(...flash('/usr/share/OVMF/OVMF_CODE_4M.fd', ',readonly=on'), ...flash(variables, ''))
     }
-    await using guest = await boot(name.replaceAll(' ', '-'), firmware)
+    await using guest = await boot(name.replaceAll(' ', '-'), firmware, way)
 
     expect(await guest.ssh('cloud-init status --wait')).toContain('status: done')
     expect(await guest.ssh('. /etc/os-release; echo $VERSION_CODENAME; hostname')).toBe('bookworm\ntester')
@@ -178,6 +179,10 @@ describe.each([
     expect(Number(await guest.ssh('df --output=size -B1M / | tail -1'))).toBeGreaterThan(4500)
     // Only the key of the seed: the image brings none.
     expect(await guest.ssh('ls /etc/ssh/*_key')).toBe('/etc/ssh/ssh_host_ed25519_key')
+    expect(await guest.ssh('sudo sshd -T | grep ^hostcertificate')).toBe(
+      'hostcertificate /etc/ssh/ssh_host_ed25519_key-cert.pub',
+    )
+    await believesByCertificateAlone(guest)
     expect(await guest.ssh('cat /etc/machine-id')).toMatch(/^[0-9a-f]{32}$/)
     expect(
       await guest.ssh('ls /var/lib/apt/lists /var/cache/apt/archives/*.deb 2>/dev/null; true'),
@@ -193,7 +198,7 @@ describe.each([
     )
     const before = await guest.ssh('cat /proc/sys/kernel/random/boot_id')
     await guest.ssh('sudo systemctl --no-block reboot')
-    using limit = withDeadline(signal, 300, 'the reboot')
+    using limit = withDeadline(undefined, 500, 'the reboot')
     const after = await poll(
       async () => {
         const id = await guest.ssh('cat /proc/sys/kernel/random/boot_id')
@@ -205,3 +210,13 @@ describe.each([
     expect(await guest.ssh('cat /proc/cmdline')).toContain('console=ttyS0,115200')
   })
 })
+
+/** Every login so far was strict, with the CA's line alone; these differ in one thing each. */
+async function believesByCertificateAlone(guest: Awaited<ReturnType<typeof boot>>): Promise<void> {
+  expect(await readFile(knownHosts, 'utf8')).toMatch(
+    /^@cert-authority \*\.home\.example ssh-ed25519 [^\n]*\n$/,
+  )
+  const refused = /Host key verification failed/
+  expect(await guest.refusal('-o', `UserKnownHostsFile=${otherKnownHosts}`)).toMatch(refused)
+  expect(await guest.refusal('-o', 'HostKeyAlias=other.home.example')).toMatch(refused)
+}

@@ -78,6 +78,7 @@ export async function verifyTemplate(
     ssh: {
       ca: logins ? certificates.authorities : [],
       principals: certificates.principals,
+      keys: { logins: [], without: '' },
       ...(key && { signer: key }),
     },
   })

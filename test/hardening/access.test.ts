@@ -6,13 +6,27 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { expandHardening } from '../../src/hardening/expand.ts'
 import type { HardeningItem, MachineTraits, Measures } from '../../src/hardening/item.ts'
 import { ACCOUNTS } from '../../src/hardening/items/accounts.ts'
+import { FAILLOCK } from '../../src/hardening/items/faillock.ts'
 import { FILES } from '../../src/hardening/items/files.ts'
+import { PASSWORD_QUALITY } from '../../src/hardening/items/password-quality.ts'
+import { PASSWORDS } from '../../src/hardening/items/passwords.ts'
 import { SERVICES } from '../../src/hardening/items/services.ts'
+import { SESSIONS } from '../../src/hardening/items/sessions.ts'
 import { SSHD } from '../../src/hardening/items/sshd.ts'
 import { SUDO } from '../../src/hardening/items/sudo.ts'
 
 /** The items about who gets in and what is theirs: what can break without anybody seeing it. */
-const ITEMS = [...ACCOUNTS, ...SUDO, ...FILES, ...SERVICES, ...SSHD]
+const ITEMS = [
+  ...PASSWORD_QUALITY,
+  ...FAILLOCK,
+  ...PASSWORDS,
+  ...SESSIONS,
+  ...ACCOUNTS,
+  ...SUDO,
+  ...FILES,
+  ...SERVICES,
+  ...SSHD,
+]
 const vm: MachineTraits = { kind: 'vm', unprivileged: false, containerHost: false, postQuantum: false }
 const lxc: MachineTraits = { ...vm, kind: 'lxc', unprivileged: true }
 const where = { file: 'image.yaml', line: 1, column: 1 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { knownItems } from '../../src/hardening/expand.ts'
+import { expandHardening, knownItems } from '../../src/hardening/expand.ts'
 import { projectOnDisk } from '../definition/project-on-disk.ts'
 
 /** Ids of the items that the mistakes of a definition name, with the real items. */
@@ -28,4 +28,21 @@ test.each([
   ['hardening: baseline\nprovision: [{ file: { path: /etc/motd, content: x } }]', []],
 ])('%j is refused by %j', async (text, ids) => {
   expect((await refusing(text)).sort()).toEqual([...ids].sort())
+})
+
+test('an exception of what an ancestor has applied is told as inherited, never as off', () => {
+  const where = { file: 'images/base/image.yaml', line: 3, column: 1 }
+  const except = { 'accounts-su': 'we need it', 'network-forwarding': 'a router' }
+  const inherited = { 'accounts-su': { image: 'base', where } }
+  const machine = { kind: 'vm', unprivileged: false, containerHost: false, postQuantum: false } as const
+  const { left } = expandHardening({ profile: 'baseline', except, inherited, where }, machine)
+  const off = left.filter(({ because }) => because !== 'not-applicable')
+  expect(off.map(({ id, because, reason }) => [id, because, reason])).toEqual([
+    [
+      'accounts-su',
+      'inherited',
+      'we need it; applied by base (images/base/image.yaml:3), which stays unless a layer undoes it',
+    ],
+    ['network-forwarding', 'excepted', 'a router'],
+  ])
 })

@@ -5,6 +5,7 @@ import { execa } from 'execa'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Layer, SshSpec } from '../../src/definition/spec.ts'
 import { certificateLayers, certificatesOf } from '../../src/plan/certificates.ts'
+import { generateKeyPair } from '../../src/ssh/openssh.ts'
 import { noNamespace } from '../ssh/sshd.ts'
 import { bytes, imageSpec, WHERE } from './spec.ts'
 
@@ -28,6 +29,15 @@ const files = (all: readonly Layer[]) =>
 test('without a CA nothing is done; [] in a definition says so', () => {
   expect(layers({}, [])).toEqual([])
   expect(layers({ ca: [] })).toEqual([])
+})
+
+test('without a CA, keys that the definition itself revokes are refused all the same', () => {
+  const written = layers({ ca: [], revokedKeys: bytes('KRL') })
+  expect(files(written)).toEqual({ '/etc/ssh/revoked_keys': 'KRL' })
+  expect(written.map(({ name }) => name)).toEqual([
+    'SSH certificates: /etc/ssh/revoked_keys',
+    'SSH certificates: what is revoked is refused',
+  ])
 })
 
 test('all CAs of a rotation are trusted; what the target refuses is refused', () => {
@@ -80,11 +90,12 @@ describe('an image that is built upon another', () => {
     const forgetting = child({ ca: [] }, { authorities: CAS })
     expect(forgetting.map(({ kind, name }) => [kind, name])).toEqual([
       ['shell', 'SSH certificates: nothing of the parent’s'],
+      ['shell', 'SSH certificates: what is revoked is refused'],
     ])
     expect(child({}, { authorities: CAS })[0]).toEqual(forgetting[0])
   })
 
-  test('a list of revoked keys of its own, or the target’s, takes the place of its parent’s', () => {
+  test('a list of revoked keys, here the target’s, takes the place of the file in its parent’s image', () => {
     const written = child({}, { authorities: CAS, revokedKeys: bytes('OF THE TARGET') })
     expect(files(written)['/etc/ssh/revoked_keys']).toBe('OF THE TARGET')
     expect(files(child({}, { authorities: CAS }))).not.toHaveProperty('/etc/ssh/revoked_keys')
@@ -99,14 +110,16 @@ describe('an image that is built upon another', () => {
       await rm(etc, { recursive: true, force: true })
     })
 
-    /** All scripts but the last, which asks sshd. */
-    async function run(layers: readonly Layer[]): Promise<void> {
+    /** All scripts; without `sshd` but those that ask it. */
+    async function run(layers: readonly Layer[], { sshd = false } = {}): Promise<void> {
       const scripts = layers.filter((layer) => layer.kind === 'shell')
       for (const { script } of scripts) {
         const text = Buffer.from(script).toString()
-        if (text.includes('sshd -t')) continue
-        const inside = 'mount --bind "$ETC" /etc/ssh && exec /bin/sh -eu -c "$SCRIPT"'
-        await execa('unshare', ['-m', '/bin/sh', '-c', inside], { env: { ETC: etc, SCRIPT: text } })
+        if (text.includes('sshd -t') && !sshd) continue
+        // This machine's own sshd is not reloaded.
+        const inside =
+          'systemctl() { :; }; mount --bind "$ETC" /etc/ssh && PATH=$PATH:/usr/sbin && eval "$SCRIPT"'
+        await execa('unshare', ['-m', '/bin/sh', '-eu', '-c', inside], { env: { ETC: etc, SCRIPT: text } })
       }
     }
 
@@ -125,6 +138,22 @@ describe('an image that is built upon another', () => {
       expect((await readdir(etc)).sort()).toEqual(['revoked_keys', 'sshd_config.d'])
       expect(await readdir(join(etc, 'sshd_config.d'))).toEqual(['50-cloud-init.conf'])
       expect(await readFile(join(etc, 'revoked_keys'), 'utf8')).toBe('OF THE PARENT')
+    })
+
+    test('without a CA goes on refusing what its parent has revoked, by an sshd that agrees', async () => {
+      await mkdir(join(etc, 'sshd_config.d'))
+      await writeFile(join(etc, 'sshd_config'), 'Include /etc/ssh/sshd_config.d/*.conf\n')
+      await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(etc, 'ssh_host_ed25519_key')])
+      const dropIn = join(etc, 'sshd_config.d/05-imagebuild-certificates.conf')
+      const layers = child({ ca: [] }, { authorities: CAS })
+      await writeFile(dropIn, 'TrustedUserCAKeys /etc/ssh/trusted_user_ca_keys\n')
+      await run(layers, { sshd: true })
+      expect(await readdir(join(etc, 'sshd_config.d'))).toEqual([])
+      await writeFile(join(etc, 'revoked_keys'), (await generateKeyPair('revoked')).publicKey)
+      await run(layers, { sshd: true })
+      expect(await readFile(dropIn, 'utf8')).toBe('RevokedKeys /etc/ssh/revoked_keys\n')
+      await writeFile(join(etc, 'sshd_config'), 'RevokedKeys none\n')
+      await expect(run(layers, { sshd: true })).rejects.toThrow(/sshd does not read .*sets RevokedKeys/)
     })
 
     test('whose parent has no certificates gets an empty list of what is revoked', async () => {

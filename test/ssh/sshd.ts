@@ -39,9 +39,14 @@ export interface Sshd extends AsyncDisposable {
   stop(): Promise<void>
 }
 
-export async function startSshd(options: { port?: number; extra?: string } = {}): Promise<Sshd> {
+export async function startSshd(
+  options: { port?: number; hostKey?: KeyPair; extra?: string } = {},
+): Promise<Sshd> {
   const directory = await mkdtemp(join(tmpdir(), 'imagebuild-sshd-'))
-  const [hostKey, userKey] = await Promise.all([generateKeyPair('host'), generateKeyPair('user')])
+  const [hostKey, userKey] = await Promise.all([
+    options.hostKey ?? generateKeyPair('host'),
+    generateKeyPair('user'),
+  ])
   const port = options.port ?? (await freePort())
   const file = (name: string) => join(directory, name)
   await writeFile(file('host_key'), hostKey.privateKey, { mode: 0o600 })

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Check } from '../../definition/check.ts'
-import { PRINCIPALS_FOLDER } from '../../plan/certificates.ts'
+import { PRINCIPALS_FOLDER } from '../../definition/ssh-files.ts'
 import type { Entered } from './enter.ts'
 import { all, one, readFacts } from './facts.ts'
 import { tryLogins } from './logins.ts'
@@ -14,6 +14,8 @@ export interface CertificateRequest {
   ca: readonly string[]
   principals: Readonly<Record<string, readonly string[]>>
   signer?: Signer
+  /** the image has a list of revoked keys, if an empty one */
+  revokes?: boolean
   checks: readonly Check[]
   signal: AbortSignal
 }
@@ -31,7 +33,12 @@ export async function judgeCertificates(
 /** @returns `wantsFile`: sshd looks for the login user's principals in a file */
 export async function judgeTrust(
   { examiner, user: login }: Pick<NonNullable<Entered['inside']>, 'examiner' | 'user'>,
-  { ca, principals, signal }: Pick<CertificateRequest, 'ca' | 'principals' | 'signal'>,
+  {
+    ca,
+    principals,
+    revokes = false,
+    signal,
+  }: Pick<CertificateRequest, 'ca' | 'principals' | 'revokes' | 'signal'>,
 ): Promise<{ results: Result[]; wantsFile: boolean }> {
   // Without a CA, nobody's principals are written.
   const wanted = ca.length === 0 ? {} : principals
@@ -61,15 +68,9 @@ export async function judgeTrust(
       'each user’s file of principals says what the definition says',
       judgePrincipals(files, all(facts, 'principals-file'), wanted),
     ),
-    ...(revoked === ''
+    ...(revoked === '' && !revokes
       ? []
-      : [
-          judged(
-            'revoked-keys',
-            'the list of revoked keys is there',
-            revoked.includes(',') ? revoked : undefined,
-          ),
-        ]),
+      : [judged('revoked-keys', 'the list of revoked keys is there', judgeRevoked(revoked))]),
   ]
   return { results, wantsFile: ofLogin?.includes('\n') ?? false }
 }
@@ -113,6 +114,11 @@ function judgeAuthorities(file: string, content: string, configured: readonly st
       .map((key) => `${file} has ${fingerprintOf(key)}, which nobody has configured`),
   ]
   return wrong.length === 0 ? undefined : wrong.join('\n')
+}
+
+function judgeRevoked(told: string): string | undefined {
+  if (told === '') return 'sshd -T names no file (RevokedKeys): it refuses nothing that was revoked'
+  return told.includes(',') ? told : undefined
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { ImageSpec } from '../../definition/spec.ts'
 import type { Identity } from '../../plan/network.ts'
-import type { CreateParameters } from '../../pve/guests.ts'
+import type { CreateParameters } from '../../pve/guest.ts'
 import type { Template } from '../../pve/templates.ts'
 import { generateKeyPair } from '../../ssh/openssh.ts'
 import { ConsoleRecorder } from '../console.ts'

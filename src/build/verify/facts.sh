@@ -26,6 +26,19 @@ for secret in /var/lib/systemd/credential.secret /var/lib/systemd/random-seed /v
   [ -f "$ROOT$secret" ] && [ ! -L "$ROOT$secret" ] &&
     printf '%s %s' "$secret" "$(sha256sum "$ROOT$secret" | cut -d' ' -f1)" | fact secret
 done
+# Private keys where services keep theirs, by digests alone; container images have a world of their own below /var/lib.
+# What a package brings along is everybody's anyway, and SSH's are looked at elsewhere.
+pem='^-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----'
+{
+  grep -rlsE -e "$pem" "$ROOT/etc" "$ROOT/usr/local/etc"
+  find "$ROOT/var/lib" -xdev -maxdepth 4 \( -path "$ROOT/var/lib/docker" -o -path "$ROOT/var/lib/container*" -o -path "$ROOT/var/lib/lxc" \) -prune \
+    -o -type f \( -name '*.key' -o -name '*.pem' \) -exec grep -lsE -e "$pem" {} +
+} 2>/dev/null | while read -r file; do
+  path=${file#"$ROOT"}
+  case $path in /etc/ssh/*) continue ;; esac
+  dpkg-query -S "$path" >/dev/null 2>&1 && continue
+  printf '%s %s' "$(sha256sum "$file" | cut -d' ' -f1)" "$path" | fact private-key
+done
 [ "$SETTLE" -gt 0 ] || exit 0
 
 systemctl list-units --state=failed --no-legend --plain 2>/dev/null | awk '{ print $1 }' |

@@ -1,5 +1,5 @@
 import { PveError } from '../../pve/errors.ts'
-import type { Guest } from '../../pve/guests.ts'
+import type { Guest } from '../../pve/guest.ts'
 import { type Facts, one } from './facts.ts'
 import type { Result } from './report.ts'
 

@@ -4,7 +4,7 @@ import type { Result } from './report.ts'
 
 /** That two clones of one template are two machines, and who each was meant to be. */
 
-type Id = 'machine-id' | 'host-keys' | 'hostname' | 'address' | 'secrets'
+type Id = 'machine-id' | 'host-keys' | 'hostname' | 'address' | 'secrets' | 'private-keys'
 
 const TITLES: Record<Id, string> = {
   'machine-id': 'each clone has a machine-id of its own',
@@ -12,6 +12,7 @@ const TITLES: Record<Id, string> = {
   hostname: 'each clone is called as it was told',
   address: 'each clone has the address and the card that it was given',
   secrets: 'no secret and no identifier of the system is in both clones',
+  'private-keys': 'no private key is in both clones, but where the definition puts one',
 }
 
 export interface Looked {
@@ -20,7 +21,8 @@ export interface Looked {
   facts?: Facts
 }
 
-export function judgeIdentity(a: Looked, b: Looked): Result[] {
+/** @param written paths that the definition and its parents put files at */
+export function judgeIdentity(a: Looked, b: Looked, written: readonly string[]): Result[] {
   const both = a.facts !== undefined && b.facts !== undefined ? { a: a.facts, b: b.facts } : undefined
   const found: Record<Id, string | undefined> = {
     'machine-id': both ? machineIds(both.a, both.b) : undefined,
@@ -28,6 +30,7 @@ export function judgeIdentity(a: Looked, b: Looked): Result[] {
     hostname: both ? hostnames([a, b]) : undefined,
     address: addresses([a, b]),
     secrets: both ? secrets(both.a, both.b) : undefined,
+    'private-keys': both ? privateKeys(both.a, both.b, written) : undefined,
   }
   const outside = a.entered.outside ?? b.entered.outside
   return (Object.keys(TITLES) as Id[]).map((id) => {
@@ -93,4 +96,20 @@ function secrets(a: Facts, b: Facts): string | undefined {
   return shared
     .map((secret) => `${secret.split(' ')[0]} is the same in both: it is in the template`)
     .join('\n')
+}
+
+/** Each fact is `<SHA-256> <path>`. */
+function privateKeys(a: Facts, b: Facts, written: readonly string[]): string | undefined {
+  const others = all(b, 'private-key')
+  const shared = all(a, 'private-key')
+    .filter((key) => others.includes(key))
+    .map((key) => key.slice(key.indexOf(' ') + 1))
+    .filter((path) => !written.includes(path))
+  if (shared.length === 0) return undefined
+  return [
+    ...shared.map(
+      (path) => `${path} is the same in both: it is in the template, and every clone would have it`,
+    ),
+    'remove it in the last layer and have each clone make its own at its first boot; one that clones shall share is placed by a `file` layer',
+  ].join('\n')
 }

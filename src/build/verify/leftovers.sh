@@ -4,7 +4,7 @@
 #   ROOT         what stands before each path
 #   KIND         vm or lxc
 #   BUILD_USER   the account that virtual machines are built with
-#   LOGIN_USER   whom this clone was given, with LOGIN_KEY, the base64 part of its public key; both may be empty
+#   LOGIN_USER   who looks, and LOGIN_KEY, the base64 part of the public key that the clone was given; both may be empty
 #   KNOWN_KEYS   base64 parts of the public keys that the definition names, one a line
 #   KNOWN_PATHS  files that the definition writes, one a line
 #   ANY_KEYS     1 where users other than root may have keys that the definition does not name

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { normalize } from 'node:path/posix'
 import type { ImageSpec } from '../../definition/spec.ts'
 import type { GuestConfig } from '../../pve/guest-ref.ts'
 import { BUILD_USER } from '../access.ts'
@@ -31,7 +32,7 @@ export interface Search {
   image: ImageSpec
   /** the definitions of its parents, as far as they are known */
   ancestors?: readonly ImageSpec[]
-  /** whom the clone was given, with a public key line; missing: nobody */
+  /** who looks, with the public key line that the clone was given for that, or an empty one; missing: nobody */
   login?: { user: string; publicKey: string }
   /** of the clone, as Proxmox has it */
   config: GuestConfig
@@ -44,7 +45,6 @@ export interface Search {
 export async function findLeftovers(examiner: Examiner, search: Search): Promise<Result[]> {
   const { image, ancestors = [], login, root = '', signal } = search
   const line = [image, ...ancestors]
-  const layers = line.flatMap((one) => one.layers)
   const script = await readFile(new URL('leftovers.sh', import.meta.url), 'utf8')
   const { exitCode, stdout, stderr } = await examiner.run(script, {
     asRoot: true,
@@ -55,7 +55,7 @@ export async function findLeftovers(examiner: Examiner, search: Search): Promise
       LOGIN_USER: login?.user ?? '',
       LOGIN_KEY: login?.publicKey.split(' ')[1] ?? '',
       KNOWN_KEYS: knownKeys(line).join('\n'),
-      KNOWN_PATHS: layers.flatMap((layer) => (layer.kind === 'file' ? [layer.path] : [])).join('\n'),
+      KNOWN_PATHS: writtenPaths(line).join('\n'),
       // A parent may be older than its definition: whom it lets in is not surely known. Root's keys are nobody's business but the definition's.
       ANY_KEYS: image.source.kind === 'image' ? '1' : '',
     },
@@ -80,6 +80,12 @@ export async function findLeftovers(examiner: Examiner, search: Search): Promise
       ...(text === undefined ? { outcome: 'passed' } : { outcome: 'failed', found: text }),
     }
   })
+}
+
+/** Where definitions put files by layers of their own. */
+export function writtenPaths(line: readonly ImageSpec[]): string[] {
+  const layers = line.flatMap((one) => one.layers)
+  return layers.flatMap((layer) => (layer.kind === 'file' ? [normalize(layer.path)] : []))
 }
 
 /** Keys that the definitions themselves put somewhere: in a file, a script, what a script is given, or a fragment. */

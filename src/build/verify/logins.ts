@@ -48,14 +48,14 @@ export async function tryLogins(
   }
 }
 
-/** By whom a container was entered is proven already; into a virtual machine somebody else led the way. */
+/** What a container was entered by is proven already; elsewhere another key has led the way. */
 async function tryConfigured(
   { client, inside, name }: Door,
   { signer, signal }: CertificateRequest,
   wantsFile: boolean,
 ): Promise<Result> {
   const about = result('configured-ca', TITLES['configured-ca'])
-  if (inside.certificate !== undefined) return { ...about, outcome: 'passed' }
+  if (inside.by.certificate !== undefined) return { ...about, outcome: 'passed' }
   if (signer === undefined)
     return {
       ...about,
@@ -132,10 +132,9 @@ async function tryWithoutCertificates(
   { client, inside }: Door,
   { checks, signal }: CertificateRequest,
 ): Promise<Result[]> {
-  const { user, examiner, key, certificate } = inside
+  const { user, examiner, by: right } = inside
   const password = makePassword()
   await prepareClone(examiner, { user, ca: '', krl: Buffer.of(), password }, signal)
-  const right = { key, ...(certificate !== undefined && { certificate }) }
   const refusals = await strangers(client, password, signal)
   return await tryCases({ client, user, checks, signal }, 'control', right, refusals)
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { chmod, rm, writeFile } from 'node:fs/promises'
+import { chmod, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { ImagebuildError } from '../../core/errors.ts'
@@ -10,12 +10,16 @@ import { privateFolder } from './private-folder.ts'
 
 /**
  * OpenSSH's own client, since the library that builds use knows no certificates and nothing post-quantum; and it is what
- * consumers log in with. Nothing of this machine's configuration, agent or keys plays a part.
+ * consumers log in with. Nothing of this machine's configuration plays a part, and none of its keys that is not asked for.
  */
 
-export type Credentials =
-  /** files: a private key, and a certificate for it */
-  { key: string; certificate?: string } | { password: string }
+/** Files: a private key, and a certificate for it. With `agent`, a public key whose private half the user's agent holds. */
+export interface ByKey {
+  key: string
+  certificate?: string
+  agent?: true
+}
+export type Credentials = ByKey | { password: string }
 
 /** `refused` is the server's word; `unreachable` is all that is none. */
 export interface Attempt {
@@ -60,10 +64,17 @@ export class OpenSshClient implements AsyncDisposable {
     return path
   }
 
-  /** Whether somebody gets in. */
-  async attempt(user: string, by: Credentials, signal?: AbortSignal): Promise<Attempt> {
+  /** Makes a file that lies elsewhere one of its own by name: options of ssh split and expand what stands in paths. */
+  async link(name: string, target: string): Promise<string> {
+    const path = join(this.#folder, name)
+    await symlink(target, path)
+    return path
+  }
+
+  /** Whether somebody gets in; `asRoot`: and becomes root there. */
+  async attempt(user: string, by: Credentials, signal?: AbortSignal, asRoot = false): Promise<Attempt> {
     const { started, stderr } = await this.#run(user, by, 'exit 0', {
-      asRoot: false,
+      asRoot,
       seconds: 60,
       ...(signal && { signal }),
     })
@@ -164,6 +175,7 @@ export class OpenSshClient implements AsyncDisposable {
         BatchMode: 'yes',
         PreferredAuthentications: 'publickey',
         IdentityFile: by.key,
+        ...(by.agent && { IdentityAgent: 'SSH_AUTH_SOCK' }),
         ...(by.certificate !== undefined && { CertificateFile: by.certificate }),
       }),
       env: { LC_ALL: 'C' },

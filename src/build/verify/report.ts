@@ -49,8 +49,11 @@ export interface Result {
   title: string
   sources: readonly string[]
   where?: SourceLocation
-  /** `not-applicable`: no such machine can have it; `excepted`: the definition does without */
-  outcome: 'passed' | 'failed' | 'skipped' | 'not-applicable' | 'excepted'
+  /**
+   * `not-applicable`: no such machine can have it; `excepted`: the definition does without; `inherited`: it would, but an
+   * image that it is built on has applied it
+   */
+  outcome: 'passed' | 'failed' | 'skipped' | 'not-applicable' | 'excepted' | 'inherited'
   /** what was found, or why nobody asked */
   found?: string
 }
@@ -66,7 +69,7 @@ export function summarize(
     passed: count('passed'),
     failed: count('failed'),
     skipped: count('skipped'),
-    left: count('not-applicable', 'excepted'),
+    left: count('not-applicable', 'excepted', 'inherited'),
     certificates,
     inside,
   }
@@ -78,6 +81,7 @@ const SIGNS = {
   skipped: '-     ',
   'not-applicable': 'n/a   ',
   excepted: 'except',
+  inherited: 'kept  ',
 }
 
 /** For people, without colours: one line for each result, what failed with what was found. */

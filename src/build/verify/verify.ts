@@ -10,11 +10,14 @@ import { chooseIdentities } from '../identity.ts'
 import { certificateSummary, judgeCertificates } from './certificates.ts'
 import { runChecks } from './checks.ts'
 import { bootClone } from './clone.ts'
-import { certificateSeconds, type Entered, enter, loginsOf } from './enter.ts'
+import { type Entered, enter } from './enter.ts'
+import { certificateSeconds, loginsOf } from './enter-container.ts'
 import { machineFacts } from './facts.ts'
 import { judgeHealth } from './health.ts'
 import { judgeIdentity, type Looked } from './identity.ts'
-import { findLeftovers } from './leftovers.ts'
+import { findLeftovers, writtenPaths } from './leftovers.ts'
+import { TITLES } from './login-cases.ts'
+import type { OwnKeys } from './own-keys.ts'
 import { removeAbandoned } from './private-folder.ts'
 import { type CloneFacts, type Report, type Result, summarize } from './report.ts'
 import type { Signer } from './signer.ts'
@@ -38,6 +41,8 @@ export interface VerifyRequest {
     principals: Readonly<Record<string, readonly string[]>>
     /** signs for one of them, where its key is at hand */
     signer?: Signer
+    /** of users of the definition: containers may be entered by them */
+    keys: OwnKeys
   }
 }
 
@@ -59,11 +64,13 @@ export async function verify(build: Build, claim: Claim, request: VerifyRequest)
   owned.defer(async () => void (await Promise.all(made.map((clone) => clone[Symbol.asyncDispose]()))))
   const make = (role: CloneFacts['role'], part: Build) =>
     bootClone(part, { image, template, role, identity: identities[role] })
-  const by = ssh.signer && {
+  const certificates = ssh.signer && {
     signer: ssh.signer,
     logins: loginsOf(image, ssh.principals),
     seconds: certificateSeconds(image.build.bootTimeout, request.checks),
   }
+  const { logins: keys, without } = ssh.keys
+  const doors = { keys, without, ...(certificates && { certificates }) }
   const [a, b] = await during(build, 'verify', 'booting two clones', async () => {
     // Proxmox lets nobody copy a container while it is being copied.
     const creating = image.kind === 'lxc' ? inTurn : together
@@ -73,7 +80,7 @@ export async function verify(build: Build, claim: Claim, request: VerifyRequest)
       return clone
     })
     return (await together(build, clones, async (clone, part) =>
-      owned.use(await enter(part, clone, by)),
+      owned.use(await enter(part, clone, doors)),
     )) as [Entered, Entered]
   })
   const settle = image.build.bootTimeout
@@ -86,7 +93,7 @@ export async function verify(build: Build, claim: Claim, request: VerifyRequest)
     }),
   )) as [Looked, Looked]
   const results = [
-    ...judgeIdentity(lookedA, lookedB),
+    ...judgeIdentity(lookedA, lookedB, writtenPaths([image, ...(request.ancestors ?? [])])),
     ...(await during(build, 'verify', 'looking into it', () => examine(build, lookedA, request))),
     ...left.map(
       ({ id, title, sources, because, reason }): Result => ({
@@ -126,31 +133,39 @@ async function examine(
   const { inside, clone, outside = '' } = entered
   const { signal, pve } = build
   if (inside === undefined || facts === undefined) return unseen(entered, outside, checks)
-  const { examiner, user, publicKey } = inside
+  const { examiner, user } = inside
+  // The key that a virtual machine was given, and a container was not.
+  const publicKey = clone.guest.kind === 'vm' ? clone.access.userKey.publicKey : ''
   return [
     ...(await judgeHealth(facts, clone.guest)),
     ...(await findLeftovers(examiner, {
       image,
       ancestors,
-      ...(clone.guest.kind === 'vm' && { login: { user, publicKey } }),
+      login: { user, publicKey },
       config: await readConfig(pve, clone.guest),
       signal,
     })),
     ...(await runChecks(examiner, checks, { signal })),
-    ...(await judgeCertificates(entered, { ...ssh, checks, signal })),
+    ...(await judgeCertificates(entered, { ...ssh, revokes: revokes(image, ssh.ca), checks, signal })),
   ]
 }
 
+/** With a CA there is always a list, if an empty one. */
+function revokes({ ssh }: ImageSpec, ca: readonly string[]): boolean {
+  return ca.length > 0 || ssh.revokedKeys !== undefined
+}
+
 /** A clone that nobody got into: what was not asked is not passed. */
-function unseen({ refused }: Entered, why: string, checks: readonly Check[]): Result[] {
+function unseen({ refused, loggedIn }: Entered, why: string, checks: readonly Check[]): Result[] {
   const inside: Result = {
     group: refused ? 'certificates' : 'health',
     id: refused ? 'configured-ca' : 'inside',
-    title: refused ? 'a certificate of the configured CA lets in' : 'what is in it',
+    title: refused ? TITLES['configured-ca'] : 'what is in it',
     sources: [],
     outcome: refused ? 'failed' : 'skipped',
     found: why,
   }
+  const login = loggedIn && { ...LOGINS[loggedIn.by], sources: [], outcome: 'passed' as const }
   const asked = checks.map(
     ({ id, title, sources, where }): Result => ({
       group: 'checks',
@@ -162,8 +177,14 @@ function unseen({ refused }: Entered, why: string, checks: readonly Check[]): Re
       found: 'nobody could look into the clone',
     }),
   )
-  return [inside, ...asked]
+  return [...(login ? [login] : []), inside, ...asked]
 }
+
+/** What is known of a clone that lets in somebody who may see nothing. */
+const LOGINS = {
+  certificate: { group: 'certificates', id: 'configured-ca', title: TITLES['configured-ca'] },
+  key: { group: 'health', id: 'login', title: 'a user of the definition logs in by key' },
+} as const
 
 function factsOf({ clone, address, hostKeys, trust, outside }: Entered): CloneFacts {
   return {

@@ -2,7 +2,6 @@ import { itemsOf } from '../../hardening/expand.ts'
 import { makePlan } from '../../plan/plan.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
-import { formatTable } from '../table.ts'
 
 /** Each item of an image's profile: done, not applicable or switched off, and who asks for it. Offline. */
 export async function showHardening(
@@ -31,10 +30,12 @@ export async function showHardening(
   process.stdout.write(
     `${name}: profile ${profile}, ${rows.length - left.length} items done, ${left.length} left out\n\n`,
   )
-  const lines = rows.map((row) => ({
-    ...row,
-    'asked for by': row.sources.join('; '),
-    title: row.reason === '' ? row.title : `${row.title} (${row.reason})`,
-  }))
-  process.stdout.write(formatTable(['item', 'status', 'title', 'asked for by'], lines))
+  const widest = Math.max(...rows.map(({ status }) => status.length))
+  const indent = ' '.repeat(widest + 2)
+  for (const { item, status, title, reason, sources } of rows) {
+    const lines = [`${status.padEnd(widest)}  ${item}: ${title}`]
+    if (reason !== '') lines.push(`${indent}because ${reason}`)
+    lines.push(`${indent}[${sources.join('; ')}]`)
+    process.stdout.write(`${lines.join('\n')}\n`)
+  }
 }

@@ -4,12 +4,13 @@ import { cloudConfig } from '../../seed/cloud-config.ts'
 import { type HostIdentity, hostIdentity } from '../../ssh/ca/host-identity.ts'
 import { parseValidity } from '../../ssh/ca/validity.ts'
 import type { Invocation } from '../invocation.ts'
-import { openToSign, type WithPassphrase, words } from './ssh-ca.ts'
+import { openToSign, type WithPassphrase, words, writeOut } from './ssh-ca.ts'
 
 interface HostSeedOptions extends WithPassphrase {
   alias?: string[]
   validity: string
   format: 'cloud-init' | 'terraform'
+  out?: string
   force: boolean
 }
 
@@ -22,22 +23,30 @@ export async function hostSeed(
   hostname: string | undefined,
   options: HostSeedOptions,
 ): Promise<void> {
-  if (process.stdout.isTTY && !options.force) {
+  const { format, force } = options
+  const out = options.out === '-' ? undefined : options.out
+  if (process.stdout.isTTY && out === undefined && !force) {
     throw new ImagebuildError({
       code: 'usage',
       what: 'a private key is not printed on a terminal',
       why: 'it would stay in what scrolls back',
-      next: 'redirect it into a file of mode 0600, or give --force',
+      next: 'have it written to a file that is yours alone: --out <file>; or give --force',
     })
   }
   const validity = parseValidity(options.validity)
-  const asked =
-    hostname === undefined ? await query(options.format) : { hostname, aliases: words(options.alias) }
+  const asked = hostname === undefined ? await query(format) : { hostname, aliases: words(options.alias) }
   const authority = await openToSign(invocation, options)
   const identity = await hostIdentity(authority, { ...asked, validity, signal: invocation.signal })
   invocation.secrets.add(identity.privateKey)
+  const answer = format === 'terraform' ? `${JSON.stringify(terraform(identity))}\n` : userData(identity)
+  if (out === undefined) {
+    process.stdout.write(answer)
+    return
+  }
+  await writeOut(out, answer, 0o600)
+  const { hostname: name, aliases, validTo } = identity
   process.stdout.write(
-    options.format === 'terraform' ? `${JSON.stringify(terraform(identity))}\n` : userData(identity),
+    `${out}: host key and certificate for ${[name, ...aliases].join(', ')}, until ${validTo.toISOString()}\n`,
   )
 }
 

@@ -141,7 +141,7 @@ export async function openToSign(invocation: Invocation, options: WithPassphrase
     passphrase: async () =>
       passphrase === undefined
         ? await askPassphrase(invocation, `passphrase of the SSH CA in ${folder}`, {
-            instead: 'give it by reference: --passphrase env:NAME, file:/path or cmd:command',
+            instead: `give it by reference: --passphrase env:NAME, file:/path or cmd:command; or give ssh-agent its keys: ssh-add ${folder}/keys/*/*_ca`,
           })
         : await passphraseBehind(invocation, passphrase),
   })
@@ -203,19 +203,24 @@ async function handOut(certificate: string, file: string, out: string | undefine
     return
   }
   const path = out ?? `${file.replace(/\.pub$/, '')}-cert.pub`
-  try {
-    await writeDurably(path, `${certificate}\n`, 0o644)
-  } catch (cause) {
-    throw new ImagebuildError({
-      code: 'usage',
-      what: `the certificate cannot be written to ${path}`,
-      why: (cause as Error).message,
-      next: 'name another place: --out <file>, or --out - for stdout',
-      cause,
-    })
-  }
+  await writeOut(path, `${certificate}\n`, 0o644)
   const { kind, serial, principals, validTo } = await describeCertificate(certificate)
   process.stdout.write(
     `${path}: ${kind} certificate ${serial} for ${principals.join(', ')}, until ${validTo?.toISOString()}\n`,
   )
+}
+
+/** @throws ImagebuildError `usage` where it cannot be written */
+export async function writeOut(path: string, content: string, mode: number): Promise<void> {
+  try {
+    await writeDurably(path, content, mode)
+  } catch (cause) {
+    throw new ImagebuildError({
+      code: 'usage',
+      what: `${path} cannot be written`,
+      why: (cause as Error).message,
+      next: 'name another place: --out <file>',
+      cause,
+    })
+  }
 }

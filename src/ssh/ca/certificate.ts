@@ -35,7 +35,11 @@ export function isCertificate(line: string): boolean {
 export async function readPublicKey(file: string): Promise<string> {
   const fail = (why: string, next: string, cause?: unknown) =>
     new ImagebuildError({ code: 'usage', what: `${file} is no public key`, why, next, cause })
-  const text = await readFile(file, 'utf8').catch((cause: Error) => {
+  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT' && file.endsWith('.pub')) {
+      const missing = `ssh-keygen -t ed25519 -f ${file.slice(0, -'.pub'.length)} makes a pair of keys`
+      throw fail('there is no such file', missing, cause)
+    }
     throw fail(cause.message, 'name the file of a public key, which ends with .pub', cause)
   })
   if (text.includes('PRIVATE KEY')) {

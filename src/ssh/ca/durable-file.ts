@@ -1,4 +1,4 @@
-import { open, rename } from 'node:fs/promises'
+import { open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /** Files that are there whole or not at all, also after a power cut. */
@@ -7,12 +7,18 @@ export async function writeDurably(path: string, content: string | Uint8Array, m
   const unfinished = `${path}.${process.pid}-${Math.random().toString(36).slice(2)}.new`
   const file = await open(unfinished, 'wx', mode)
   try {
-    await file.writeFile(content)
-    await file.sync()
-  } finally {
-    await file.close()
+    try {
+      await file.writeFile(content)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await renameDurably(unfinished, path)
+  } catch (error) {
+    // It may hold a private key.
+    await rm(unfinished, { force: true })
+    throw error
   }
-  await renameDurably(unfinished, path)
 }
 
 /** A rename that has reached the disk. What is renamed must be there already: see `reachDisk`. */

@@ -64,6 +64,18 @@ export async function agentKeys(what: string, signal?: AbortSignal): Promise<str
   return failed ? [] : stdout.split('\n').filter((line) => !line.includes('-cert-v01@openssh.com '))
 }
 
+/** Whether an ssh-agent is here that signs with the key of this line. */
+export async function isInAgent(publicKey: string, signal?: AbortSignal): Promise<boolean> {
+  const held = await agentKeys('', signal).catch(() => [])
+  signal?.throwIfAborted()
+  return held.some((line) => withoutComment(line) === withoutComment(publicKey))
+}
+
+/** Of a public key line: the comment is no part of the key. */
+export function withoutComment(line: string): string {
+  return line.trim().split(/\s+/).slice(0, 2).join(' ')
+}
+
 /** True if the private key in this file asks for a passphrase. */
 export async function isLocked(file: string, signal?: AbortSignal): Promise<boolean> {
   try {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { asImagebuildError, ImagebuildError } from '../../core/errors.ts'
 import { type Authority, type OpenOptions, pairOf } from './authority.ts'
 import { type CertificateKind, fingerprintOf, isCertificate } from './certificate.ts'
-import { checkPassphrase, isLocked, keygen } from './keygen.ts'
+import { checkPassphrase, isInAgent, isLocked, keygen } from './keygen.ts'
 import type { CaKey } from './pair.ts'
 import { checkHostNames, checkIdentity, checkPrincipals } from './principals.ts'
 import { keygenWindow, type Validity, windowOf } from './validity.ts'
@@ -82,7 +82,7 @@ async function sign(
     })
   }
   const fingerprint = await fingerprintOf(publicKey, signal)
-  const secret = await unlock(ca, passphrase, signal)
+  const key = await unlock(ca, passphrase, signal)
   let serial: number
   {
     await using _ = await folder.lock(signal)
@@ -107,13 +107,13 @@ async function sign(
     await keygen(
       [
         '-q',
-        ...(ca.privateFile === undefined ? ['-U', '-s', ca.publicFile] : ['-s', ca.privateFile]),
+        ...('agent' in key ? ['-U', '-s', ca.publicFile] : ['-s', key.file]),
         ...(kind === 'host' ? ['-h'] : []),
         ...['-I', identity, '-n', principals.join(','), '-V', keygenWindow(window), '-z', `${serial}`],
         ...options.flatMap((option) => ['-O', option]),
         `${file}.pub`,
       ],
-      { what: 'the certificate could not be signed', passphrase: secret, signal },
+      { what: 'the certificate could not be signed', passphrase: key.passphrase, signal },
     )
     return (await readFile(`${file}-cert.pub`, 'utf8')).trim()
   } catch (error) {
@@ -125,23 +125,27 @@ async function sign(
   }
 }
 
-/** The passphrase, if the key asks for one; a person is asked only then. */
+type Unlocked = { file: string; passphrase?: string } | { agent: true; passphrase?: never }
+
+/** Where the key is ready to sign. A person is asked for the passphrase only where ssh-agent was not given the key. */
 async function unlock(
-  { privateFile }: CaKey,
+  { privateFile, publicKey }: CaKey,
   passphrase: Passphrase | undefined,
   signal?: AbortSignal,
-): Promise<string | undefined> {
-  if (privateFile === undefined || typeof passphrase === 'string') return passphrase as string | undefined
-  if (!(await isLocked(privateFile, signal))) return undefined
+): Promise<Unlocked> {
+  if (privateFile === undefined) return { agent: true }
+  if (typeof passphrase === 'string') return { file: privateFile, passphrase }
+  if (!(await isLocked(privateFile, signal))) return { file: privateFile }
+  if (await isInAgent(publicKey, signal)) return { agent: true }
   if (passphrase === undefined) {
     throw new ImagebuildError({
       code: 'permission_denied',
       what: 'the certificate could not be signed',
       why: 'the key of the CA is locked by a passphrase, and none is given',
-      next: '--passphrase env:NAME, file:/path or cmd:command',
+      next: `--passphrase env:NAME, file:/path or cmd:command; or give the key to ssh-agent: ssh-add ${privateFile}`,
     })
   }
   const asked = await passphrase()
   checkPassphrase(asked)
-  return asked
+  return { file: privateFile, passphrase: asked }
 }

@@ -5,7 +5,7 @@ import { judgeHealth } from '../../../src/build/verify/health.ts'
 import { judgeIdentity, type Looked } from '../../../src/build/verify/identity.ts'
 import type { Result } from '../../../src/build/verify/report.ts'
 import { PveError } from '../../../src/pve/errors.ts'
-import type { Guest } from '../../../src/pve/guests.ts'
+import type { Guest } from '../../../src/pve/guest.ts'
 
 /** What facts of a machine mean. */
 
@@ -34,14 +34,15 @@ describe('two clones', () => {
         addresses: [`192.0.2.${n === 'a' ? 1 : 2}/24`],
         cards: [`00:00:00:00:00:00\n02:1b:00:00:00:0${n}`],
         secret: [`/var/lib/systemd/credential.secret ${n}`],
+        'private-key': [`${n} /etc/ssl/private/own.key`],
         ...change,
       }),
     ),
   })
 
   test('that share nothing are fine', () => {
-    expect(judgeIdentity(looked('a'), looked('b')).map(({ outcome }) => outcome)).toEqual(
-      Array(5).fill('passed'),
+    expect(judgeIdentity(looked('a'), looked('b'), []).map(({ outcome }) => outcome)).toEqual(
+      Array(6).fill('passed'),
     )
   })
 
@@ -64,13 +65,26 @@ describe('two clones', () => {
       '/var/lib/systemd/credential.secret is the same in both: it is in the template',
     ],
   ])('%s: %j', (id, change, found) => {
-    expect(failed(judgeIdentity(looked('a'), looked('b', change)))).toEqual({ [id]: found })
+    expect(failed(judgeIdentity(looked('a'), looked('b', change), []))).toEqual({ [id]: found })
+  })
+
+  test('with one private key are refused by its path, unless the definition has put it there', () => {
+    const keys = { 'private-key': ['1 /etc/app/a b.key', '2 /etc/app/wanted.key'] }
+    const judged = (written: readonly string[]) =>
+      failed(judgeIdentity(looked('a', keys), looked('b', keys), written))
+    expect(judged(['/etc/app/wanted.key'])).toEqual({
+      'private-keys': expect.stringMatching(
+        /^\/etc\/app\/a b\.key is the same in both[^\n]*\nremove it in the last layer[^\n]*$/,
+      ),
+    })
+    expect(judged(['/etc/app/wanted.key', '/etc/app/a b.key'])).toEqual({})
   })
 
   test('with one host key are refused, also where the others differ', () => {
     const results = judgeIdentity(
       looked('a', {}, ['ssh-ed25519 X', 'ssh-rsa Y']),
       looked('b', {}, ['ssh-ed25519 Z', 'ssh-rsa Y']),
+      [],
     )
     expect(failed(results)).toEqual({ 'host-keys': 'both have the same ssh-rsa key: it is in the template' })
   })

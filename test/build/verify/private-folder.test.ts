@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { execa } from 'execa'
 import { expect, test } from 'vitest'
-import { certificateSeconds } from '../../../src/build/verify/enter.ts'
+import { certificateSeconds } from '../../../src/build/verify/enter-container.ts'
 import { privateFolder, removeAbandoned } from '../../../src/build/verify/private-folder.ts'
 
 const isThere = (path: string) =>

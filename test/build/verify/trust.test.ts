@@ -42,9 +42,13 @@ describe.skipIf(noSshd || noNamespace)('whom sshd trusts', () => {
   async function failed(
     configured: readonly string[],
     principals: Record<string, string[]> = {},
+    revokes = false,
   ): Promise<Record<string, string | undefined>> {
     const signal = new AbortController().signal
-    const { results } = await judgeTrust({ examiner, user: 'root' }, { ca: configured, principals, signal })
+    const { results } = await judgeTrust(
+      { examiner, user: 'root' },
+      { ca: configured, principals, revokes, signal },
+    )
     expect(results.map(({ id }) => id)).toEqual(expect.arrayContaining(['authorities', 'principals']))
     return Object.fromEntries(
       results.flatMap(({ id, outcome, found }) => (outcome === 'failed' ? [[id, found]] : [])),
@@ -69,6 +73,16 @@ describe.skipIf(noSshd || noNamespace)('whom sshd trusts', () => {
     expect(await failed([])).toEqual({
       authorities: 'sshd -T does not say what it trusts (TrustedUserCAKeys)',
     })
+  })
+
+  test('a list of revoked keys that sshd does not read, or that is not there, is found', async () => {
+    expect(await failed([], {}, true)).toEqual({
+      'revoked-keys': 'sshd -T names no file (RevokedKeys): it refuses nothing that was revoked',
+    })
+    await config('RevokedKeys /etc/ssh/revoked')
+    expect(await failed([], {}, true)).toEqual({ 'revoked-keys': '/etc/ssh/revoked, which is not there' })
+    await writeFile(join(etc, 'revoked'), '')
+    expect(await failed([], {}, true)).toEqual({})
   })
 
   test('principals of a user whom the definition does not name are found', async () => {

@@ -403,6 +403,28 @@ describe('keys in ssh-agent', () => {
       next: expect.stringContaining('ssh-add -L'),
     })
   })
+
+  test('sign where the file has a passphrase that nobody gives', async () => {
+    await using place = await scratch()
+    using agent = await startAgent(place.path('agent'))
+    const ca = await createAuthority({ folder: place.path('ca'), passphrase: 'correct horse' })
+    const file = ca.pairs[0]?.user.privateFile as string
+    const opened = await openAuthority(place.path('ca'), {
+      passphrase: () => Promise.reject(new Error('somebody was asked')),
+    })
+    const request = { publicKey: await somePublicKey(), identity: 'x', principals: ['x'], validity: 60 }
+    await expect(opened.signUser(request)).rejects.toThrow('somebody was asked')
+    const closed = await openAuthority(place.path('ca'))
+    await expect(closed.signUser(request)).rejects.toMatchObject({
+      next: expect.stringContaining(`ssh-add ${file}`),
+    })
+    agent.add(file, 'correct horse')
+    const { ca: signer } = await describeCertificate(await opened.signUser(request))
+    expect(signer).toBe(ca.pairs[0]?.user.fingerprint)
+    // It was given the user CA's key alone.
+    const host = { publicKey: request.publicKey, hostnames: ['web'], validity: 60 }
+    await expect(opened.signHost(host)).rejects.toThrow('somebody was asked')
+  })
 })
 
 describe('revocation', () => {

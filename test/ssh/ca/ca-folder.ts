@@ -39,13 +39,24 @@ function nodeArguments(script: string, args: string[]): string[] {
   return ['--input-type=module', '-e', `${head}\n${script}`, ...args]
 }
 
+const ASKPASS = new URL('../../../src/ssh/ca/askpass.sh', import.meta.url).pathname
+
 /** An ssh-agent of our own, which this process and what it starts talk to. */
-export async function startAgent(socket: string): Promise<Disposable & { add(file: string): void }> {
+export async function startAgent(
+  socket: string,
+): Promise<Disposable & { add(file: string, passphrase?: string): void }> {
   const child = spawn('ssh-agent', ['-D', '-a', socket], { stdio: ['ignore', 'pipe', 'ignore'] })
   await new Promise((resolve) => child.stdout.once('data', resolve))
   vi.stubEnv('SSH_AUTH_SOCK', socket)
   return {
-    add: (file) => void execFileSync('ssh-add', ['-q', file], { stdio: 'pipe' }),
+    add(file, passphrase = '') {
+      const answer = {
+        SSH_ASKPASS: ASKPASS,
+        SSH_ASKPASS_REQUIRE: 'force',
+        IMAGEBUILD_CA_PASSPHRASE: passphrase,
+      }
+      execFileSync('ssh-add', ['-q', file], { stdio: 'pipe', env: { ...process.env, ...answer } })
+    },
     [Symbol.dispose]() {
       child.kill()
       vi.unstubAllEnvs()
