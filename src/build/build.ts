@@ -7,20 +7,23 @@ import { claimImage } from '../pve/claim.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import { tidy } from '../pve/promotion.ts'
 import { readNote, type Template } from '../pve/templates.ts'
+import { bringToFixed, finishCutOff, fixedVmidOf, requireFixedVmids } from './at-fixed-vmid.ts'
 import { buildOn } from './build-on.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
 import type { Decision } from './decide.ts'
-import { finish } from './finish.ts'
+import { type Finished, finish } from './finish.ts'
 import { type Found, removeLeftovers } from './leftovers.ts'
 import { buildsOn, decideAll, onEach, tellWhatIsThere } from './nodes.ts'
 import { type PlacedSource, placeSource } from './placement.ts'
-import { privilegesNeeded, requireTicketForFeatures, verifyPrivileges } from './privileges.ts'
+import { privilegesNeeded, requireTicketForFeatures, swapPrivileges, verifyPrivileges } from './privileges.ts'
 import { isProven, prove, proveCandidate } from './prove.ts'
 import { demandSecrets } from './provision.ts'
 import { reasonOf } from './reason.ts'
 import { describeSource } from './source.ts'
 import { requireStorages } from './storages.ts'
 import { versionFor } from './version.ts'
+
+type Ready = NonNullable<Decision['ready']>
 
 /**
  * Builds one image, if that is needed: on each node of the target that gets a template. The current ones are not
@@ -36,12 +39,17 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
   const seconds = () => (performance.now() - started) / 1000
   try {
     const builds = await buildsOn(build)
+    let swapSeconds = await finishCutOff(builds)
     const decisions = await decideAll(builds)
     const ready = decisions.flatMap((one) => one.ready ?? [])
     if (ready.length === builds.length || ready.some(({ template }) => template.marks.held)) {
       // A promotion that was cut off may have left more than one that is marked current.
       for (const { templates } of decisions) await tidy(build.pve, templates)
-      return unchanged(build, ready, seconds())
+      const there = await bringAll(builds, ready)
+      return {
+        ...unchanged(build, there.ready, seconds()),
+        ...windowOf(Math.max(swapSeconds, there.swapSeconds)),
+      }
     }
     const { plan } = decisions[0] as Decision
     const since = Math.max(...decisions.map((one) => one.since))
@@ -51,7 +59,9 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     await build.pve.requirePrivileges([
       ...privilegesNeeded(image, place, build.pve.version),
       ...(options.verify === 'off' ? [] : verifyPrivileges(image, place, build.pve.version)),
+      ...(builds.some((one) => fixedVmidOf(one) !== undefined) ? swapPrivileges(place) : []),
     ])
+    await requireFixedVmids(builds)
     for (const one of builds) await requireStorages(one.pve, image, one.place)
     await using claim = await claimImage(build.pve, {
       ...build,
@@ -77,14 +87,20 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       }
     })
     let held = false
-    for (const { node, template, isNew } of results)
-      held = (isNew ? (await finish(node, template, since)).held : template.marks.held) || held
+    const final: Template[] = []
+    for (const { node, template, isNew } of results) {
+      const done: Finished = isNew ? await finish(node, template, since) : await stay(node, template)
+      held ||= done.held
+      swapSeconds = Math.max(swapSeconds, done.swapSeconds ?? 0)
+      final.push(done.template)
+    }
     const status = results.some(({ isNew }) => isNew) ? 'built' : 'unchanged'
-    const rows = results.map(({ template }) => templateRow(template, plan.digest))
+    const rows = final.map((template) => templateRow(template, plan.digest))
     const verifySeconds = Math.max(...results.map((one) => one.verifySeconds ?? 0))
     return {
       ...resultOf(image.name, status, rows, held, seconds()),
       ...(verifySeconds > 0 && { verifySeconds }),
+      ...windowOf(swapSeconds),
     }
   } catch (error) {
     throw reasonOf(build, error)
@@ -123,11 +139,36 @@ async function settle(
   return { node: build, template, isNew: true, verifySeconds }
 }
 
-function unchanged(
-  { image }: Build,
-  ready: readonly { template: Template; digest: string }[],
-  seconds: number,
-): RunResult {
+/** What is current already is brought to the VMID that its definition wants by now. */
+async function stay(build: Build, template: Template): Promise<Finished> {
+  const moved = await bringToFixed(build, template)
+  return {
+    template: moved?.template ?? template,
+    held: template.marks.held ?? false,
+    ...windowOf(moved?.seconds ?? 0),
+  }
+}
+
+async function bringAll(
+  builds: readonly Build[],
+  ready: readonly Ready[],
+): Promise<{ ready: Ready[]; swapSeconds: number }> {
+  const there: Ready[] = []
+  let swapSeconds = 0
+  for (const one of ready) {
+    const build = builds.find(({ place }) => place.node === one.template.node)
+    const done = build && (await stay(build, one.template))
+    there.push({ ...one, template: done?.template ?? one.template })
+    swapSeconds = Math.max(swapSeconds, done?.swapSeconds ?? 0)
+  }
+  return { ready: there, swapSeconds }
+}
+
+function windowOf(swapSeconds: number): { swapSeconds?: number } {
+  return swapSeconds > 0 ? { swapSeconds } : {}
+}
+
+function unchanged({ image }: Build, ready: readonly Ready[], seconds: number): RunResult {
   const rows = ready.map(({ template, digest }) => templateRow(template, digest))
   const held = ready.some(({ template }) => template.marks.held)
   return resultOf(image.name, 'unchanged', rows, held, seconds)

@@ -16,7 +16,9 @@ export async function ourGuests(pve: Pve, place: Place, namespace: string): Prom
   const rows = await nodeGuests(pve, node)
   const marked = rows.flatMap(({ kind, vmid, tags }) => {
     const marks = fromTags(vmid, tags)
-    return marks?.namespace === namespace ? [{ kind, node, vmid, marks }] : []
+    // What is marked for a fixed VMID, a rollback may be working on: swaps settle it themselves.
+    const isOurs = marks?.namespace === namespace && marks.swap === undefined
+    return isOurs ? [{ kind, node, vmid, marks }] : []
   })
   return [...marked, ...(await unmarkedClones(pve, place, namespace, rows))]
 }

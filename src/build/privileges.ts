@@ -85,6 +85,36 @@ export function verifyPrivileges(image: ImageSpec, place: Place, version: PveVer
   ]
 }
 
+/**
+ * What giving a template a fixed VMID needs: copies, and the removal of what was there. Proxmox forgets the rights on a
+ * guest with the guest, so rights on `/vms/9000` alone would be gone between the old one and the new one.
+ */
+export function swapPrivileges(place: Place): Need[] {
+  const bridge = `/sdn/zones/localnetwork/${place.bridge}`
+  return [
+    {
+      path: place.pool === undefined ? '/vms' : (['/vms', `/pool/${place.pool}`] as const),
+      privileges: ['VM.Allocate', 'VM.Audit', 'VM.Clone', 'VM.Config.Network', 'VM.Config.Options'],
+      why: 'replace the template at its fixed VMID by a copy of the next one',
+    },
+    {
+      path: `/storage/${place.storages.disks}`,
+      privileges: ['Datastore.AllocateSpace'],
+      why: 'hold the copies’ disks',
+    },
+    {
+      path: place.vlan === undefined ? bridge : [`${bridge}/${place.vlan}`, bridge],
+      privileges: ['SDN.Use'],
+      why: 'give the copies the template’s network card',
+    },
+    ...(place.pool === undefined
+      ? []
+      : [
+          { path: `/pool/${place.pool}`, privileges: ['Pool.Allocate'], why: 'put the copies into the pool' },
+        ]),
+  ]
+}
+
 function machinePrivileges(place: Place, version: PveVersion): Privilege[] {
   return [
     'VM.Config.CDROM',

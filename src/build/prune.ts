@@ -1,15 +1,19 @@
 import { asImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { isStale } from '../pve/claim.ts'
+import { ImageHeld } from '../pve/claim-refused.ts'
 import type { Pve } from '../pve/client.ts'
 import { guestLabel, readConfig } from '../pve/guest-ref.ts'
 import { parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import { tidy, untidy } from '../pve/promotion.ts'
-import { nodeTemplates, select, type Template } from '../pve/templates.ts'
+import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { removeFile } from '../pve/volumes.ts'
 import { ourGuests, removeUnfinished, runOf, runsElsewhere, seeds } from './leftovers.ts'
+import { swapPrivileges } from './privileges.ts'
 import { oldVersions, settleOld } from './retention.ts'
+import { finishSwaps } from './swap.ts'
+import { allRemains } from './swap-remains.ts'
 import { awaitMaking, type OurGuest } from './unmarked.ts'
 
 /** What nobody needs any more on one node, and how it goes. */
@@ -28,8 +32,8 @@ export interface PruneRequest {
 }
 
 export interface Pruned {
-  /** `promotion`: one that was cut off, and is finished */
-  kind: 'promotion' | 'claim' | 'guest' | 'candidate' | 'version' | 'seed'
+  /** `swap`, `promotion`: one that was cut off, and is finished */
+  kind: 'swap' | 'promotion' | 'claim' | 'guest' | 'candidate' | 'version' | 'seed'
   id: string
   image: string
   why: string
@@ -41,14 +45,15 @@ export interface Pruned {
 type Work = Pruned & { work: () => Promise<string | undefined> }
 
 /**
- * Finishes promotions that were cut off, and removes what no living run needs: claims that ended or expired, guests and
+ * Finishes swaps and promotions that were cut off, and removes what no living run needs: claims that ended or expired, guests and
  * seeds whose claim is gone, candidates that failed and whose time is over, versions beyond `keep`. Nothing without our
  * marks. What cannot be removed is told as an event of type `leak`.
  * @returns what was done and what was spared; what would be, with `dryRun`
  */
 export async function prune(request: PruneRequest): Promise<Pruned[]> {
-  const { pve, place, dryRun, signal } = request
+  const { pve, place, signal } = request
   await awaitMaking(pve, place, request.emit, signal)
+  const swaps = await carryOut(request, await cutOffSwaps(request))
   const works = [
     ...(await cutOffPromotions(request)),
     ...(await leftovers(request)),
@@ -56,6 +61,13 @@ export async function prune(request: PruneRequest): Promise<Pruned[]> {
   ]
   // Seeds last: while a guest has one in its drive, it is in use.
   works.sort((a, b) => Number(a.kind === 'seed') - Number(b.kind === 'seed'))
+  return [...swaps, ...(await carryOut(request, works))]
+}
+
+async function carryOut(
+  { place, dryRun, signal, emit }: PruneRequest,
+  works: readonly Work[],
+): Promise<Pruned[]> {
   const pruned: Pruned[] = []
   for (const { work, ...what } of works) {
     try {
@@ -63,7 +75,7 @@ export async function prune(request: PruneRequest): Promise<Pruned[]> {
       pruned.push({ ...what, ...(spared !== undefined && { spared }) })
     } catch (error) {
       signal.throwIfAborted()
-      request.emit({
+      emit({
         type: 'leak',
         image: what.image,
         resource: `${what.kind} ${what.id}`,
@@ -73,6 +85,32 @@ export async function prune(request: PruneRequest): Promise<Pruned[]> {
     }
   }
   return pruned
+}
+
+/** Fixed VMIDs that something was on its way to. */
+async function cutOffSwaps(request: PruneRequest): Promise<Work[]> {
+  const { pve, place } = request
+  return (await allRemains(request)).map(({ image, fixed, source, standins }) => ({
+    kind: 'swap',
+    id: `VMID ${fixed}`,
+    image,
+    why:
+      source === undefined
+        ? 'nothing is on its way to it any more'
+        : `${source.marks.version} was on its way to it`,
+    work: async () => {
+      await pve.requirePrivileges(swapPrivileges(place))
+      const known = source ?? standins[0]
+      const { tool = '' } = (known && (await readNote(pve, known))) ?? {}
+      try {
+        await finishSwaps({ ...request, image }, { tool, wait: false })
+        return undefined
+      } catch (error) {
+        if (error instanceof ImageHeld) return `${error.holder.who} works on it`
+        throw error
+      }
+    },
+  }))
 }
 
 async function cutOffPromotions({ pve, place, namespace }: PruneRequest): Promise<Work[]> {

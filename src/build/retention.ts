@@ -35,6 +35,7 @@ export function beyondKept(templates: readonly Template[], image: string, keep: 
     ({ marks }) =>
       marks.image === image &&
       !marks.standin &&
+      marks.swap === undefined &&
       (marks.state === 'current' || marks.state === 'previous' || marks.state === 'retired'),
   )
   const current = select(finished, image)

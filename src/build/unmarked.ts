@@ -34,6 +34,8 @@ export async function unmarkedClones(
     if (config === undefined || isBeingMade(config)) continue
     const note = parseNote(vmid, config.description)
     if (note?.namespace !== namespace || note.expires === undefined || note.version !== undefined) continue
+    // A swap's: the next one finishes that.
+    if (note.swap !== undefined) continue
     const { image, expires } = note
     found.push({ kind, node, vmid, marks: { vmid, namespace, image, state: 'building', expires } })
   }

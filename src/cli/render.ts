@@ -27,7 +27,9 @@ export function formatResult(result: RunResult): string {
   const word = templates.length > 1 ? 'templates' : 'template'
   const where = templates.length === 0 ? '' : `  ${word} ${templates.join(', ')}`
   const held = result.held ? '  held after a rollback' : ''
-  return `${result.image}  ${result.status}${where}${held}  (${formatSeconds(result.seconds)})`
+  const away =
+    result.swapSeconds === undefined ? '' : `  its VMID was away for ${formatSeconds(result.swapSeconds)}`
+  return `${result.image}  ${result.status}${where}${held}${away}  (${formatSeconds(result.seconds)})`
 }
 
 /** What an event is about: the image, and the node where it is built on several. */

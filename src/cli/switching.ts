@@ -1,9 +1,13 @@
+import { fixedVmidOn } from '../build/fixed-vmid.ts'
+import { swapPrivileges } from '../build/privileges.ts'
+import { swap } from '../build/swap.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { guestLabel } from '../pve/guest-ref.ts'
 import { currentNodes, promotable, promote } from '../pve/promotion.ts'
 import { imageTemplates, select, type Template } from '../pve/templates.ts'
 import { lockCurrent } from './locking.ts'
+import { formatSeconds } from './render.ts'
 import type { Connected } from './target.ts'
 
 /** Making another version of an image current, on all nodes of a target, because a person says so. */
@@ -15,6 +19,10 @@ export interface Switch extends Pick<Connected, 'pve' | 'places'> {
   image: string
   emit: Emit
   signal: AbortSignal
+  /** version of imagebuild */
+  tool: string
+  /** `template.vmid` of the image, as its definition says it */
+  vmid: number | Readonly<Record<string, number>> | undefined
 }
 
 /** The image's templates on the nodes of the target, as they are at this moment. */
@@ -35,7 +43,7 @@ export async function switchTo(
   templates: readonly Template[],
   { version, held }: { version: string; held: boolean },
 ): Promise<string> {
-  const { pve, places, image, emit } = to
+  const { places, image, emit } = to
   const before = select(templates, image)
   const nodes = places.map(({ node }) => node).filter((node) => select(templates, image, version, node))
   const found = nodes.map((node) => promotable(templates, image, version, node))
@@ -47,19 +55,45 @@ export async function switchTo(
     const stays = select(templates, image, 'current', node)?.marks.version
     emit({ type: 'warning', image, message: `${node} has no ${version}: ${stays} stays current there` })
   }
-  for (const template of wanted) {
-    const { untidy } = await promote(pve, template, { held })
-    for (const { message } of untidy) {
-      const note = `${version} is current; another one could not be marked, which the next run or prune does`
-      emit({ type: 'warning', image, message: `${note}: ${message}` })
-    }
-  }
-  const current = wanted.map(({ node, vmid, marks }) => ({ node, vmid, version, digest: marks.digest ?? '' }))
+  const now: Switched[] = []
+  for (const template of wanted) now.push(await makeCurrent(to, template, held))
+  const current = now.map(({ template: { node, vmid, marks } }) => ({
+    ...{ node, vmid, version },
+    digest: marks.digest ?? '',
+  }))
   const target = places[0]?.target ?? ''
   await lockCurrent({ ...to, target }, { name: image, kind: first.kind }, current)
   const from = before === undefined || before.marks.version === version ? '' : `${before.marks.version} → `
-  const where = wanted.map((one) => `${guestLabel(one)} on ${one.node}`).join(', ')
-  return `${image}: ${from}${version} (${where})${held ? ', held' : ''}`
+  const where = now.map(({ template: one }) => `${guestLabel(one)} on ${one.node}`).join(', ')
+  const windows = now.flatMap(({ template, seconds }) =>
+    seconds === undefined ? [] : [`; VMID ${template.vmid} was away for ${formatSeconds(seconds)}`],
+  )
+  return `${image}: ${from}${version} (${where})${held ? ', held' : ''}${windows.join('')}`
+}
+
+interface Switched {
+  template: Template
+  /** seconds that nothing was at the fixed VMID */
+  seconds?: number
+}
+
+/** By a mark alone, or, where the image has a fixed VMID, by a swap of what is there. */
+async function makeCurrent(to: Switch, template: Template, held: boolean): Promise<Switched> {
+  const { pve, places, namespace, image, emit, signal, tool, vmid } = to
+  const { node } = template
+  const place = places.find((one) => one.node === node)
+  const nodes = template.marks.shared ? [node] : places.map((one) => one.node)
+  const fixed = fixedVmidOn({ name: image, vmid }, node, nodes)
+  if (place !== undefined && fixed !== undefined && fixed !== template.vmid) {
+    await pve.requirePrivileges(swapPrivileges(place))
+    return await swap({ pve, place, namespace, image, emit, signal }, template, fixed, { tool, held })
+  }
+  const { untidy } = await promote(pve, template, { held })
+  for (const { message } of untidy) {
+    const note = `${template.marks.version} is current; another one could not be marked, which the next run or prune does`
+    emit({ type: 'warning', image, message: `${note}: ${message}` })
+  }
+  return { template }
 }
 
 function unproven(image: string, version: string, isThere: boolean): ImagebuildError {

@@ -63,6 +63,8 @@ export interface RunResult {
   template?: TemplateRow
   seconds: number
   verifySeconds?: number
+  /** how long nothing was at the image's fixed VMID, on the node where it was longest */
+  swapSeconds?: number
   error?: Record<string, unknown>
 }
 

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Target } from './config-schema.ts'
 import type { Diagnostic } from './diagnostics.ts'
@@ -60,12 +60,28 @@ export function findVmidConflicts(
  * Of a definition with mistakes, whatever can be read.
  */
 export async function readFixedVmids(root: string, names: readonly string[]): Promise<number[]> {
-  const all = await Promise.all(
-    names.map(async (name) => {
-      const file = join(root, 'images', name, IMAGE_FILE)
-      const text = await readFile(file, 'utf8').catch(() => '')
-      return text.includes('vmid') ? fixedIn(await YamlFile.read(file)) : []
-    }),
-  )
+  const all = await Promise.all(names.map(async (name) => fixedOf(root, name)))
   return [...new Set(all.flat().map(({ vmid }) => vmid))].sort((a, b) => a - b)
+}
+
+/** The same of all images of a project, for those who load none. */
+export async function allFixedVmids(root: string): Promise<number[]> {
+  return await readFixedVmids(root, await readdir(join(root, 'images')).catch(() => []))
+}
+
+/** `template.vmid` of one image, whatever else is wrong with its definition. */
+export async function readFixedVmid(
+  root: string,
+  image: string,
+): Promise<number | Record<string, number> | undefined> {
+  const found = await fixedOf(root, image)
+  const [only] = found
+  if (only === undefined || only.path.length === 2) return only?.vmid
+  return Object.fromEntries(found.map(({ vmid, path }) => [path.at(-1), vmid]))
+}
+
+async function fixedOf(root: string, image: string): Promise<Fixed[]> {
+  const file = join(root, 'images', image, IMAGE_FILE)
+  const text = await readFile(file, 'utf8').catch(() => '')
+  return text.includes('vmid') ? fixedIn(await YamlFile.read(file)) : []
 }

@@ -2,6 +2,7 @@ import { ImagebuildError } from '../../core/errors.ts'
 import { createBus } from '../../core/events.ts'
 import { readConfig } from '../../definition/config.ts'
 import { findConfig } from '../../definition/find.ts'
+import { allFixedVmids, readFixedVmid } from '../../definition/fixed-vmids.ts'
 import { rollbackVersion } from '../../pve/promotion.ts'
 import { select } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
@@ -73,10 +74,13 @@ async function openSwitch(
 ): Promise<Switch & AsyncDisposable> {
   const emit = createBus(invocation.secrets, [plainRenderer(process.stderr)])
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
-  const connected = await connectTarget(invocation, config, target, emit)
+  const fixedVmids = await allFixedVmids(config.root)
+  const connected = await connectTarget(invocation, { ...config, fixedVmids }, target, emit)
   const { root, namespace } = config
   return {
     ...{ root, namespace, image, emit, signal: invocation.signal },
+    tool: invocation.version,
+    vmid: await readFixedVmid(root, image),
     pve: connected.pve,
     places: connected.places,
     [Symbol.asyncDispose]: () => connected[Symbol.asyncDispose](),

@@ -4,6 +4,7 @@ import { createBus, type Emit } from '../../core/events.ts'
 import { readConfig } from '../../definition/config.ts'
 import { InvalidDefinition } from '../../definition/diagnostics.ts'
 import { findConfig } from '../../definition/find.ts'
+import { allFixedVmids } from '../../definition/fixed-vmids.ts'
 import type { ImageSpec } from '../../definition/spec.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
@@ -18,7 +19,8 @@ export async function pruneCommand(
   const emit = createBus(invocation.secrets, [plainRenderer(process.stderr)])
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
   const images = await definitions(invocation, emit)
-  await using connected = await connectTarget(invocation, config, options.target, emit)
+  const fixedVmids = await allFixedVmids(config.root)
+  await using connected = await connectTarget(invocation, { ...config, fixedVmids }, options.target, emit)
   const { pve, places } = connected
   let count = 0
   for (const place of places) {
@@ -48,7 +50,9 @@ async function definitions(invocation: Invocation, emit: Emit): Promise<Readonly
 
 function said({ kind, id, image, why, spared }: Pruned, dryRun: boolean): string {
   if (spared !== undefined) return `spared ${kind} ${id} of ${image}: ${why}, but ${spared}`
+  const now = dryRun ? 0 : 1
+  if (kind === 'swap') return `${['would finish', 'finished'][now]} the swap of ${id} of ${image}: ${why}`
   const done = kind === 'promotion' ? ['would mark', 'marked'] : ['would remove', 'removed']
   const what = kind === 'promotion' ? id : `${kind} ${id}`
-  return `${done[dryRun ? 0 : 1]} ${what} of ${image}: ${why}`
+  return `${done[now]} ${what} of ${image}: ${why}`
 }

@@ -1,0 +1,79 @@
+import { randomBytes } from 'node:crypto'
+import { step } from '../core/events.ts'
+import { poll, withDeadline } from '../core/scope.ts'
+import { choose } from '../plan/identity.ts'
+import { claimImage } from '../pve/claim.ts'
+import { ClaimTaken, ImageHeld } from '../pve/claim-refused.ts'
+import { thisOwner } from '../pve/owner.ts'
+import type { SwapBy } from './fixed-vmid.ts'
+
+/**
+ * One swap at a time for each image and node. Not the claim of builds: a rollback must not wait until a build is over.
+ */
+export interface SwapLock extends AsyncDisposable {
+  /** names who swaps: notes of unfinished copies have it */
+  run: string
+  /** of the caller, or the lock was lost */
+  signal: AbortSignal
+}
+
+/** Seconds that somebody else's swap is waited for. */
+const PATIENCE_SECONDS = 1800
+
+/**
+ * @param wait whether somebody else's is waited for
+ * @throws ImagebuildError `busy` where somebody else swaps
+ */
+export async function lockSwap(
+  by: SwapBy,
+  { tool, wait }: { tool: string; wait: boolean },
+): Promise<SwapLock> {
+  if (!wait) return await tryLock(by, tool)
+  using patience = withDeadline(by.signal, PATIENCE_SECONDS, `waiting for another swap of ${by.image}`)
+  const once = async (): Promise<SwapLock | ImageHeld> => {
+    try {
+      return await tryLock(by, tool)
+    } catch (error) {
+      if (error instanceof ImageHeld) return error
+      throw error
+    }
+  }
+  const first = await once()
+  if (!(first instanceof ImageHeld)) return first
+  const label = `waiting for another swap: ${first.holder.who}`
+  return await step(by.emit, { image: by.image, step: 'wait', label }, () =>
+    poll(
+      async () => {
+        const found = await once()
+        return found instanceof ImageHeld ? undefined : found
+      },
+      { signal: patience, first: 1000, max: 5000 },
+    ),
+  )
+}
+
+async function tryLock(by: SwapBy, tool: string): Promise<SwapLock> {
+  const { pve, place, namespace, emit } = by
+  // Names of images have no dots.
+  const image = `${by.image}.${place.node}`
+  const { first, last } = place.vmids.claims
+  const run = randomBytes(4).toString('hex')
+  const lost = new AbortController()
+  for (;;) {
+    try {
+      const claim = await claimImage(pve, {
+        ...{ place, namespace, image, run, tool, emit },
+        owner: await thisOwner(),
+        slot: choose(last - first + 1, 'claim', namespace, image),
+        onLost: (why) => lost.abort(why),
+      })
+      return {
+        run,
+        signal: AbortSignal.any([by.signal, lost.signal]),
+        [Symbol.asyncDispose]: () => claim[Symbol.asyncDispose](),
+      }
+    } catch (error) {
+      if (!(error instanceof ClaimTaken)) throw error
+    }
+  }
+}
