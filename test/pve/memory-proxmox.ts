@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { createApi } from '../../src/pve/api.ts'
 import type { Pve } from '../../src/pve/client.ts'
 import { PveError, PveTaskError } from '../../src/pve/errors.ts'
@@ -154,8 +154,15 @@ export class MemoryProxmox {
     }
     found = route('POST /nodes/([^/]+)/(qemu|lxc)')
     if (found) return this.#create(String(found[1]), found[2] === 'qemu' ? 'vm' : 'lxc', params)
-    found = route('POST /nodes/([^/]+)/qemu/(\\d+)/clone')
-    if (found) return this.#clone(Number(found[2]), params)
+    found = route('POST /nodes/([^/]+)/(?:qemu|lxc)/(\\d+)/clone')
+    if (found) return this.#clone(path, Number(found[2]), params)
+    if (route('GET /cluster/nextid')) {
+      if (!this.guests.has(Number(params.vmid))) return String(params.vmid)
+      const fields = { vmid: `VM ${params.vmid} already exists` }
+      const message = 'Parameter verification failed.'
+      throw new PveError({ method, path, delivery: 'answered', status: 400, message, fields })
+    }
+    if (route('GET /nodes/[^/]+/tasks')) return []
     if (route('GET /nodes/([^/]+)/storage')) {
       const rows = [...this.storages].map(([storage, status]) => ({ storage, shared: 0, ...status }))
       return rows.filter(({ storage }) => params.storage === undefined || params.storage === storage)
@@ -238,14 +245,10 @@ export class MemoryProxmox {
       case 'POST template':
         // Of a container Proxmox answers null and goes on converting.
         if (kind === 'lxc') {
-          void this.work('template', vmid).then(() => {
-            guest.config.template = 1
-          })
+          void this.work('template', vmid).then(() => toBase(guest.config, vmid))
           return null
         }
-        return this.#task('qmtemplate', vmid, () => {
-          guest.config.template = 1
-        })
+        return this.#task('qmtemplate', vmid, () => toBase(guest.config, vmid))
       case 'DELETE ':
         if (guest.status === 'running') throw refused(method, path, `VM ${vmid} is running - destroy failed`)
         if (guest.config.protection)
@@ -272,15 +275,25 @@ export class MemoryProxmox {
   }
 
   #clone(
+    path: string,
     from: number,
-    { newid, full: _, storage: __, pool: ___, ...change }: Record<string, unknown>,
+    { newid, full, storage: _, pool: __, ...change }: Record<string, unknown>,
   ): string {
-    const { template: _t, ...inherited } = this.guests.get(from)?.config ?? {}
-    const node = this.guests.get(from)?.node ?? 'pve'
-    return this.#make({ kind: 'vm', node, vmid: Number(newid) }, 'qmclone', 'clone', {
-      ...inherited,
-      ...(change as Config),
-    })
+    const vmid = Number(newid)
+    const source = this.guests.get(from)
+    if (source === undefined) throw refused('POST', path, `Configuration file '${from}.conf' does not exist`)
+    const { kind, node, config } = source
+    const { template: _t, ...inherited } = config
+    for (const [key, value] of Object.entries(inherited)) {
+      if (/^net\d+$/.test(key)) inherited[key] = String(value).replace(MAC, randomMac())
+      if (full && /^(scsi|rootfs)\d*$/.test(key))
+        inherited[key] = String(value)
+          .replaceAll(`base-${from}-`, `vm-${vmid}-`)
+          .replace(`:${from}/`, `:${vmid}/`)
+    }
+    const type = kind === 'vm' ? 'qmclone' : 'vzclone'
+    const lock = kind === 'vm' ? 'clone' : 'create'
+    return this.#make({ kind, node, vmid }, type, lock, { ...inherited, ...(change as Config) })
   }
 
   #make({ kind, node, vmid }: GuestRef, type: string, lock: string, config: Config): string {
@@ -333,6 +346,19 @@ export class MemoryProxmox {
     this.#tasks.set(upid, { done, stop: stopped.resolve })
     return upid
   }
+}
+
+const MAC = /([0-9A-F]{2}:){5}[0-9A-F]{2}/
+
+function randomMac(): string {
+  return `BC:24:11:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, '0').toUpperCase()).join(':')}`
+}
+
+/** A template, whose disks others may stand on. */
+function toBase(config: Config, vmid: number): void {
+  for (const [key, value] of Object.entries(config))
+    if (/^(scsi|rootfs)\d*$/.test(key)) config[key] = String(value).replace(`vm-${vmid}-`, `base-${vmid}-`)
+  config.template = 1
 }
 
 /** As Proxmox refuses. */

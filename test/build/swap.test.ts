@@ -1,0 +1,413 @@
+import { describe, expect, test } from 'vitest'
+import type { SwapBy } from '../../src/build/fixed-vmid.ts'
+import { fixedVmidOn, requireFixedVmid } from '../../src/build/fixed-vmid.ts'
+import { prune } from '../../src/build/prune.ts'
+import { swap } from '../../src/build/swap.ts'
+import { asImagebuildError } from '../../src/core/errors.ts'
+import type { Event } from '../../src/core/events.ts'
+import { fromTags, type Marks, parseNote, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import { select, type Template, templatesIn } from '../../src/pve/templates.ts'
+import { type Config, MemoryProxmox, PLACE, past, refused } from '../pve/memory-proxmox.ts'
+
+const FIXED = 8000
+const place = { ...PLACE, vmids: { ...PLACE.vmids, fixed: [FIXED] } }
+const { signal } = new AbortController()
+const [V0, V1, V2] = ['20260101.1', '20260102.1', '20260103.1'] as const
+
+type More = Partial<Marks> & { config?: Config; kind?: 'vm' | 'lxc' }
+
+function put(pve: MemoryProxmox, vmid: number, state: State, version: string, more: More = {}): Template {
+  const { config, kind = 'vm', ...rest } = more
+  const marks: Marks = { vmid, namespace: 'homelab', image: 'web', state, version, ...rest }
+  const note = renderNote(
+    { schema: 1, vmid, namespace: 'homelab', image: 'web', kind, tool: '0.1.0', run: 'r', version },
+    `About ${version}`,
+  )
+  const name = `web-${version}`
+  pve.put(
+    vmid,
+    {
+      ...(kind === 'vm'
+        ? {
+            name,
+            scsi0: `local:${vmid}/base-${vmid}-disk-0.qcow2,size=3G`,
+            net0: 'virtio=BC:24:11:00:00:01,bridge=vmbr0',
+          }
+        : {
+            hostname: name,
+            rootfs: `local:${vmid}/base-${vmid}-disk-0.raw,size=3G`,
+            net0: 'name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01',
+          }),
+      tags: toTags(marks, ['prod']),
+      description: note,
+      template: 1,
+      ...config,
+    },
+    { kind },
+  )
+  return { kind, node: 'pve', vmid, name, marks }
+}
+
+/** 8000 is current, 9001 proven; a user has made a full clone of 8000. */
+function world(pve: MemoryProxmox, kind: 'vm' | 'lxc' = 'vm'): Template {
+  put(pve, 9000, 'previous', V0, { turn: 1, kind })
+  put(pve, FIXED, 'current', V1, { turn: 2, kind })
+  const { template: _, ...config } = pve.guests.get(FIXED)?.config ?? {}
+  pve.put(500, { ...config, name: 'theirs' }, { status: 'running', kind })
+  return put(pve, 9001, 'candidate', V2, { verified: 'inside', kind })
+}
+
+function by(pve: MemoryProxmox, events: Event[] = []): SwapBy {
+  const emit = (event: Event) => void events.push(event)
+  return { pve: pve.client(), place, namespace: 'homelab', image: 'web', emit, signal }
+}
+
+const pruning = (pve: MemoryProxmox, events: Event[] = []) =>
+  prune({ ...by(pve, events), keep: () => 3, dryRun: false, kept: false })
+
+const templates = (pve: MemoryProxmox) =>
+  templatesIn(
+    [...pve.guests].map(([vmid, { kind, node, config }]) => ({
+      ...{ vmid, kind, node },
+      tags: String(config.tags),
+      ...(config.template !== undefined && { template: Number(config.template) }),
+    })),
+    'homelab',
+  )
+const resolved = (pve: MemoryProxmox, selector = 'current') => select(templates(pve), 'web', selector)
+const marksOf = (pve: MemoryProxmox, vmid: number) =>
+  fromTags(vmid, String(pve.guests.get(vmid)?.config.tags)) as Marks
+const states = (pve: MemoryProxmox) =>
+  Object.fromEntries(
+    templates(pve)
+      .sort((a, b) => a.vmid - b.vmid)
+      .map(({ vmid, marks }) => [vmid, `${marks.state} ${marks.version}`]),
+  )
+
+describe.each(['vm', 'lxc'] as const)('a swap (%s)', (kind) => {
+  test('puts the proven one at the fixed VMID, and the old one into the range', async () => {
+    const pve = new MemoryProxmox()
+    const events: Event[] = []
+    const { template, seconds } = await swap(by(pve, events), world(pve, kind), FIXED, {
+      tool: 't',
+      since: 2,
+    })
+    expect([template.vmid, template.marks.version]).toEqual([FIXED, V2])
+    expect(states(pve)).toEqual({ 8000: `current ${V2}`, 9000: `retired ${V0}`, 9002: `previous ${V1}` })
+    expect([...pve.guests.keys()].sort()).toEqual([500, 8000, 9000, 9002])
+    expect(seconds).toBeGreaterThan(0)
+    const window = events.find((event) => event.type === 'step.end' && event.step === 'swap')
+    expect(window).toMatchObject({ ok: true, seconds: expect.closeTo(seconds ?? 0, 1) })
+
+    const { config } = pve.guests.get(FIXED) ?? { config: {} as Config }
+    expect(config).toMatchObject({ [kind === 'vm' ? 'name' : 'hostname']: `web-${V2}`, template: 1 })
+    expect(String(config.net0)).toContain('BC:24:11:00:00:01')
+    expect(pve.tagsOf(FIXED)).toEqual(
+      expect.arrayContaining(['prod', 'ib-id-8000', 'ib-turn-3', 'ib-verified', 'ib-current']),
+    )
+    const text = String(config.description)
+    expect(text.startsWith(`About ${V2}\n\n`)).toBe(true)
+    expect(parseNote(FIXED, text)).toEqual({
+      ...{ schema: 1, vmid: FIXED, namespace: 'homelab', image: 'web', kind, tool: '0.1.0', run: 'r' },
+      ...{ version: V2, previous: 9002 },
+    })
+    expect(parseNote(9002, String(pve.guests.get(9002)?.config.description))).toMatchObject({ version: V1 })
+    expect(pve.tagsOf(9002).filter((tag) => /standin|swap/.test(tag))).toEqual([])
+    expect(resolved(pve, 'previous')?.vmid).toBe(9002)
+    expect(await pruning(pve)).toEqual([])
+  })
+
+  test('wherever it is killed, what resolves is proven, and prune leaves nothing of it', async () => {
+    let ended = false
+    let points = 0
+    for (let n = 1; !ended; n += 1) {
+      for (const when of ['before', 'after'] as const) {
+        const pve = new MemoryProxmox()
+        const source = world(pve, kind)
+        const seen = new Set<string>()
+        const kill = killedAt(pve, n, when, () => void seen.add(resolved(pve)?.marks.version ?? 'nothing'))
+        ended = await swap(by(pve), source, FIXED, { tool: 't', since: 2 }).then(
+          () => !kill.happened(),
+          () => false,
+        )
+        await kill.bury()
+        const at = `killed ${when} call ${n}: ${kill.call()}`
+        const intended = marksOf(pve, 9001)?.swap !== undefined || marksOf(pve, FIXED)?.version === V2
+        expect([V1, V2], at).toContain(resolved(pve)?.marks.version)
+        watch(pve, () => void seen.add(resolved(pve)?.marks.version ?? 'nothing'))
+        const events: Event[] = []
+        await pruning(pve, events)
+        expect(
+          events.filter(({ type }) => type === 'leak'),
+          at,
+        ).toEqual([])
+        expect(
+          [...seen].filter((version) => version !== V1 && version !== V2),
+          at,
+        ).toEqual([])
+        const there = states(pve)
+        const [version, other] = Object.entries(there).filter(([, state]) => state.endsWith(V1))
+        expect(other, at).toBeUndefined()
+        if (intended) {
+          expect(resolved(pve), at).toMatchObject({ vmid: FIXED, marks: { version: V2, turn: 3 } })
+          expect(version?.[1], at).toBe(`previous ${V1}`)
+          expect(pve.guests.size, at).toBe(4)
+        } else {
+          expect(there, at).toEqual({
+            8000: `current ${V1}`,
+            9000: `previous ${V0}`,
+            9001: `candidate ${V2}`,
+          })
+          expect(pve.guests.size, at).toBe(4)
+        }
+        expect(
+          [...pve.guests.values()].some(({ config }) =>
+            /ib-(swap|standin|building|claim)/.test(String(config.tags)),
+          ),
+          at,
+        ).toBe(false)
+        expect(pve.guests.get(500)?.status, at).toBe('running')
+        points += 1
+      }
+    }
+    expect(points).toBeGreaterThan(60)
+  })
+})
+
+test('a fault of the API at any call leaves what the next swap or prune finishes', async () => {
+  let ended = false
+  for (let n = 1; !ended; n += 1) {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    let calls = 0
+    let call = ''
+    pve.before = (what) => {
+      calls += 1
+      if (calls === n) {
+        call = what
+        throw refused('GET', 'x', 'got no answer', 596)
+      }
+      expect([V1, V2]).toContain(resolved(pve)?.marks.version)
+    }
+    await swap(by(pve), source, FIXED, { tool: 't', since: 2 }).catch(() => undefined)
+    ended = call === ''
+    pve.before = () => {}
+    await bury(pve)
+    await pruning(pve)
+    const at = `at call ${n}: ${call}`
+    const { marks } = resolved(pve) ?? {}
+    expect([V1, V2], at).toContain(marks?.version)
+    expect(resolved(pve)?.vmid, at).toBe(FIXED)
+    expect(pve.guests.size, at).toBe(4)
+  }
+})
+
+describe('before anything is done', () => {
+  test('linked clones are named, also such as come while the copy is made: then all is as before', async () => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    const clone = () =>
+      pve.put(130, {
+        name: 'shop',
+        scsi0: `local:${FIXED}/base-${FIXED}-disk-0.qcow2/130/vm-130-disk-0.qcow2`,
+      })
+    clone()
+    const error = await requireFixedVmid(by(pve), FIXED).catch(asImagebuildError)
+    expect(error).toMatchObject({ code: 'build_failed', what: expect.stringContaining('VM 130 (shop)') })
+    pve.guests.delete(130)
+    const before = structuredClone(states(pve))
+    pve.after = (call) => {
+      if (call.includes(`${FIXED}/clone`)) clone()
+    }
+    await expect(swap(by(pve), source, FIXED, { tool: 't', since: 2 })).rejects.toThrow(/VM 130 \(shop\)/)
+    pve.after = () => {}
+    expect(states(pve)).toEqual(before)
+    expect(marksOf(pve, 9001)).toEqual({ ...source.marks })
+    // They are gone: the candidate, which has waited, goes on.
+    pve.guests.delete(130)
+    await swap(by(pve), source, FIXED, { tool: 't', since: 2 })
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V2 } })
+  })
+
+  test('linked clones that these credentials may not see: Proxmox refuses, and all is as before', async () => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    pve.put(130, { scsi0: `local:${FIXED}/base-${FIXED}-disk-0.qcow2/130/vm-130-disk-0.qcow2` })
+    pve.before = (call) => {
+      if (/storage\/local\/content/.test(call)) throw refused('GET', 'x', 'Permission check failed', 403)
+    }
+    const before = structuredClone(states(pve))
+    await expect(swap(by(pve), source, FIXED, { tool: 't', since: 2 })).rejects.toThrow(/may not see/)
+    expect(states(pve)).toEqual(before)
+  })
+
+  test.each([
+    ['a guest of somebody’s', { name: 'prod-db' }, 'vm' as const, /VM 8000 \(prod-db\) on pve/],
+    ['a container', { hostname: 'x', name: 'ct' }, 'lxc' as const, /CT 8000 \(ct\) on pve/],
+    [
+      'a template of another image',
+      { name: 'db-1', template: 1, tags: 'ib-id-8000;ib-ns-homelab;ib-image-db;ib-current' },
+      'vm' as const,
+      /VM 8000 \(db-1\)/,
+    ],
+  ])('%s at the VMID is named, and left alone', async (_what, config, kind, expected) => {
+    const pve = new MemoryProxmox()
+    const source = put(pve, 9001, 'candidate', V2)
+    pve.put(FIXED, config as Config, { kind })
+    const error = asImagebuildError(await requireFixedVmid(by(pve), FIXED).catch((thrown) => thrown))
+    expect(error).toMatchObject({ code: 'build_failed', why: expect.stringMatching(expected) })
+    await expect(swap(by(pve), source, FIXED, { tool: 't', since: 0 })).rejects.toThrow()
+    expect(pve.guests.get(FIXED)?.config).toEqual(config)
+    expect(marksOf(pve, 9001).swap).toBeUndefined()
+  })
+
+  test('one on another node, one that cannot be seen, and a protected template', async () => {
+    const pve = new MemoryProxmox()
+    pve.put(FIXED, { name: 'far' }, { node: 'pve2' })
+    await expect(requireFixedVmid(by(pve), FIXED)).rejects.toThrow(/is taken/)
+    const hidden = new MemoryProxmox()
+    hidden.put(FIXED, { name: 'hidden' })
+    const client = hidden.client()
+    const there = hidden.guests.get(FIXED)
+    hidden.before = (call) =>
+      void (/nextid/.test(call) ? hidden.guests.set(FIXED, there as never) : hidden.guests.delete(FIXED))
+    await expect(requireFixedVmid({ ...by(hidden), pve: client }, FIXED)).rejects.toThrow(/is taken/)
+    const protectedOne = new MemoryProxmox()
+    put(protectedOne, FIXED, 'current', V1, { config: { protection: 1 } })
+    await expect(requireFixedVmid(by(protectedOne), FIXED)).rejects.toThrow(/is protected/)
+  })
+})
+
+describe('what is current', () => {
+  test('moves to a VMID that its definition fixes later: no stand-in, no window, the same turn', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'previous', V0, { turn: 1 })
+    const source = put(pve, 9001, 'current', V1, { turn: 2, held: true })
+    const { template, seconds } = await swap(by(pve), source, FIXED, { tool: 't' })
+    expect([template.vmid, seconds]).toEqual([FIXED, undefined])
+    expect(states(pve)).toEqual({ 8000: `current ${V1}`, 9000: `previous ${V0}` })
+    expect(marksOf(pve, FIXED)).toMatchObject({ turn: 2, held: true })
+  })
+
+  test('stays in the range too, where it has linked clones there or is protected', async () => {
+    for (const config of [{ protection: 1 }, {}] as Config[]) {
+      const pve = new MemoryProxmox()
+      const source = put(pve, 9001, 'current', V1, { turn: 2, config })
+      if (!config.protection)
+        pve.put(130, { scsi0: 'local:9001/base-9001-disk-0.qcow2/130/vm-130-disk-0.qcow2' })
+      await swap(by(pve), source, FIXED, { tool: 't' })
+      expect(states(pve)).toEqual({ 8000: `current ${V1}`, 9001: `retired ${V1}` })
+      expect(pve.guests.get(FIXED)?.config.protection ?? false).toBe(false)
+      expect(marksOf(pve, 9001).swap).toBeUndefined()
+    }
+  })
+
+  test('a rollback swaps too, is held, and can be undone', async () => {
+    const pve = new MemoryProxmox()
+    await swap(by(pve), world(pve), FIXED, { tool: 't', since: 2 })
+    const before = resolved(pve, 'previous') as Template
+    await swap(by(pve), before, FIXED, { tool: 't', held: true })
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V1, held: true, turn: 4 } })
+    const undo = resolved(pve, 'previous') as Template
+    expect(undo.marks.version).toBe(V2)
+    await swap(by(pve), undo, FIXED, { tool: 't', held: false })
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V2, turn: 5 } })
+    expect(resolved(pve)?.marks.held).toBeUndefined()
+    expect([...Object.values(states(pve))].sort()).toEqual([
+      `current ${V2}`,
+      `previous ${V1}`,
+      `retired ${V0}`,
+    ])
+  })
+
+  test('a rollback while a build was under way is not undone by its swap', async () => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    await swap(by(pve), templates(pve).find(({ vmid }) => vmid === 9000) as Template, FIXED, {
+      tool: 't',
+      held: true,
+    })
+    const { yieldedTo } = await swap(by(pve), source, FIXED, { tool: 't', since: 2 })
+    expect(yieldedTo?.marks.version).toBe(V0)
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V0, held: true } })
+    expect(marksOf(pve, 9001).state).toBe('retired')
+  })
+})
+
+test('a rollback drops what was cut off before its window', async () => {
+  const pve = new MemoryProxmox()
+  const source = world(pve)
+  const kill = killedAt(pve, 1, 'before', () => {}, /POST .*\/template/)
+  await swap(by(pve), source, FIXED, { tool: 't', since: 2 }).catch(() => undefined)
+  await kill.bury()
+  expect(marksOf(pve, 9001).swap).toBe(FIXED)
+  const old = templates(pve).find(({ vmid }) => vmid === 9000) as Template
+  await swap(by(pve), old, FIXED, { tool: 't', held: true })
+  expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V0, held: true } })
+  expect(marksOf(pve, 9001)).toEqual(source.marks)
+  expect(pve.guests.size).toBe(4)
+})
+
+test('two at once: one after the other, and nothing is lost', async () => {
+  const pve = new MemoryProxmox()
+  const source = world(pve)
+  const old = templates(pve).find(({ vmid }) => vmid === 9000) as Template
+  await Promise.all([
+    swap(by(pve), source, FIXED, { tool: 't', since: 2 }),
+    swap(by(pve), old, FIXED, { tool: 't', held: true }),
+  ])
+  expect([...Object.values(states(pve))].map((text) => text.split(' ')[1]).sort()).toEqual([V0, V1, V2])
+  expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V0, held: true } })
+})
+
+test('which VMID is fixed on a node', () => {
+  const on = (vmid: Parameters<typeof fixedVmidOn>[0]['vmid'], node: string, nodes = [node]) =>
+    fixedVmidOn({ name: 'web', vmid }, node, nodes)
+  expect([on(undefined, 'a'), on(9000, 'a'), on({ a: 1, b: 2 }, 'b', ['a', 'b']), on({ a: 1 }, 'b')]).toEqual(
+    [undefined, 9000, 2, undefined],
+  )
+  expect(() => on(9000, 'a', ['a', 'b'])).toThrow(/the target has 2 nodes/)
+})
+
+/** From a call on, this process does nothing any more. */
+function killedAt(
+  pve: MemoryProxmox,
+  n: number,
+  when: 'before' | 'after',
+  look: () => void,
+  pattern = /./,
+): { happened: () => boolean; call: () => string; bury: () => Promise<void> } {
+  let calls = 0
+  let killed = ''
+  const at = (now: 'before' | 'after') => (call: string) => {
+    look()
+    if (killed !== '') throw new Error('killed')
+    if (now === when && pattern.test(call)) calls += 1
+    if (now !== when || calls !== n) return
+    killed = call
+    throw new Error('killed')
+  }
+  pve.before = at('before')
+  pve.after = at('after')
+  const done = async () => {
+    pve.before = () => {}
+    pve.after = () => {}
+    await bury(pve)
+  }
+  return { happened: () => killed !== '', call: () => killed, bury: done }
+}
+
+function watch(pve: MemoryProxmox, look: () => void): void {
+  pve.before = look
+  pve.after = look
+}
+
+/** What Proxmox was ordered to do is done; the claims of the dead are. */
+async function bury(pve: MemoryProxmox): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve))
+  for (const [vmid, { config }] of pve.guests) {
+    const note = parseNote(vmid, String(config.description))
+    if (fromTags(vmid, String(config.tags))?.state !== 'claim' || note === undefined) continue
+    config.description = renderNote({ ...note, expires: past() })
+  }
+}
