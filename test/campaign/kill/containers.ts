@@ -1,0 +1,110 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { tinySource } from '../tiny-system.ts'
+import { type Ground, openGround } from './ground.ts'
+import { BEGUN, killAt, type Point, pointsOf } from './points.ts'
+import { killEverywhere, makeBase, type Outcome, type Scenario } from './rounds.ts'
+
+/** A minimal container, built and pruned, killed wherever that can be. */
+
+/** Versions that are kept; the base has as many, so that each promotion has an old one to remove. */
+const KEEP = 2
+/** Grounds that are worked on at once: most of the time is waiting. */
+const GROUNDS = 2
+
+export interface Part {
+  /** of the points until a template is finished, and of those while clones of it run: each which-th. 1: all */
+  every: number
+}
+
+export async function killContainers({ every }: Part): Promise<Outcome[]> {
+  await using stack = new AsyncDisposableStack()
+  const folder = await mkdtemp(join(tmpdir(), 'imagebuild-kill-'))
+  stack.defer(() => rm(folder, { recursive: true, force: true }))
+  const source = await tinySource(folder)
+  const open = async (name: string, template: string) => {
+    const grounds: Ground[] = []
+    for (let index = 0; index < GROUNDS; index += 1) {
+      const definition = (turn: number, { first }: Ground['vmids']) =>
+        [
+          source,
+          'hardware: { rootfs: 512M }',
+          `provision:\n  - shell: echo ${BEGUN}; echo ${turn} > /etc/turn; sleep 0.2`,
+          `template: { keep: ${KEEP}${template.replace('FIXED', String(first + 60))} }`,
+        ].join('\n')
+      const at = { index: grounds.length, storage: 'local-lvm' }
+      grounds.push(await openGround({ name: `${name}${index}`, kind: 'lxc', ...at, definition }))
+    }
+    await Promise.all(grounds.map((ground) => makeBase(ground, KEEP)))
+    return Object.assign(grounds, {
+      [Symbol.asyncDispose]: async () => {
+        for (const ground of grounds) await ground[Symbol.asyncDispose]()
+      },
+    })
+  }
+  const outcomes: Outcome[] = []
+  const kill = async (grounds: readonly Ground[], scenarios: readonly Omit<Scenario, 'keep'>[]) => {
+    for (const scenario of scenarios)
+      outcomes.push(await killEverywhere(grounds, { ...scenario, keep: KEEP }))
+  }
+  {
+    await using grounds = await open('ct', '')
+    const before = (points: readonly Point[]) => points.slice(0, decisionOf(points))
+    await kill(grounds, [
+      { name: 'run: build and verify', command: 'run', of: before, every },
+      { name: 'run: promote and retire', command: 'run', of: (points) => points.slice(decisionOf(points)) },
+      ...(await prunes(grounds[0] as Ground)),
+    ])
+  }
+  {
+    await using grounds = await open('fix', ', vmid: FIXED')
+    await kill(grounds, [
+      { name: 'run: swap', command: 'run', of: (points) => points.slice(decisionOf(points)) },
+      await pruneInWindow(grounds[0] as Ground),
+    ])
+  }
+  return outcomes
+}
+
+const args = (ground: Ground) => ['run', ground.image, '--json']
+const answered = (points: readonly Point[]) => points.filter(({ at }) => at === 'after')
+
+/** Where the clones are gone: what follows marks the candidate as proven, makes it count, and retires others. */
+function decisionOf(points: readonly Point[]): number {
+  const stopped = points.findLastIndex(({ label }) => label.endsWith('/status/stop'))
+  return points.findIndex(({ label }, index) => index > stopped && label.startsWith('PUT'))
+}
+
+/** What prune finds when a run was killed while booting, while verifying, and when it had just promoted. */
+async function prunes(ground: Ground): Promise<Omit<Scenario, 'keep'>[]> {
+  await ground.change()
+  const points = await pointsOf(ground, args(ground))
+  const starts = answered(points).filter(({ label }) => label.endsWith('/status/start'))
+  // First it is marked as proven, then as current.
+  const marks = answered(points.slice(decisionOf(points)))
+  return [
+    pruneAfter('boot', starts.at(0)),
+    pruneAfter('verify', starts.at(-1)),
+    pruneAfter('promote', marks.at(1)),
+  ]
+}
+
+/** What had the fixed VMID has just gone. */
+async function pruneInWindow(ground: Ground): Promise<Omit<Scenario, 'keep'>> {
+  await ground.change()
+  const swapping = answered(await pointsOf(ground, args(ground))).filter(({ step }) => step === 'swap')
+  return pruneAfter(
+    'swap’s delete',
+    swapping.find(({ label }) => label.startsWith('DELETE')),
+  )
+}
+
+function pruneAfter(name: string, point: Point | undefined): Omit<Scenario, 'keep'> {
+  if (point === undefined) throw new TypeError(`the run has no ${name}`)
+  const prepare = async (ground: Ground) => {
+    const { reached, stderr } = await killAt(ground, args(ground), point)
+    if (!reached) throw new Error(`${ground.image} did not come to ${name}:\n${stderr}`)
+  }
+  return { name: `prune after ${name}`, command: 'prune', prepare }
+}

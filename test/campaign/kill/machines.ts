@@ -1,0 +1,77 @@
+import type { Template } from '../../../src/pve/templates.ts'
+import { BOOTSTRAP } from '../../e2e/harness.ts'
+import type { Call } from '../proxy.ts'
+import { current, removeCandidates } from './findings.ts'
+import { openGround } from './ground.ts'
+import { BEGUN, type Point } from './points.ts'
+import { killOnce, type Outcome, type Round } from './rounds.ts'
+
+/** A virtual machine, killed at six points. An emulated one needs minutes, so what one run leaves the next begins with. */
+
+const KEEP = 2
+
+interface Stage {
+  point: Point
+  next: Round['next']
+  /** what the kill leaves is what the next stage begins with */
+  goesOn?: true
+}
+
+const post =
+  (path: RegExp, name = '') =>
+  (call: Call) =>
+    call.method === 'POST' && path.test(call.path) && (call.body?.get('name') ?? '').startsWith(name)
+
+const at = (step: string, point: Partial<Point>): Point => ({
+  at: 'after',
+  n: 1,
+  label: step,
+  step,
+  ...point,
+})
+
+const STAGES: readonly Stage[] = [
+  { point: at('create', { match: post(/\/qemu$/, 'ib-build-') }), next: 'prune' },
+  {
+    point: at('boot', { at: 'event', event: (one) => one.type === 'step.start' && one.step === 'boot' }),
+    next: 'prune',
+  },
+  {
+    point: at('layer', { at: 'event', event: (one) => one.type === 'output' && one.line === BEGUN }),
+    next: 'prune',
+  },
+  { point: at('convert', { match: post(/\/template$/) }), next: 'prune' },
+  // The machine that is built, and then two clones of it.
+  { point: at('verify', { n: 3, match: post(/\/status\/start$/) }), next: 'prune', goesOn: true },
+  {
+    point: at('promote', { match: ({ body }) => /(^|;)ib-current(;|$)/.test(body?.get('tags') ?? '') }),
+    next: 'run',
+  },
+]
+
+export async function killMachine(): Promise<Outcome> {
+  await using ground = await openGround({
+    ...{ name: 'vm', kind: 'vm', index: 2, storage: 'local' },
+    definition: (turn) =>
+      [
+        BOOTSTRAP,
+        'hardware: { cores: 1, memory: 768, disk: 4G }',
+        `provision:\n  - shell: echo ${BEGUN}; echo ${turn} > /etc/turn; sleep 1`,
+        `template: { keep: ${KEEP} }`,
+      ].join('\n'),
+  })
+  await ground.change()
+  // Only what comes after it must be proven.
+  const { exitCode, stderr } = await ground.direct(['run', ground.image, '--verify', 'off'])
+  if (exitCode !== 0) throw new Error(`the base cannot be built:\n${stderr}`)
+  await ground.change()
+  const rounds: Round[] = []
+  for (const { point, next, goesOn } of STAGES) {
+    const before = (await current(ground)) as Template
+    const scenario = { name: 'run of a VM', command: 'run', keep: KEEP } as const
+    const { round, candidates } = await killOnce(ground, scenario, { point, next, before })
+    rounds.push(round)
+    if (!goesOn) await removeCandidates(ground, candidates)
+  }
+  return { scenario: 'run of a VM', points: STAGES.length, rounds }
+}
