@@ -1,4 +1,4 @@
-import { WebSocket } from 'undici'
+import { WebSocket } from 'ws'
 import { type Engine, encodePath } from './engine.ts'
 import { PveError } from './errors.ts'
 import { consoleCommand, type GuestRef, guestLabel } from './guest-ref.ts'
@@ -20,6 +20,9 @@ const KEEP_ALIVE_SECONDS = 30
 /** Seconds until the socket must be open and the login acknowledged. */
 const OPEN_SECONDS = 15
 
+/** Seconds in which the other side may take its leave. */
+const CLOSE_SECONDS = 3
+
 /**
  * Opens the console of a running guest; of a VM, the serial one. Needs a ticket: Proxmox does not let API tokens in.
  * @throws PveError where it cannot be opened; the signal's reason. When the signal aborts later, the text ends.
@@ -40,12 +43,12 @@ export async function openConsole(
   const proxy = data as { port: number | string; ticket: string; user: string }
   const query = new URLSearchParams({ port: String(proxy.port), vncticket: proxy.ticket })
   const path = `${encodePath(guest)}/vncwebsocket`
-  const socket = new WebSocket(`${engine.origin.replace(/^http/, 'ws')}/api2/json${path}?${query}`, {
-    // The same pinned connection as for everything else.
-    dispatcher: engine.agent,
-    headers: await engine.session.headers(false, signal),
-    protocols: ['binary'],
-  })
+  const socket = new WebSocket(
+    `${engine.origin.replace(/^http/, 'ws')}/api2/json${path}?${query}`,
+    ['binary'],
+    // The same pinned connections as for everything else.
+    { agent: engine.agent, headers: await engine.session.headers(false, signal), perMessageDeflate: false },
+  )
   const stream = new SocketText(socket, signal)
   try {
     await stream.opened(`${proxy.user}:${proxy.ticket}\n`)
@@ -124,6 +127,7 @@ class SocketText implements GuestConsole {
   [Symbol.dispose](): void {
     this.#end()
     this.#socket.close()
+    setTimeout(() => this.#socket.terminate(), CLOSE_SECONDS * 1000).unref()
   }
 
   #receive(data: unknown): void {

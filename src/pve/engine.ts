@@ -1,12 +1,12 @@
+import type { Readable } from 'node:stream'
 import pRetry from 'p-retry'
-import type { Agent, Dispatcher } from 'undici'
-import request from 'undici/lib/api/api-request.js'
 import { ImagebuildError } from '../core/errors.ts'
 import { withDeadline } from '../core/scope.ts'
 import { SecretRegistry } from '../core/secrets.ts'
 import { PveError } from './errors.ts'
+import { type Answer, exchange } from './exchange.ts'
 import { type Credentials, createSession, type Session, type TicketAnswer } from './session.ts'
-import { ConnectFailure, createAgent, type TlsTrust } from './tls.ts'
+import { ConnectFailure, ProvenAgent, type TlsTrust } from './tls.ts'
 
 /** What Proxmox answers beside `data` in a few places. */
 export interface Envelope {
@@ -36,7 +36,7 @@ export interface WireRequest extends RequestOptions {
   path: string
   query?: string
   contentType?: string
-  body?: Dispatcher.RequestOptions['body']
+  body?: string | Readable
   headers?: Record<string, string>
 }
 
@@ -52,7 +52,7 @@ export const FIRST_REQUEST: Patience = { retries: 2, retrySeconds: 5 }
 /** Sends requests to one Proxmox, with credentials, deadlines, and repetition where that is harmless. */
 export class Engine implements AsyncDisposable {
   readonly origin: string
-  readonly agent: Agent
+  readonly agent: ProvenAgent
   readonly session: Session
   /** state-changing requests so far, logins not among them */
   writes = 0
@@ -61,13 +61,13 @@ export class Engine implements AsyncDisposable {
 
   constructor(c: { endpoint: string; auth: Credentials; tls: TlsTrust; requestSeconds?: number }) {
     this.origin = originOf(c.endpoint)
-    this.agent = createAgent(c.tls)
+    this.agent = new ProvenAgent(c.tls)
     this.#seconds = c.requestSeconds ?? REQUEST_SECONDS
     this.session = createSession(c.auth, (form, signal) => this.#login(form, signal), this.#secrets)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.agent.destroy()
+    this.agent.destroy()
   }
 
   /**
@@ -145,22 +145,19 @@ export class Engine implements AsyncDisposable {
     wire.signal.throwIfAborted()
     using signal = withDeadline(wire.signal, seconds, `${method} ${path}`)
     try {
-      const answer = await request.call(this.agent, {
-        origin: this.origin,
-        path: `/api2/json${path}${wire.query ? `?${wire.query}` : ''}`,
+      const answer = await exchange({
+        agent: this.agent,
+        url: new URL(`${this.origin}/api2/json${path}${wire.query ? `?${wire.query}` : ''}`),
         method,
         headers: {
           accept: 'application/json',
           ...(wire.contentType && { 'content-type': wire.contentType }),
           ...wire.headers,
         },
-        body: wire.body ?? null,
+        ...(wire.body !== undefined && { body: wire.body }),
         signal,
-        // One deadline rules: the signal's.
-        headersTimeout: 0,
-        bodyTimeout: 0,
       })
-      return this.#understand(wire, answer, await answer.body.text())
+      return this.#understand(wire, answer)
     } catch (error) {
       if (error instanceof PveError) throw error
       wire.signal.throwIfAborted()
@@ -168,11 +165,11 @@ export class Engine implements AsyncDisposable {
     }
   }
 
-  #understand(wire: WireRequest, answer: Dispatcher.ResponseData, text: string): Envelope {
+  #understand(wire: WireRequest, answer: Answer): Envelope {
     const { method, path } = wire
-    const { statusCode: status, statusText } = answer
-    const json = String(answer.headers['content-type'] ?? '').startsWith('application/json')
-    const body = json ? parse(text) : undefined
+    const { status, statusText } = answer
+    const json = answer.contentType.startsWith('application/json')
+    const body = json ? parse(answer.text) : undefined
     if (status === 200 && body) return body as unknown as Envelope
     if (status < 400) {
       throw new PveError({

@@ -1,8 +1,8 @@
 import { X509Certificate } from 'node:crypto'
-import { getCACertificates, type TLSSocket } from 'node:tls'
-import type { buildConnector } from 'undici'
-import makeConnector from 'undici/lib/core/connect.js'
-import Agent from 'undici/lib/dispatcher/agent.js'
+import type { ClientRequest } from 'node:http'
+import { Agent } from 'node:https'
+import type { Duplex } from 'node:stream'
+import { type ConnectionOptions, connect, getCACertificates, type TLSSocket } from 'node:tls'
 import { ImagebuildError } from '../core/errors.ts'
 
 /** Whom to believe: exactly this certificate, whatever this authority signed, or what this machine trusts. */
@@ -29,62 +29,95 @@ export class ConnectFailure extends Error {
 /** Seconds for TCP and TLS together, per try. */
 const CONNECT_SECONDS = 10
 
+/** At once; further requests wait. */
+const CONNECTIONS = 8
+
 /** Proxmox closes an idle connection after 5 s; we let go before, so that no write meets a closing one. */
 const KEEP_ALIVE_SECONDS = 3
 
+type Handover = (error: Error | null, socket: Duplex) => void
+
 /**
  * Connections to one Proxmox: HTTP/1.1, kept alive, and not a byte of a request (so no credentials) before
- * the server has proven who it is.
- * @throws ImagebuildError `definition_invalid` for a fingerprint or CA that is none
+ * the server has proven who it is. Sessions are not resumed: each connection shows its certificate.
  */
-export function createAgent(trust: TlsTrust): Agent {
-  return new Agent({
-    connect: 'fingerprint' in trust ? pinned(trust.fingerprint) : verified(trust),
-    allowH2: false,
-    connections: 8,
-    pipelining: 1,
-    keepAliveTimeout: KEEP_ALIVE_SECONDS * 1000,
-    keepAliveMaxTimeout: KEEP_ALIVE_SECONDS * 1000,
-  })
+export class ProvenAgent extends Agent {
+  readonly #connecting = new Set<TLSSocket>()
+  readonly #trust: ConnectionOptions
+  /** the certificate to be shown, as node writes it */
+  readonly #pinned: string | undefined
+
+  /** @throws ImagebuildError `definition_invalid` for a fingerprint or CA that is none */
+  constructor(trust: TlsTrust) {
+    super({ keepAlive: true, maxSockets: CONNECTIONS, timeout: KEEP_ALIVE_SECONDS * 1000 })
+    this.#pinned = 'fingerprint' in trust ? normalFingerprint(trust.fingerprint) : undefined
+    this.#trust = { ...verification(trust), ALPNProtocols: ['http/1.1'] }
+  }
+
+  /** A request gets its socket, and so begins to be written, by `handOver`. */
+  override createConnection(options: object, handOver?: Handover): undefined {
+    const socket = connect({ ...options, ...this.#trust })
+    const late = setTimeout(
+      () => socket.destroy(new Error(`no connection came about within ${CONNECT_SECONDS} s`)),
+      CONNECT_SECONDS * 1000,
+    )
+    const settle = (error: ConnectFailure | null) => {
+      clearTimeout(late)
+      this.#connecting.delete(socket)
+      socket.off('error', onError).off('close', onClose)
+      handOver?.(error, socket)
+    }
+    const onError = (error: Error) => settle(failure(error))
+    const onClose = () => settle(failure(new Error('the connection was closed')))
+    this.#connecting.add(socket)
+    socket.on('error', onError).on('close', onClose)
+    socket.once('secureConnect', () => {
+      const wrong = this.#mismatch(socket)
+      settle(wrong)
+      if (wrong) socket.destroy()
+    })
+  }
+
+  #mismatch(socket: TLSSocket): ConnectFailure | null {
+    if (this.#pinned === undefined) return null
+    const shown = socket.getPeerX509Certificate()?.fingerprint256
+    if (shown === this.#pinned) return null
+    return new ConnectFailure(
+      `its certificate is not the pinned one\nexpected ${this.#pinned}\nshown    ${shown ?? 'no certificate'}`,
+      false,
+      'if the certificate was renewed, read the new fingerprint on the node itself (pvenode cert info) and put it into the configuration; if not, somebody is in between',
+    )
+  }
+
+  /** An idle connection that the server closes is at once none any more. */
+  override keepSocketAlive(socket: Duplex): void {
+    socket.once('end', leave)
+    // biome-ignore lint/correctness/noVoidTypeReturn: whether it can be kept, which its type does not say
+    return super.keepSocketAlive(socket)
+  }
+
+  override reuseSocket(socket: Duplex, request: ClientRequest): void {
+    socket.off('end', leave)
+    super.reuseSocket(socket, request)
+  }
+
+  /** Ends every connection, also those that are just coming about. */
+  override destroy(): void {
+    for (const socket of this.#connecting) socket.destroy()
+    super.destroy()
+  }
 }
 
-const COMMON = { allowH2: false, timeout: CONNECT_SECONDS * 1000, maxCachedSessions: 0 } as const
-
-function verified(trust: { ca: string } | { system: true }): buildConnector.connector {
-  const connect = makeConnector({
-    ...COMMON,
-    ca:
-      'ca' in trust ? authority(trust.ca) : [...getCACertificates('default'), ...getCACertificates('system')],
-  })
-  return (options, callback) =>
-    connect(options, (error, socket) => {
-      if (error) callback(failure(error), null)
-      else callback(null, socket)
-    })
+function leave(this: Duplex): void {
+  this.destroy()
 }
 
-/**
- * The chain says nothing about a self-signed certificate, so OpenSSL's verdict is not asked for; the pin is,
- * before the socket is handed on. Sessions are not resumed: each connection shows its certificate.
- */
-function pinned(fingerprint: string): buildConnector.connector {
-  const expected = normalFingerprint(fingerprint)
-  const connect = makeConnector({ ...COMMON, rejectUnauthorized: false })
-  return (options, callback) =>
-    connect(options, (error, socket) => {
-      if (error) return callback(failure(error), null)
-      const shown = (socket as TLSSocket).getPeerX509Certificate()?.fingerprint256
-      if (shown === expected) return callback(null, socket)
-      socket.destroy()
-      callback(
-        new ConnectFailure(
-          `its certificate is not the pinned one\nexpected ${expected}\nshown    ${shown ?? 'no certificate'}`,
-          false,
-          'if the certificate was renewed, read the new fingerprint on the node itself (pvenode cert info) and put it into the configuration; if not, somebody is in between',
-        ),
-        null,
-      )
-    })
+/** What OpenSSL is to check. */
+function verification(trust: TlsTrust): ConnectionOptions {
+  // The chain says nothing about a self-signed certificate, so its verdict is not asked for, and no authority loaded.
+  if ('fingerprint' in trust) return { rejectUnauthorized: false, ca: [] }
+  if ('ca' in trust) return { rejectUnauthorized: true, ca: authority(trust.ca) }
+  return { rejectUnauthorized: true, ca: [...getCACertificates('default'), ...getCACertificates('system')] }
 }
 
 function normalFingerprint(text: string): string {

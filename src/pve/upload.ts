@@ -1,7 +1,6 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
-import { FormData, Response } from 'undici'
 import { ImagebuildError } from '../core/errors.ts'
 import type { UploadContent } from './api.ts'
 import { type Engine, encodePath } from './engine.ts'
@@ -105,7 +104,7 @@ export async function upload(
 }
 
 /**
- * What stands before and after the file. undici writes it, with an empty file, just as Proxmox needs it: parts
+ * What stands before and after the file. Node's own FormData writes it, with an empty file, just as Proxmox needs it: parts
  * in the order of `append`, Content-Disposition first, boundary unquoted. The bytes of the file go past its web
  * streams, which copy every chunk: that costs a third more time and 40 MiB.
  */

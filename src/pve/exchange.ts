@@ -1,0 +1,58 @@
+import { type Agent, type RequestOptions, request } from 'node:https'
+import { pipeline, type Readable } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
+
+export interface Exchange {
+  agent: Agent
+  url: URL
+  method: string
+  headers: Record<string, string>
+  /** a stream needs a `content-length` among the headers */
+  body?: string | Readable
+  /** its reason is what an aborted exchange rejects with */
+  signal: AbortSignal
+}
+
+export interface Answer {
+  status: number
+  statusText: string
+  /** media type, empty where there is none */
+  contentType: string
+  text: string
+}
+
+/** One request and its whole answer. Where that comes before the body is sent, the rest of the body stays unsent. */
+export async function exchange({ url, body, signal, ...options }: Exchange): Promise<Answer> {
+  // That the server has closed an idle connection meanwhile is read first, in the second turn at the latest where
+  // that is only just happening: nothing is written to that one.
+  for (let turn = 0; turn < 2 && Object.keys(options.agent.freeSockets).length > 0; turn++)
+    await setImmediate()
+  signal.throwIfAborted()
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>()
+  const asked = request(url, options satisfies RequestOptions)
+  // A request that still waits for its connection would tell of its end only with that.
+  const onAbort = () => {
+    reject(signal.reason)
+    asked.destroy()
+  }
+  signal.addEventListener('abort', onAbort, { once: true })
+  asked.on('error', reject)
+  asked.on('response', (response) => {
+    const chunks: Buffer[] = []
+    response.on('data', (chunk: Buffer) => chunks.push(chunk))
+    response.on('error', reject)
+    response.on('end', () => {
+      resolve({
+        status: response.statusCode ?? 0,
+        // Node takes it for Latin-1; Proxmox writes UTF-8.
+        statusText: Buffer.from(response.statusMessage ?? '', 'latin1').toString(),
+        contentType: response.headers['content-type'] ?? '',
+        text: Buffer.concat(chunks).toString(),
+      })
+      if (!asked.writableFinished) asked.destroy()
+    })
+  })
+  if (typeof body === 'object') pipeline(body, asked, (error) => error && reject(error))
+  else asked.end(body)
+  return promise.finally(() => signal.removeEventListener('abort', onAbort))
+}
