@@ -5,6 +5,7 @@ import type { Reason } from '../plan/reason.ts'
 import { type PlanRecord, placeIn, recordPlan } from '../plan/record.ts'
 import type { Note } from '../pve/marks.ts'
 import { imageTemplates, readNote, type Template } from '../pve/templates.ts'
+import { fixedVmidOf } from './at-fixed-vmid.ts'
 import { type Build, type BuildRequest, beginBuild } from './context.ts'
 import type { Decision } from './decide.ts'
 import { buildsOn, decideAll } from './nodes.ts'
@@ -14,8 +15,11 @@ import type { SourceDecision } from './source.ts'
 /** What `run` would do with one image, and why. Reads only, and takes no claim. Places are relative to the project. */
 export interface Foresight {
   image: string
-  /** verify: a template is there already, and becomes current if its clones are good */
-  action: 'build' | 'rebuild' | 'verify' | 'nothing' | 'held'
+  /**
+   * verify: a template is there already, and becomes current if its clones are good. move: the current one gets the VMID
+   * that its definition fixes
+   */
+  action: 'build' | 'rebuild' | 'verify' | 'move' | 'nothing' | 'held'
   reasons: Reason[]
   /** what counts now, on each node that has one */
   templates: TemplateRow[]
@@ -48,7 +52,10 @@ export async function foresee(request: BuildRequest, parent?: Foresight): Promis
     after: action === 'held' ? (held?.digest ?? '') : plan.digest,
   })
   if (held !== undefined) return told('held', [whyHeld(build, held.template)])
-  if (decisions.every(({ ready }) => ready)) return told('nothing', [])
+  if (decisions.every(({ ready }) => ready)) {
+    const moves = builds.flatMap((one, index) => whyMove(one, decisions[index]?.current?.template))
+    return moves.length === 0 ? told('nothing', []) : told('move', moves)
+  }
 
   const waiting = await waitingCandidate(builds, plan.digest)
   const lacking = decisions.flatMap(({ current }, index) =>
@@ -136,6 +143,13 @@ async function waitingCandidate(builds: readonly Build[], digest: string): Promi
 
 function whyWaiting({ marks }: Template): Reason {
   return { kind: 'candidate', text: `${marks.version}, built from this definition, waits to be verified` }
+}
+
+function whyMove(build: Build, current: Template | undefined): Reason[] {
+  const fixed = fixedVmidOf(build)
+  if (current === undefined || fixed === undefined || current.vmid === fixed) return []
+  const text = `${current.marks.version} moves from VMID ${current.vmid} to ${fixed} on ${current.node}: nothing is rebuilt`
+  return [{ kind: 'vmid', text }]
 }
 
 function whyHeld({ image }: Build, { marks }: Template): Reason {

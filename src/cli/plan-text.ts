@@ -18,7 +18,7 @@ export interface Planned {
 /** Lines of one difference for people; JSON has them all. */
 const MOST_LINES = 60
 
-/** Schema 1. `action`: build, rebuild, verify, nothing, held, failed or skipped. */
+/** Schema 1. `action`: build, rebuild, verify, move, nothing, held, failed or skipped. */
 export function planAsJson(planned: readonly Planned[], more: { target: string; changes: number }): string {
   const images = planned.map((one) => {
     const { templates = [], digest } = one.foresight ?? {}
@@ -57,6 +57,7 @@ const COLOURS = {
   build: 'green',
   rebuild: 'yellow',
   verify: 'cyan',
+  move: 'cyan',
   nothing: 'dim',
   held: 'magenta',
   failed: 'red',

@@ -14,6 +14,7 @@ export interface Reason {
     | 'unverified'
     | 'candidate'
     | 'held'
+    | 'vmid'
     | 'unknown'
   /** one line */
   text: string

@@ -93,6 +93,15 @@ describe('one image', () => {
     expect(summary(await look(web()))).toEqual(['build', 'there is no current template'])
   })
 
+  test('whose VMID its definition fixes by now: it moves', async () => {
+    await built(web(), 9000)
+    const image = { ...web(), template: { ...web().template, vmid: 8000 } }
+    const text = '20260101.9000 moves from VMID 9000 to 8000 on pve: nothing is rebuilt'
+    expect(await look(image)).toMatchObject({ action: 'move', reasons: [{ kind: 'vmid', text }] })
+    const there = { ...image, template: { ...image.template, vmid: { pve: 9000, other: 1 } } }
+    expect((await look(there)).action).toBe('nothing')
+  })
+
   test('that is as its definition says: nothing', async () => {
     const { digest } = await built(web(), 9000)
     expect(await look(web())).toEqual({

@@ -64,6 +64,9 @@ test('a result is one line', () => {
   expect(formatResult({ ...BUILT, status: 'unchanged', held: true, seconds: 1 })).toBe(
     'debian-base  unchanged  template 9000 on lab  held after a rollback  (1.0s)',
   )
+  expect(formatResult({ ...BUILT, swapSeconds: 2.03 })).toBe(
+    'debian-base  built  template 9000 on lab  its VMID was away for 2.0s  (3m 12s)',
+  )
   const [row] = BUILT.templates as [TemplateRow]
   expect(formatResult({ ...BUILT, templates: [row, { ...row, node: 'b', vmid: 9001 }] })).toBe(
     'debian-base  built  templates 9000 on lab, 9001 on b  (3m 12s)',

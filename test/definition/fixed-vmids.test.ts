@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { allFixedVmids, readFixedVmid } from '../../src/definition/fixed-vmids.ts'
 import { CONFIG, mistakesOf, projectOnDisk } from './project-on-disk.ts'
 
 const image = (name: string, template: string) =>
@@ -31,6 +32,21 @@ describe('template.keep and template.vmid', () => {
       'images/d/image.yaml': image('d', 'vmid: none'),
     })
     expect((await project.load({ images: ['a'] })).fixedVmids).toEqual([8000])
+  })
+
+  test('are known without loading anything', async () => {
+    await using project = await projectOnDisk({
+      'images/a/image.yaml': image('a', 'keep: 2'),
+      'images/b/image.yaml': image('b', 'vmid: { pve1: 8001, pve2: 8000 }, nonsense: true'),
+      'images/c/image.yaml': image('c', 'vmid: 9000'),
+      'images/README.md': 'vmid',
+    })
+    const { root } = project
+    expect(await allFixedVmids(root)).toEqual([8000, 8001, 9000])
+    expect(await readFixedVmid(root, 'a')).toBeUndefined()
+    expect(await readFixedVmid(root, 'b')).toEqual({ pve1: 8001, pve2: 8000 })
+    expect(await readFixedVmid(root, 'c')).toBe(9000)
+    expect(await readFixedVmid(root, 'gone')).toBeUndefined()
   })
 
   test.each([

@@ -4,7 +4,7 @@ import { destroyGuest, isMissing } from '../../src/pve/destroy.ts'
 import { PveTaskError } from '../../src/pve/errors.ts'
 import type { GuestRequest } from '../../src/pve/guest.ts'
 import { createGuest, isTaken } from '../../src/pve/guests.ts'
-import { renderNote } from '../../src/pve/marks.ts'
+import { renderNote, toTags } from '../../src/pve/marks.ts'
 import { type Config, MemoryProxmox, PLACE, refused } from './memory-proxmox.ts'
 
 const note = (vmid: number, run: string) =>
@@ -47,6 +47,39 @@ describe('creating a guest', () => {
       cores: 2,
       description: note(9002, 'mine'),
     })
+  })
+
+  test.each([
+    ['begins behind the newest version of its image', [[9002, 'web', '20260102.10']], 9003],
+    ['goes round', [[9009, 'web', '20260102.10']], 9000],
+    [
+      'counts versions as numbers, and other images not',
+      [
+        [9004, 'web', '20260102.9'],
+        [9002, 'web', '20260102.10'],
+        [9007, 'db', '20260103.1'],
+      ],
+      9003,
+    ],
+    ['does not begin behind a fixed VMID outside', [[8000, 'web', '20260102.1']], 9000],
+    [
+      'leaves out what is taken and what is fixed',
+      [
+        [9002, 'web', '20260102.1'],
+        [9003, 'db', '20260102.1'],
+      ],
+      9005,
+      [9004],
+    ],
+  ] as [string, [number, string, string][], number, number[]?][])('%s', async (_what, there, vmid, fixed) => {
+    const pve = new MemoryProxmox()
+    for (const [at, image, version] of there) {
+      const marks = { vmid: at, namespace: 'homelab', image, version, state: 'retired' } as const
+      pve.put(at, { tags: toTags(marks), template: 1 })
+    }
+    const place = { ...PLACE, vmids: { ...PLACE.vmids, ...(fixed && { fixed }) } }
+    await using guest = await createGuest(pve.client(), request({ place }))
+    expect(guest.vmid).toBe(vmid)
   })
 
   test('is removed with its scope, running or not; kept only if somebody says so', async () => {
@@ -207,7 +240,12 @@ describe('a guest from a template', () => {
       description: note(9001, 'mine'),
     })
     const config = pve.guests.get(guest.vmid)?.config
-    expect(config).toMatchObject({ tags: 'ib-id-9001', cores: 2, scsi0: parent.scsi0, ide0: parent.ide0 })
+    expect(config).toMatchObject({
+      tags: 'ib-id-9001',
+      cores: 2,
+      scsi0: 'local-lvm:vm-9001-disk-0,size=3G',
+      ide0: parent.ide0,
+    })
     expect(config).not.toHaveProperty('ide2')
     expect(pve.guests.get(9000)?.config).toEqual(parent)
   })

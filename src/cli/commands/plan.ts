@@ -93,7 +93,8 @@ function parentNameOf(project: Project, name: string): string | undefined {
 
 /** `run` builds what it is told to: a parent that is not among that stays as it is, which a person should know. */
 function withParent(foresight: Foresight, parent: Planned | undefined): Foresight {
-  if (parent?.foresight === undefined || !isChange(parent)) return foresight
+  const changes = parent?.foresight !== undefined && isChange(parent) && parent.foresight.action !== 'move'
+  if (!changes) return foresight
   const text = `its parent ${parent.image} is out of date; \`imagebuild run ${parent.image}\` comes first, and then this is rebuilt`
   return { ...foresight, reasons: [...foresight.reasons, { kind: 'parent', text }] }
 }
