@@ -10,6 +10,7 @@ import { readNote, type Template } from '../pve/templates.ts'
 import { bringToFixed, finishCutOff, fixedVmidOf, requireFixedVmids } from './at-fixed-vmid.ts'
 import { buildOn } from './build-on.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
+import { settleCutOff } from './cut-off.ts'
 import type { Decision } from './decide.ts'
 import { type Finished, finish } from './finish.ts'
 import { type Found, removeLeftovers } from './leftovers.ts'
@@ -37,6 +38,13 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
   const lost = new AbortController()
   const build = beginBuild(request, AbortSignal.any([deadline, lost.signal]))
   const seconds = () => (performance.now() - started) / 1000
+  const claimIt = () =>
+    claimImage(build.pve, {
+      ...build,
+      image: image.name,
+      slot: choose(place.vmids.claims.last - place.vmids.claims.first + 1, 'claim', namespace, image.name),
+      onLost: (why) => lost.abort(claimLost(image.name, why)),
+    })
   try {
     const builds = await buildsOn(build)
     let swapSeconds = await finishCutOff(builds)
@@ -46,6 +54,8 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       // A promotion that was cut off may have left more than one that is marked current.
       for (const { templates } of decisions) await tidy(build.pve, templates)
       const there = await bringAll(builds, ready)
+      const wanted = builds.map((one, index) => ({ build: one, digest: decisions[index]?.plan.digest ?? '' }))
+      await settleCutOff(wanted, claimIt)
       return {
         ...unchanged(build, there.ready, seconds()),
         ...windowOf(Math.max(swapSeconds, there.swapSeconds)),
@@ -63,12 +73,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     ])
     await requireFixedVmids(builds)
     for (const one of builds) await requireStorages(one.pve, image, one.place)
-    await using claim = await claimImage(build.pve, {
-      ...build,
-      image: image.name,
-      slot: choose(place.vmids.claims.last - place.vmids.claims.first + 1, 'claim', namespace, image.name),
-      onLost: (why) => lost.abort(claimLost(image.name, why)),
-    })
+    await using claim = await claimIt()
     emit({ type: 'image.start', image: image.name, target: place.target, digest: plan.digest })
     // Only now nobody else changes this image: what another run finished, or left behind, is settled first.
     const found = new Map<Build, Found>()

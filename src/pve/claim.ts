@@ -58,8 +58,20 @@ export async function claimImage(pve: Pve, asked: ClaimRequest): Promise<Claim> 
   })
 }
 
+type OfImage = Pick<ClaimRequest, 'place' | 'image' | 'namespace'>
+
+/** Whether there is a claim on this image whose holder is gone. */
+export async function isAbandoned(pve: Pve, of: OfImage): Promise<boolean> {
+  for (const vmid of await claimsOf(pve, of)) {
+    const holder = await findHolder(pve, of.place, vmid)
+    const note = holder && parseNote(vmid, holder.config.description)
+    if (note !== undefined && (await isStale(note))) return true
+  }
+  return false
+}
+
 /** VMIDs of all claims on this image; those of this node as they are at this moment. */
-async function claimsOf(pve: Pve, { place, image, namespace }: ClaimRequest): Promise<number[]> {
+async function claimsOf(pve: Pve, { place, image, namespace }: OfImage): Promise<number[]> {
   const [near, far] = (await Promise.all([
     pve.api.nodes.$(place.node).qemu.$get(),
     pve.api.cluster.resources.$get({ type: 'vm' }),

@@ -11,7 +11,7 @@ import { promote } from '../../src/pve/promotion.ts'
 import { nodeTemplates } from '../../src/pve/templates.ts'
 import { bootstrapIdentity } from '../../src/source/bootstrap-recipe.ts'
 import { imageSpec, WHERE } from '../plan/spec.ts'
-import { MemoryProxmox, PLACE } from '../pve/memory-proxmox.ts'
+import { MemoryProxmox, PLACE, past, soon } from '../pve/memory-proxmox.ts'
 import { aBuild } from './world.ts'
 
 /** Known without any network. */
@@ -186,6 +186,24 @@ describe('versions that are beyond, or beside, what is current', () => {
     put(pve, 9001, 'current', digest, { turn: 2 })
     expect(await buildImage(aBuild({ image }, pve))).toMatchObject({ status: 'unchanged' })
     expect([state(pve, 9000), state(pve, 9001)]).toEqual(['previous', 'current'])
+  })
+
+  test('what a run left that was killed once it had promoted goes with its claim', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'current', 'sha256:older', { turn: 1 })
+    put(pve, 9001, 'current', digest, { turn: 2 })
+    const claim = { vmid: 9900, namespace: 'homelab', image: 'web' } as const
+    const leave = (expires: number) =>
+      pve.put(9900, {
+        tags: toTags({ ...claim, state: 'claim', expires }),
+        description: renderNote({ schema: 1, ...claim, kind: 'vm', tool: '0', run: 'r', expires }),
+      })
+    leave(soon())
+    expect(await buildImage(aBuild({ image: keep }, pve))).toMatchObject({ status: 'unchanged' })
+    expect([...pve.guests.keys()].sort()).toEqual([9000, 9001, 9900])
+    leave(past())
+    expect(await buildImage(aBuild({ image: keep }, pve))).toMatchObject({ status: 'unchanged' })
+    expect([...pve.guests.keys()]).toEqual([9001])
   })
 
   test('old versions go when a candidate is promoted', async () => {
