@@ -23,7 +23,7 @@ export async function killContainers({ every }: Part): Promise<Outcome[]> {
   const folder = await mkdtemp(join(tmpdir(), 'imagebuild-kill-'))
   stack.defer(() => rm(folder, { recursive: true, force: true }))
   const source = await tinySource(folder)
-  const open = async (name: string, template: string) => {
+  const open = async (owner: AsyncDisposableStack, name: string, template = '') => {
     const grounds: Ground[] = []
     for (let index = 0; index < GROUNDS; index += 1) {
       const definition = (turn: number, { first }: Ground['vmids']) =>
@@ -34,14 +34,10 @@ export async function killContainers({ every }: Part): Promise<Outcome[]> {
           `template: { keep: ${KEEP}${template.replace('FIXED', String(first + 60))} }`,
         ].join('\n')
       const at = { index: grounds.length, storage: 'local-lvm' }
-      grounds.push(await openGround({ name: `${name}${index}`, kind: 'lxc', ...at, definition }))
+      grounds.push(owner.use(await openGround({ name: `${name}${index}`, kind: 'lxc', ...at, definition })))
     }
     await Promise.all(grounds.map((ground) => makeBase(ground, KEEP)))
-    return Object.assign(grounds, {
-      [Symbol.asyncDispose]: async () => {
-        for (const ground of grounds) await ground[Symbol.asyncDispose]()
-      },
-    })
+    return grounds
   }
   const outcomes: Outcome[] = []
   const kill = async (grounds: readonly Ground[], scenarios: readonly Omit<Scenario, 'keep'>[]) => {
@@ -49,18 +45,25 @@ export async function killContainers({ every }: Part): Promise<Outcome[]> {
       outcomes.push(await killEverywhere(grounds, { ...scenario, keep: KEEP }))
   }
   {
-    await using grounds = await open('ct', '')
-    const before = (points: readonly Point[]) => points.slice(0, decisionOf(points))
+    await using owner = new AsyncDisposableStack()
+    const grounds = await open(owner, 'ct')
     await kill(grounds, [
-      { name: 'run: build and verify', command: 'run', of: before, every },
-      { name: 'run: promote and retire', command: 'run', of: (points) => points.slice(decisionOf(points)) },
+      { name: 'run: build', command: 'run', of: between(0, CONVERT), every },
+      { name: 'run: convert', command: 'run', of: between(CONVERT, VERIFY) },
+      { name: 'run: verify', command: 'run', of: between(VERIFY, decisionOf), every },
+      { name: 'run: promote and retire', command: 'run', of: between(decisionOf) },
       ...(await prunes(grounds[0] as Ground)),
+    ])
+    // They have one source between them, so one at a time may take it away.
+    await kill(grounds.slice(0, 1), [
+      { name: 'run: upload', command: 'run', prepare: (one) => removeSource(one, source), of: uploads },
     ])
   }
   {
-    await using grounds = await open('fix', ', vmid: FIXED')
+    await using owner = new AsyncDisposableStack()
+    const grounds = await open(owner, 'fix', ', vmid: FIXED')
     await kill(grounds, [
-      { name: 'run: swap', command: 'run', of: (points) => points.slice(decisionOf(points)) },
+      { name: 'run: swap', command: 'run', of: between(decisionOf) },
       await pruneInWindow(grounds[0] as Ground),
     ])
   }
@@ -69,6 +72,35 @@ export async function killContainers({ every }: Part): Promise<Outcome[]> {
 
 const args = (ground: Ground) => ['run', ground.image, '--json']
 const answered = (points: readonly Point[]) => points.filter(({ at }) => at === 'after')
+
+const uploads = (points: readonly Point[]) => points.filter(({ label }) => label.endsWith('/upload'))
+
+/** Then it has to be uploaded again. */
+async function removeSource({ pve, node }: Ground, source: string): Promise<void> {
+  const storage = pve.api.nodes.$(node).storage.$('local').content
+  const [, digest = ''] = /sha256:([0-9a-f]{32})/.exec(source) ?? []
+  for (const { volid } of await storage.$get({ content: 'vztmpl' })) {
+    if (!volid.includes(`ib-source-${digest}`)) continue
+    const upid = (await storage.$(volid).$delete({ delay: 5 })) as string | null
+    if (upid !== null) await pve.waitTask(upid, { seconds: 60 })
+  }
+}
+
+type Place = number | string | ((points: readonly Point[]) => number)
+
+const [CONVERT, VERIFY] = ['converting to a template', 'booting two clones']
+
+/** Points from one place on to the next; a text is a step’s label. */
+function between(from: Place, to: Place = Number.POSITIVE_INFINITY) {
+  return (points: readonly Point[]) => {
+    const index = (place: Place) => {
+      if (typeof place === 'number') return place
+      if (typeof place === 'function') return place(points)
+      return points.findIndex(({ at, label }) => at === 'event' && label === place)
+    }
+    return points.slice(index(from), index(to))
+  }
+}
 
 /** Where the clones are gone: what follows marks the candidate as proven, makes it count, and retires others. */
 function decisionOf(points: readonly Point[]): number {

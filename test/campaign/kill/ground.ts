@@ -1,6 +1,7 @@
 import { ensureLab } from '../../../src/lab/lab.ts'
 import { connect, type Pve } from '../../../src/pve/client.ts'
-import type { GuestKind } from '../../../src/pve/guest-ref.ts'
+import { destroyGuest } from '../../../src/pve/destroy.ts'
+import { type GuestKind, nodeGuests } from '../../../src/pve/guest-ref.ts'
 import type { VmidRange } from '../../../src/pve/place.ts'
 import { LAB_DIR, makeProject, type Project } from '../../e2e/harness.ts'
 import { type Call, type ProxyOptions, startProxy } from '../proxy.ts'
@@ -85,6 +86,7 @@ export async function openGround({ name, kind, index, storage, definition }: Gro
     }),
   )
   const env = { LAB_TOKEN: lab.token, IMAGEBUILD_VERIFY: 'full' }
+  stack.defer(() => clearOut(pve, lab.node, vmids))
   const run = (target: string) => (args: readonly string[]) =>
     project.imagebuild(args, { env: { ...env, IMAGEBUILD_TARGET: target } })
   let turn = 0
@@ -102,6 +104,15 @@ export async function openGround({ name, kind, index, storage, definition }: Gro
     direct: run('direct'),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   })
+}
+
+/** Whoever comes next may have the same VMIDs. */
+async function clearOut(pve: Pve, node: string, { first, last }: VmidRange): Promise<void> {
+  const signal = AbortSignal.timeout(300_000)
+  const guests = (await nodeGuests(pve, node)).filter(({ vmid }) => vmid >= first && vmid <= last)
+  // Clones before what they are clones of.
+  guests.sort((a, b) => Number(a.template ?? 0) - Number(b.template ?? 0))
+  for (const { kind, vmid } of guests) await destroyGuest(pve, { kind, node, vmid, signal })
 }
 
 function addresses(pool: string, index: number): string {
