@@ -40,7 +40,8 @@ const LONGEST_SECONDS = 86_400
 const CHUNK_BYTES = 256 * 1024
 
 /**
- * Streams one file to a storage; gives the UPID of the task that puts it in its place. Never repeated.
+ * Streams one file to a storage; gives the UPID of the task that puts it in its place. Repeated only where Proxmox has
+ * refused an expired ticket: that is before anything is done.
  */
 export async function upload(
   engine: Engine,
@@ -48,6 +49,26 @@ export async function upload(
   storage: string,
   file: Upload,
   options: UploadOptions,
+): Promise<string> {
+  engine.writes += 1
+  const credentials = () => engine.session.headers(true, options.signal)
+  const headers = await credentials()
+  try {
+    return await send(engine, node, storage, file, { ...options, headers })
+  } catch (error) {
+    const isRefused = error instanceof PveError && error.status === 401
+    // A stream can be read only once.
+    if (!isRefused || 'stream' in file.source || !engine.session.expire(headers)) throw error
+    return await send(engine, node, storage, file, { ...options, headers: await credentials() })
+  }
+}
+
+async function send(
+  engine: Engine,
+  node: string,
+  storage: string,
+  file: Upload,
+  options: UploadOptions & { headers: Record<string, string> },
 ): Promise<string> {
   const size = await sizeOf(file.source)
   const stallSeconds = options.stallSeconds ?? STALL_SECONDS
@@ -77,14 +98,13 @@ export async function upload(
     yield frame.tail
   }
   const path = encodePath(`/nodes/${node}/storage/${storage}/upload`)
-  engine.writes += 1
   try {
     const { data } = await engine.send({
       method: 'POST',
       path,
       contentType: frame.contentType,
       headers: {
-        ...(await engine.session.headers(true, options.signal)),
+        ...options.headers,
         'content-length': String(frame.head.byteLength + size + frame.tail.byteLength),
       },
       body: Readable.from(body(), { objectMode: false, highWaterMark: CHUNK_BYTES }),

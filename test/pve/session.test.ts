@@ -1,7 +1,9 @@
+import { Readable } from 'node:stream'
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { connect } from '../../src/pve/client.ts'
 import type { PveError } from '../../src/pve/errors.ts'
 import { type Credentials, RENEW_AFTER_SECONDS } from '../../src/pve/session.ts'
+import type { Upload } from '../../src/pve/upload.ts'
 import { type Fake, type Identity, type Reply, rejection, selfSigned, startFake, VERSION } from './server.ts'
 
 const LOGIN = 'POST /access/ticket'
@@ -27,16 +29,6 @@ beforeEach(async () => {
     valid.add(ticket)
     return { json: { data: { ticket, CSRFPreventionToken: `csrf:${ticket}`, username: 'root@pam' } } }
   })
-  const guarded =
-    (reply: Reply) =>
-    ({ headers, method }: { headers: Record<string, unknown>; method: string }): Reply => {
-      const ticket = decodeURIComponent(/PVEAuthCookie=([^;]*)/.exec(String(headers.cookie))?.[1] ?? '')
-      if (!valid.has(ticket)) return { status: 401, reason: 'Authentication failed!' }
-      if (method !== 'GET' && headers.csrfpreventiontoken !== `csrf:${ticket}`) {
-        return { status: 401, reason: 'Permission denied - invalid csrf token' }
-      }
-      return reply
-    }
   fake.on('GET /version', guarded(VERSION))
   fake.on('POST /nodes/pve/qemu', guarded({ json: { data: 'UPID' } }))
 })
@@ -44,6 +36,17 @@ afterEach(async () => {
   vi.restoreAllMocks()
   await fake[Symbol.asyncDispose]()
 })
+/** Answers whoever has a ticket that is good now. */
+const guarded =
+  (reply: Reply) =>
+  ({ headers, method }: { headers: Record<string, unknown>; method: string }): Reply => {
+    const ticket = decodeURIComponent(/PVEAuthCookie=([^;]*)/.exec(String(headers.cookie))?.[1] ?? '')
+    if (!valid.has(ticket)) return { status: 401, reason: 'Authentication failed!' }
+    if (method !== 'GET' && headers.csrfpreventiontoken !== `csrf:${ticket}`) {
+      return { status: 401, reason: 'Permission denied - invalid csrf token' }
+    }
+    return reply
+  }
 const open = (credentials: Credentials = auth) =>
   connect({
     endpoint: fake.endpoint,
@@ -72,6 +75,23 @@ describe('ticket', () => {
       'UPID',
       VERSION.json.data,
     ])
+    expect(fake.of(LOGIN)).toHaveLength(2)
+  })
+
+  test('an expired ticket: an upload is sent again, but what can be read only once is not', async () => {
+    fake.on('POST /nodes/pve/storage/local/upload', guarded({ json: { data: 'UPID' } }))
+    await using pve = await open()
+    const bytes = Buffer.from('a disk')
+    const upload = (source: Upload['source']) =>
+      pve.upload('pve', 'local', { content: 'import', filename: 'disk.qcow2', source })
+    valid.clear()
+    expect(await upload({ bytes })).toBe('UPID')
+    const [first, second] = fake.of('POST /nodes/pve/storage/local/upload')
+    expect(second?.body.length).toBe(first?.body.length)
+    expect(pve.writes).toBe(1)
+    valid.clear()
+    const stream = Readable.from([bytes], { objectMode: false })
+    expect(await rejection<PveError>(upload({ stream, size: bytes.length }))).toMatchObject({ status: 401 })
     expect(fake.of(LOGIN)).toHaveLength(2)
   })
 
