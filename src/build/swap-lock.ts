@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
+import { ImagebuildError } from '../core/errors.ts'
 import { step } from '../core/events.ts'
-import { poll, withDeadline } from '../core/scope.ts'
+import { DeadlineError, poll, withDeadline } from '../core/scope.ts'
 import { choose } from '../plan/identity.ts'
 import { claimImage } from '../pve/claim.ts'
 import { ClaimTaken, ImageHeld } from '../pve/claim-refused.ts'
@@ -41,15 +42,24 @@ export async function lockSwap(
   const first = await once()
   if (!(first instanceof ImageHeld)) return first
   const label = `waiting for another swap: ${first.holder.who}`
-  return await step(by.emit, { image: by.image, step: 'wait', label }, () =>
-    poll(
-      async () => {
-        const found = await once()
-        return found instanceof ImageHeld ? undefined : found
-      },
-      { signal: patience, first: 1000, max: 5000 },
-    ),
-  )
+  const look = async () => {
+    const found = await once()
+    return found instanceof ImageHeld ? undefined : found
+  }
+  try {
+    return await step(by.emit, { image: by.image, step: 'wait', label }, () =>
+      poll(look, { signal: patience, first: 1000, max: 5000 }),
+    )
+  } catch (cause) {
+    if (by.signal.aborted || !(cause instanceof DeadlineError)) throw cause
+    throw new ImagebuildError({
+      code: 'busy',
+      what: `the fixed VMID of ${by.image} is being swapped by somebody else`,
+      why: first.holder.who,
+      next: 'try again later',
+      cause,
+    })
+  }
 }
 
 async function tryLock(by: SwapBy, tool: string): Promise<SwapLock> {

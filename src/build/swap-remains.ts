@@ -6,7 +6,6 @@ import { mark } from '../pve/marking.ts'
 import { fromTags, parseNote } from '../pve/marks.ts'
 import { byVersion, nodeTemplates, type Template } from '../pve/templates.ts'
 import type { Occupant, SwapBy } from './fixed-vmid.ts'
-import { awaitMaking } from './unmarked.ts'
 
 /** What there is of a swap, told by marks and notes alone, and how it goes. */
 export interface Remains {
@@ -20,7 +19,7 @@ export interface Remains {
 }
 
 /** Of one image on one node, by the fixed VMIDs that they are about. */
-export async function remainsOf({ pve, place, namespace, image, emit, signal }: SwapBy): Promise<Remains[]> {
+export async function remainsOf({ pve, place, namespace, image }: SwapBy): Promise<Remains[]> {
   const look = async () =>
     (await nodeTemplates(pve, place.node, namespace)).filter(({ marks }) => marks.image === image)
   const templates = await look()
@@ -36,8 +35,6 @@ export async function remainsOf({ pve, place, namespace, image, emit, signal }: 
     if (standin) of(swap).standins.push(template)
     else of(swap).source = template
   }
-  // Copies that a dead run has ordered show whose they are when they are made.
-  if (found.size > 0) await awaitMaking(pve, place, emit, signal)
   for (const copy of await unfinishedCopies({ pve, place, namespace })) {
     if (copy.image !== image) continue
     const { unfinished } = of(copy.fixed)

@@ -1,14 +1,14 @@
-import { asImagebuildError } from '../core/errors.ts'
-import { step } from '../core/events.ts'
-import { copyTemplate } from '../pve/copy-template.ts'
-import { destroyGuest } from '../pve/destroy.ts'
-import { guestApi, guestLabel, readConfig } from '../pve/guest-ref.ts'
+import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
+import { sleep } from '../core/scope.ts'
+import { readConfig } from '../pve/guest-ref.ts'
 import { mark } from '../pve/marking.ts'
-import { promote, tidy, yieldIfRolledBack } from '../pve/promotion.ts'
+import { tidy, yieldIfRolledBack } from '../pve/promotion.ts'
 import { nodeTemplates, select, type Template } from '../pve/templates.ts'
-import { hasLinkedClones, lookAt, type Occupant, requireFixedVmid, type SwapBy } from './fixed-vmid.ts'
+import { lookAt, requireFixedVmid, type SwapBy } from './fixed-vmid.ts'
 import { lockSwap, type SwapLock } from './swap-lock.ts'
-import { abandon, discard, type Remains, remainsOf, settleRemains } from './swap-remains.ts'
+import { abandon, discard, remainsOf, settleRemains } from './swap-remains.ts'
+import { abandonAll, becomeCurrent, oldOne, replace, standIn } from './swap-steps.ts'
+import { awaitMaking } from './unmarked.ts'
 
 /**
  * A template gets a fixed VMID. Proxmox gives no guest another one, so what has it must go before the next one can be made
@@ -23,6 +23,9 @@ export interface Swapped {
   /** rolled back meanwhile: nothing was swapped, this one stays current */
   yieldedTo?: Template
 }
+
+/** Times that the copy is tried while nothing is at the VMID. */
+const TRIES = 3
 
 /** Seconds that may pass while nothing is at the VMID; nobody's Ctrl-C shortens it. */
 const WINDOW_SECONDS = 7200
@@ -86,6 +89,8 @@ async function settleAll(
   lock: SwapLock,
   how: 'finish' | 'abandon',
 ): Promise<{ finished: number; seconds?: number }> {
+  // Copies that a dead run has ordered show whose they are when they are made.
+  if ((await remainsOf(by)).length > 0) await awaitMaking(by.pve, by.place, by.emit, by.signal)
   const remains = await remainsOf(by)
   let seconds: number | undefined
   for (const one of remains) {
@@ -101,46 +106,62 @@ async function settleAll(
   return { finished: remains.length, ...(seconds !== undefined && { seconds }) }
 }
 
-/** What has to go is still there, so nothing is lost by leaving it. */
-function oldOne(there: Occupant, source: Template): Template | undefined {
-  if (there.is !== 'template' || there.template.marks.version === source.marks.version) return undefined
-  return there.template
-}
-
 /** Looks at what is there and does the next step, until the marked template's copy counts and nothing else is left of it. */
 async function finishSwap(by: SwapBy, lock: SwapLock, source: Template, fixed: number): Promise<Swapped> {
+  const { image, emit, place } = by
+  // From the removal on nothing but a kill stops it: what Terraform clones is away.
+  const signal = AbortSignal.timeout(WINDOW_SECONDS * 1000)
+  const inside: SwapBy = { ...by, signal, pve: by.pve.withSignal(signal) }
+  let begun: number | undefined
   let seconds: number | undefined
-  for (;;) {
-    const there = await lookAt(by, fixed)
+  for (let tries = 1; ; ) {
+    const now = begun === undefined ? by : inside
+    const there = await lookAt(now, fixed)
     const old = oldOne(there, source)
     if (there.is === 'template' && old === undefined) {
-      const template = await complete(by, source, there.template, fixed)
+      const template = await complete(now, source, there.template, fixed)
       return { template, ...(seconds !== undefined && { seconds }) }
     }
-    if (there.is === 'foreign') {
-      // Taken by somebody while nothing was there: who it is and what to do says this.
-      await requireFixedVmid(by, fixed)
-      continue
-    }
+    // Taken by somebody while nothing was there: who it is and what to do says this.
+    if (there.is === 'foreign') await requireFixedVmid(now, fixed)
     if (old !== undefined) {
-      await standIn(by, lock, old, fixed)
-      await requireRoom(by, fixed)
+      await standIn(now, lock, old, fixed)
+      await requireRoom(now, fixed)
     }
-    seconds = await replace(by, lock, source, fixed, there)
+    const standin = (await remainsOf(now)).find((one) => one.fixed === fixed)?.standins[0]
+    begun ??= performance.now()
+    try {
+      await replace(inside, lock, source, fixed, { there, standin })
+      if (standin !== undefined) {
+        seconds = (performance.now() - begun) / 1000
+        const message = `nothing was at VMID ${fixed} for ${seconds.toFixed(1)} s`
+        emit({ type: 'info', image, message })
+      }
+    } catch (error) {
+      const left = await lookAt(inside, fixed).catch(() => undefined)
+      if (left?.is === 'template' || left?.is === 'foreign') throw error
+      if (tries === TRIES) throw whileAway(error, { place, image, fixed, standin })
+      const message = `VMID ${fixed} is still away: ${asImagebuildError(error).message}; trying again`
+      emit({ type: 'warning', image, message })
+      await sleep(tries * 1000, signal)
+      tries += 1
+    }
   }
 }
 
-/** The old one's copy, with its marks: it counts as soon as the old one is gone. */
-async function standIn(by: SwapBy, lock: SwapLock, old: Template, fixed: number): Promise<void> {
-  const found = (await remainsOf(by)).find((one) => one.fixed === fixed)
-  if (found?.standins.some(({ marks }) => marks.version === old.marks.version)) return
-  const { vmid: _, ...marks } = old.marks
-  const label = `copying ${guestLabel(old)}, version ${old.marks.version}, which stands in for it`
-  await during(by, 'stand-in', label, (onLine) =>
-    copyTemplate(by.pve, old, copying(by, lock, fixed, onLine), {
-      marks: { ...marks, standin: true, swap: fixed },
-    }),
-  )
+/** What failed is told with what it means. */
+function whileAway(
+  error: unknown,
+  at: { place: SwapBy['place']; image: string; fixed: number; standin: Template | undefined },
+): ImagebuildError {
+  const { place, image, fixed, standin } = at
+  const meanwhile =
+    standin === undefined
+      ? ''
+      : `; until then \`imagebuild resolve ${image}\` gives ${standin.vmid}, a copy of the old one`
+  const failure = asImagebuildError(error)
+  const next = `nothing is at VMID ${fixed} on ${place.node}: \`imagebuild run ${image}\` or \`imagebuild prune\` goes on from here${meanwhile}`
+  return failure.with({ next: failure.next === undefined ? next : `${failure.next}\n${next}` })
 }
 
 /** Somebody may have cloned or protected it meanwhile. Then all is as before, and the new one waits. */
@@ -151,84 +172,6 @@ async function requireRoom(by: SwapBy, fixed: number): Promise<void> {
     if (asImagebuildError(error).code === 'build_failed') await abandonAll(by, fixed)
     throw error
   }
-}
-
-async function abandonAll(by: SwapBy, fixed: number): Promise<void> {
-  for (const one of await remainsOf(by)) if (one.fixed === fixed) await abandon(by, one)
-}
-
-/** @returns seconds that the VMID was nobody's; undefined where it was before */
-async function replace(
-  by: SwapBy,
-  lock: SwapLock,
-  source: Template,
-  fixed: number,
-  there: Occupant,
-): Promise<number | undefined> {
-  const { image, emit, pve } = by
-  const [remains] = (await remainsOf(by)).filter((one) => one.fixed === fixed)
-  const old = oldOne(there, source)
-  const wasThere = old !== undefined || (remains?.standins.length ?? 0) > 0
-  // From here on nothing but a kill stops it: what Terraform clones is away.
-  const signal = AbortSignal.timeout(WINDOW_SECONDS * 1000)
-  const inside: SwapBy = { ...by, signal, pve: pve.withSignal(signal) }
-  const { version } = source.marks
-  const label = wasThere
-    ? `replacing VMID ${fixed} by version ${version}`
-    : `making version ${version} at VMID ${fixed}`
-  const started = performance.now()
-  await during(by, 'swap', label, async (onLine) => {
-    if (old !== undefined) await removeOld(inside, old, fixed)
-    if (there.is === 'copy') await destroyGuest(inside.pve, { ...there.guest, run: there.run, signal })
-    const made = await copyTemplate(
-      inside.pve,
-      source,
-      { ...copying(inside, lock, fixed, onLine), at: fixed },
-      { marks: marksAtFixed(source), ...noteAtFixed(remains) },
-    )
-    await becomeCurrent(inside, source, made)
-  })
-  if (!wasThere) return undefined
-  const seconds = (performance.now() - started) / 1000
-  emit({ type: 'info', image, message: `VMID ${fixed} was away for ${seconds.toFixed(1)} s` })
-  return seconds
-}
-
-/** Without `purge`, which would strike the VMID out of backup jobs: it is there again in a moment. */
-async function removeOld({ pve, signal, image, ...by }: SwapBy, old: Template, fixed: number): Promise<void> {
-  try {
-    const upid = (await guestApi(pve, old).$delete()) as string
-    await pve.waitTask(upid, { seconds: 300, signal })
-  } catch (error) {
-    if (!/still in use by linked clone/i.test(asImagebuildError(error).message)) throw error
-    await abandonAll({ pve, signal, image, ...by }, fixed)
-    throw hasLinkedClones(
-      `${guestLabel(old)}, version ${old.marks.version} of ${image}`,
-      'some that these credentials may not see',
-    )
-  }
-}
-
-/** What is current moves with its turn; all else becomes current by a promotion. */
-function marksAtFixed({ marks }: Template): Parameters<typeof copyTemplate>[3]['marks'] {
-  const { vmid: _vmid, swap: _swap, standin: _standin, expires: _expires, ...rest } = marks
-  if (rest.state === 'current') return rest
-  const { turn: _turn, held: _held, ...others } = rest
-  return { ...others, state: 'candidate' }
-}
-
-function noteAtFixed(remains: Remains | undefined): { note?: { previous: number } } {
-  const [standin] = remains?.standins ?? []
-  return standin === undefined ? {} : { note: { previous: standin.vmid } }
-}
-
-async function becomeCurrent(by: SwapBy, source: Template, made: Template): Promise<void> {
-  const { pve, namespace, image, place } = by
-  const held = source.marks.held ?? false
-  const current = select(await nodeTemplates(pve, place.node, namespace), image, 'current', place.node)
-  if (current?.vmid === made.vmid && (current.marks.held ?? false) === held) return
-  const { untidy } = await promote(pve, made, { held })
-  for (const { message } of untidy) by.emit({ type: 'warning', image, message })
 }
 
 /** It is there: it counts, the stand-in becomes an ordinary previous one, and what it was copied from goes. */
@@ -247,23 +190,4 @@ async function complete(by: SwapBy, source: Template, there: Template, fixed: nu
   }
   await discard(by, source)
   return select(await nodeTemplates(pve, place.node, namespace), image, 'current', place.node) ?? there
-}
-
-function copying(
-  { place, emit, signal }: SwapBy,
-  { run }: SwapLock,
-  fixed: number,
-  onLine: (line: string) => void,
-) {
-  return { place, run, fixed, emit, signal, onLine }
-}
-
-function during<T>(
-  { emit, image }: SwapBy,
-  name: string,
-  label: string,
-  work: (onLine: (line: string) => void) => Promise<T>,
-): Promise<T> {
-  const onLine = (line: string) => emit({ type: 'output', image, step: name, stream: 'task', line })
-  return step(emit, { image, step: name, label }, () => work(onLine))
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { SwapBy } from '../../src/build/fixed-vmid.ts'
 import { fixedVmidOn, requireFixedVmid } from '../../src/build/fixed-vmid.ts'
+import { swapPrivileges } from '../../src/build/privileges.ts'
 import { prune } from '../../src/build/prune.ts'
 import { swap } from '../../src/build/swap.ts'
 import { asImagebuildError } from '../../src/core/errors.ts'
@@ -117,7 +118,9 @@ describe.each(['vm', 'lxc'] as const)('a swap (%s)', (kind) => {
     expect(await pruning(pve)).toEqual([])
   })
 
-  test('wherever it is killed, what resolves is proven, and prune leaves nothing of it', async () => {
+  test('wherever it is killed, what resolves is proven, and prune leaves nothing of it', {
+    timeout: 120_000,
+  }, async () => {
     let ended = false
     let points = 0
     for (let n = 1; !ended; n += 1) {
@@ -126,10 +129,8 @@ describe.each(['vm', 'lxc'] as const)('a swap (%s)', (kind) => {
         const source = world(pve, kind)
         const seen = new Set<string>()
         const kill = killedAt(pve, n, when, () => void seen.add(resolved(pve)?.marks.version ?? 'nothing'))
-        ended = await swap(by(pve), source, FIXED, { tool: 't', since: 2 }).then(
-          () => !kill.happened(),
-          () => false,
-        )
+        const work = swap(by(pve), source, FIXED, { tool: 't', since: 2 }).then(() => true)
+        ended = await Promise.race([work, kill.happened])
         await kill.bury()
         const at = `killed ${when} call ${n}: ${kill.call()}`
         const intended = marksOf(pve, 9001)?.swap !== undefined || marksOf(pve, FIXED)?.version === V2
@@ -174,7 +175,9 @@ describe.each(['vm', 'lxc'] as const)('a swap (%s)', (kind) => {
   })
 })
 
-test('a fault of the API at any call leaves what the next swap or prune finishes', async () => {
+test('a fault of the API at any call leaves what the next swap or prune finishes', {
+  timeout: 120_000,
+}, async () => {
   let ended = false
   for (let n = 1; !ended; n += 1) {
     const pve = new MemoryProxmox()
@@ -200,6 +203,78 @@ test('a fault of the API at any call leaves what the next swap or prune finishes
     expect(resolved(pve)?.vmid, at).toBe(FIXED)
     expect(pve.guests.size, at).toBe(4)
   }
+})
+
+describe('while nothing is at the VMID', () => {
+  const failing = (pve: MemoryProxmox, times: number) => {
+    let left = times
+    pve.work = async (type, vmid) => {
+      if (type !== 'qmclone' || vmid !== FIXED || left === 0) return undefined
+      left -= 1
+      return 'clone failed: no space left on device'
+    }
+  }
+
+  test('a copy that fails is tried again', async () => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    const events: Event[] = []
+    failing(pve, 1)
+    const { seconds } = await swap(by(pve, events), source, FIXED, { tool: 't', since: 2 })
+    expect(seconds).toBeGreaterThan(1)
+    expect(events).toContainEqual(
+      expect.objectContaining({
+        type: 'warning',
+        message: expect.stringMatching(/^VMID 8000 is still away/),
+      }),
+    )
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V2 } })
+  })
+
+  test('one that fails for good says what there is meanwhile, and prune goes on from there', async () => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    failing(pve, 99)
+    const error = asImagebuildError(
+      await swap(by(pve), source, FIXED, { tool: 't', since: 2 }).catch((thrown) => thrown),
+    )
+    expect(error.next).toMatch(/nothing is at VMID 8000 .*prune.*gives 9002, a copy of the old one/s)
+    expect(resolved(pve)).toMatchObject({ vmid: 9002, marks: { version: V1 } })
+    pve.work = async () => undefined
+    await pruning(pve)
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V2 } })
+    expect(pve.guests.size).toBe(4)
+  })
+
+  test('somebody who takes the VMID is named, and the copy goes on standing in', async () => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    pve.before = (call) => {
+      if (call === 'POST /nodes/pve/qemu/9001/clone') pve.put(FIXED, { name: 'quick' })
+    }
+    await expect(swap(by(pve), source, FIXED, { tool: 't', since: 2 })).rejects.toThrow()
+    pve.before = () => {}
+    expect(pve.guests.get(FIXED)?.config).toEqual({ name: 'quick' })
+    expect(resolved(pve)?.marks).toMatchObject({ version: V1, standin: true })
+    const events: Event[] = []
+    await pruning(pve, events)
+    expect(events).toContainEqual(
+      expect.objectContaining({ type: 'leak', why: expect.stringContaining('VM 8000 (quick)') }),
+    )
+    expect(resolved(pve)?.marks.version).toBe(V1)
+  })
+
+  test('Ctrl-C waits until it is over', async () => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    const stop = new AbortController()
+    pve.before = (call) => {
+      if (call === `DELETE /nodes/pve/qemu/${FIXED}`) stop.abort(new Error('interrupted'))
+    }
+    await swap({ ...by(pve), signal: stop.signal }, source, FIXED, { tool: 't', since: 2 })
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V2 } })
+    expect(pve.guests.size).toBe(4)
+  })
 })
 
 describe('before anything is done', () => {
@@ -338,7 +413,7 @@ test('a rollback drops what was cut off before its window', async () => {
   const pve = new MemoryProxmox()
   const source = world(pve)
   const kill = killedAt(pve, 1, 'before', () => {}, /POST .*\/template/)
-  await swap(by(pve), source, FIXED, { tool: 't', since: 2 }).catch(() => undefined)
+  await Promise.race([swap(by(pve), source, FIXED, { tool: 't', since: 2 }), kill.happened])
   await kill.bury()
   expect(marksOf(pve, 9001).swap).toBe(FIXED)
   const old = templates(pve).find(({ vmid }) => vmid === 9000) as Template
@@ -360,6 +435,21 @@ test('two at once: one after the other, and nothing is lost', async () => {
   expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V0, held: true } })
 })
 
+test('what a token needs is asked of /vms or the pool: rights on the VMID alone would go with its guest', () => {
+  const paths = (more: Partial<typeof place>) => swapPrivileges({ ...place, ...more }).map(({ path }) => path)
+  const bridge = '/sdn/zones/localnetwork/vmbr0'
+  expect(paths({})).toEqual(['/vms', '/storage/local-lvm', bridge])
+  expect(paths({ pool: 'golden', vlan: 7 })).toEqual([
+    ['/vms', '/pool/golden'],
+    '/storage/local-lvm',
+    [`${bridge}/7`, bridge],
+    '/pool/golden',
+  ])
+  expect(swapPrivileges(place)[0]?.privileges).toEqual(
+    expect.arrayContaining(['VM.Allocate', 'VM.Clone', 'VM.Config.Network', 'VM.Config.Options']),
+  )
+})
+
 test('which VMID is fixed on a node', () => {
   const on = (vmid: Parameters<typeof fixedVmidOn>[0]['vmid'], node: string, nodes = [node]) =>
     fixedVmidOn({ name: 'web', vmid }, node, nodes)
@@ -369,32 +459,35 @@ test('which VMID is fixed on a node', () => {
   expect(() => on(9000, 'a', ['a', 'b'])).toThrow(/the target has 2 nodes/)
 })
 
-/** From a call on, this process does nothing any more. */
+/** From a call on, this process does nothing any more: it neither goes on nor cleans up. */
 function killedAt(
   pve: MemoryProxmox,
   n: number,
   when: 'before' | 'after',
   look: () => void,
   pattern = /./,
-): { happened: () => boolean; call: () => string; bury: () => Promise<void> } {
+): { happened: Promise<false>; call: () => string; bury: () => Promise<void> } {
+  const { promise, resolve } = Promise.withResolvers<false>()
   let calls = 0
   let killed = ''
-  const at = (now: 'before' | 'after') => (call: string) => {
+  let buried = false
+  const at = (now: 'before' | 'after') => async (call: string) => {
     look()
-    if (killed !== '') throw new Error('killed')
     if (now === when && pattern.test(call)) calls += 1
-    if (now !== when || calls !== n) return
-    killed = call
-    throw new Error('killed')
+    if (killed === '' && (now !== when || calls !== n)) return
+    killed ||= call
+    resolve(false)
+    if (!buried) await new Promise(() => {})
   }
   pve.before = at('before')
   pve.after = at('after')
   const done = async () => {
+    buried = true
     pve.before = () => {}
     pve.after = () => {}
     await bury(pve)
   }
-  return { happened: () => killed !== '', call: () => killed, bury: done }
+  return { happened: promise, call: () => killed, bury: done }
 }
 
 function watch(pve: MemoryProxmox, look: () => void): void {
