@@ -1,7 +1,7 @@
 import { reachTarget } from '../src/cli/target.ts'
 import { SecretRegistry } from '../src/core/secrets.ts'
 import { readConfig } from '../src/definition/config.ts'
-import { askCluster } from '../src/pve/cluster.ts'
+import { askTemplates } from '../src/pve/cluster.ts'
 import { select, templatesIn } from '../src/pve/templates.ts'
 
 /** `node resolve-inside.ts <image>`: the request of `imagebuild resolve`, as it does it; says how many milliseconds it takes. */
@@ -11,6 +11,6 @@ const config = await readConfig('imagebuild.yaml')
 const connection = await reachTarget(invocation, config, undefined)
 if (connection === undefined) throw new Error('there is nothing to ask')
 const started = performance.now()
-const template = select(templatesIn(await askCluster(connection), config.namespace), process.argv[2] ?? '')
+const template = select(templatesIn(await askTemplates(connection), config.namespace), process.argv[2] ?? '')
 if (template === undefined) throw new Error('nothing was found')
 process.stderr.write(String(performance.now() - started))

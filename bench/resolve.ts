@@ -6,8 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
+import { poll } from '../src/core/scope.ts'
 import { GuestStore } from '../src/lab/api/guests/store.ts'
 import { ensureLab, type LabConnection, stopLab } from '../src/lab/lab.ts'
+import { askTemplates } from '../src/pve/cluster.ts'
 import { toTags } from '../src/pve/marks.ts'
 import { sameNode } from './startup.ts'
 import type { Measured } from './statistics.ts'
@@ -40,6 +42,7 @@ export async function measureResolve(signal: AbortSignal): Promise<Measured[]> {
     const expected = await fill(join(dir, 'state/guests'))
     process.env.IMAGEBUILD_LAB_IDLE_SECONDS = '3600'
     const lab = await ensureLab({ dir, signal, emit: () => {} })
+    await listed(lab, expected, signal)
     const requests = await countRequests(folder, dir, lab, expected)
     return [
       {
@@ -80,6 +83,15 @@ async function fill(state: string): Promise<number> {
     await store.save(guest)
   }
   return current
+}
+
+/** The cluster's list is some seconds behind. */
+async function listed(lab: LabConnection, expected: number, signal: AbortSignal): Promise<void> {
+  const { endpoint, token, fingerprint } = lab
+  const connection = { endpoint, auth: { kind: 'token', token }, tls: { fingerprint }, signal } as const
+  const known = async () =>
+    (await askTemplates(connection)).some(({ vmid }) => vmid === expected) || undefined
+  await poll(known, { signal, first: 500 })
 }
 
 async function project(folder: string, endpoint: string, fingerprint: string): Promise<void> {

@@ -3,11 +3,11 @@ import { Engine, FIRST_REQUEST } from './engine.ts'
 import { asClusterRows, type ClusterRow } from './guest-ref.ts'
 
 /**
- * All guests of the cluster, by one request in all: without asking first who answers there, and without loading what
+ * All templates of the cluster, by one request in all: without asking first who answers there, and without loading what
  * only other requests need.
  * @throws PveError, as `connect` would
  */
-export async function askCluster(connection: PveConnection): Promise<ClusterRow[]> {
+export async function askTemplates(connection: PveConnection): Promise<ClusterRow[]> {
   await using engine = new Engine(connection)
   const { signal } = connection
   const { data } = await engine.request(
@@ -16,5 +16,6 @@ export async function askCluster(connection: PveConnection): Promise<ClusterRow[
     { type: 'vm' },
     { signal, ...FIRST_REQUEST },
   )
-  return asClusterRows(data)
+  // There may be thousands of others.
+  return asClusterRows((data as Pick<ClusterRow, 'template'>[]).filter(({ template }) => template))
 }

@@ -71,9 +71,9 @@ export async function clusterGuests(pve: Pve): Promise<ClusterRow[]> {
 
 /** What Proxmox answers there. */
 export function asClusterRows(answer: unknown): ClusterRow[] {
-  const rows = answer as (Omit<ClusterRow, 'kind'> & { type: string })[]
-  // In place: there may be thousands.
-  return rows.map((row) => Object.assign(row, { kind: row.type === 'lxc' ? 'lxc' : 'vm' } as const))
+  const rows = answer as (ClusterRow & { type: string })[]
+  for (const row of rows) row.kind = row.type === 'lxc' ? 'lxc' : 'vm'
+  return rows
 }
 
 export async function readConfig(pve: Pve, guest: GuestRef): Promise<GuestConfig> {

@@ -2,7 +2,7 @@ import { suggest } from '../../core/did-you-mean.ts'
 import { ImagebuildError } from '../../core/errors.ts'
 import { type Config, readConfig } from '../../definition/config.ts'
 import { findConfig } from '../../definition/find.ts'
-import { askCluster } from '../../pve/cluster.ts'
+import { askTemplates } from '../../pve/cluster.ts'
 import { PveError } from '../../pve/errors.ts'
 import { placesTemplates, readNote, select, type Template, templatesIn } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
@@ -88,7 +88,7 @@ async function inCluster(
   const connection = await reachTarget(invocation, config, asked)
   if (connection === undefined) return undefined
   try {
-    return templatesIn(await askCluster(connection), config.namespace)
+    return templatesIn(await askTemplates(connection), config.namespace)
   } catch (error) {
     const ending = error instanceof PveError && error.delivery !== 'answered'
     if (ending && chooseTarget(config, asked).target.kind === 'lab') return undefined
