@@ -95,6 +95,8 @@ export function nextStep(code: ErrorCode, status: number | undefined, text: stri
   if (FULL.test(text)) return 'make room on that storage, or name another one'
   if (code === 'busy') return 'somebody else is working on it: try again in a moment'
   if (code === 'unreachable') return 'is the node up, and pveproxy and pvedaemon on it? try again in a moment'
+  if (status !== undefined && status >= 500)
+    return 'the node’s journal may say more (journalctl -u pvedaemon -u pveproxy); try again in a moment'
   return undefined
 }
 
@@ -114,13 +116,14 @@ export class PveTaskError extends ImagebuildError {
     output: readonly string[]
   }) {
     const code = codeOf(undefined, facts.exitstatus)
-    const next = nextStep(code, undefined, facts.exitstatus)
+    const next =
+      nextStep(code, undefined, facts.exitstatus) ?? `look at it on the node: pvenode task log ${facts.upid}`
     super({
       code,
       what: `the Proxmox task ${facts.type}${facts.id && ` of ${facts.id}`} failed`,
       why: facts.exitstatus,
       output: facts.output,
-      ...(next !== undefined && { next }),
+      next,
     })
     this.upid = facts.upid
     this.exitstatus = facts.exitstatus

@@ -1,5 +1,6 @@
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import type { Pve } from './client.ts'
+import { PveError } from './errors.ts'
 import { type GuestRef, guestApi, guestLabel, readConfig } from './guest-ref.ts'
 import { foreignTags, fromTags, type Marks, type Note, parseNote, renderNote, toTags } from './marks.ts'
 
@@ -11,7 +12,8 @@ const TRIES = 5
 
 /**
  * Gives a template other marks (and another note, if given) by compare-and-swap on the config's digest. Where somebody
- * else was faster, `change` is asked again about what is there now; with undefined it leaves things as they are.
+ * else was faster, or the answer was lost, `change` is asked again about what is there now; with undefined it leaves
+ * things as they are.
  * @returns the marks that it has now; undefined where they were left
  * @throws ImagebuildError `not_found` where that VMID is no longer this template
  */
@@ -37,7 +39,7 @@ export async function mark(
       })
       return marks
     } catch (error) {
-      if (tries === TRIES || !isOvertaken(error)) throw error
+      if (tries === TRIES || !(isOvertaken(error) || isLost(error))) throw error
     }
   }
 }
@@ -51,6 +53,14 @@ function isOvertaken(error: unknown): boolean {
   return /checksum mismatch|file change by other user|detected modified configuration/i.test(
     asImagebuildError(error).message,
   )
+}
+
+/**
+ * Whether this was written nobody knows. By its digest it is written once at most: a second try finds what there is, or
+ * comes first, and the lost one is refused.
+ */
+function isLost(error: unknown): boolean {
+  return error instanceof PveError && error.passing
 }
 
 function noLongerThere(template: GuestRef & { marks: Marks }): ImagebuildError {

@@ -242,7 +242,9 @@ async function judgeLeftovers(lane: Lane, scenario: Scenario, { events, exitCode
   const told = events.some(({ type }) => type === 'leak')
   if (first.length > 0 && !told) wrong.push(`left behind without a word: ${first.join(', ')}`)
   const pruned =
-    first.length === 0 ? undefined : await lane.tiny.project.imagebuild(['prune'], { env: lane.tiny.env })
+    first.length === 0 && exitCode === 0
+      ? undefined
+      : await lane.tiny.project.imagebuild(['prune'], { env: lane.tiny.env })
   const second = pruned === undefined ? first : await left()
   if (second.length > 0)
     wrong.push(`left behind after prune: ${second.join(', ')}\n${pruned?.stdout}\n${pruned?.stderr}`)

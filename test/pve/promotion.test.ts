@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { PveError } from '../../src/pve/errors.ts'
 import { fromTags, type Marks, parseNote, renderNote, type State, toTags } from '../../src/pve/marks.ts'
 import { promote, rollbackVersion, tidy, untidy } from '../../src/pve/promotion.ts'
 import { nodeTemplates, select, type Template } from '../../src/pve/templates.ts'
@@ -31,6 +32,24 @@ describe('promoting', () => {
     await promote(pve.client(), candidate)
     expect(states(pve)).toEqual({ 9000: 'retired', 9001: 'retired', 9002: 'previous', 9003: 'current' })
   })
+
+  test.each(['before', 'after'] as const)(
+    'a write whose answer is lost, %s it was done, is made sure of',
+    async (when) => {
+      const pve = new MemoryProxmox()
+      put(pve, 9002, 'current', '20260103.1')
+      const candidate = put(pve, 9003, 'candidate', '20260104.1')
+      const lost = { before: 0, after: 0 }
+      pve[when] = (call) => {
+        if (!call.startsWith('PUT') || lost[when]++ > 0) return
+        throw new PveError({ method: 'PUT', path: call, delivery: 'unknown', message: 'gone', passing: true })
+      }
+      await promote(pve.client(), candidate)
+      expect(states(pve)).toEqual({ 9002: 'previous', 9003: 'current' })
+      expect(fromTags(9003, String(pve.guests.get(9003)?.config.tags))?.turn).toBe(1)
+      expect(pve.writes.filter((call) => call.includes('9003'))).toHaveLength(2)
+    },
+  )
 
   test('at no moment there is no current one', async () => {
     const pve = new MemoryProxmox()
