@@ -32,6 +32,18 @@ const PARTS: readonly Part[] = [
     vitest: campaign('faults'),
   },
   {
+    name: 'kill',
+    what: 'kill -9 at every point of run, swap and prune, on a container (sample: every call that decides, each eighth point of building and verifying)',
+    minutes: { full: 20, sample: 8 },
+    vitest: campaign('kill'),
+  },
+  {
+    name: 'kill-machine',
+    what: 'kill -9 at six points, on a virtual machine',
+    minutes: { full: 15, sample: 15 },
+    vitest: campaign('kill-machine'),
+  },
+  {
     name: 'verify-machine',
     what: 'a spoiled virtual machine is verified',
     minutes: { full: 15 },

@@ -160,8 +160,8 @@ export function table(outcomes: readonly Outcome[]): string {
 /** For a test's expectation: everything that is not as it must be. */
 export function faults(outcomes: readonly Outcome[]): string[] {
   return outcomes.flatMap(({ rounds }) =>
-    rounds.flatMap(({ scenario, point, next, problems, orphans }) =>
-      [...problems, ...orphans].map(
+    rounds.flatMap(({ scenario, point, next, reached, problems, orphans }) =>
+      [...problems, ...orphans, ...(reached ? [] : ['it was over before'])].map(
         (text) => `${scenario}, ${point.at} ${point.n} ${point.label}, then ${next}: ${text}`,
       ),
     ),
