@@ -110,6 +110,11 @@ describe('errors', () => {
     expect(fake.of(config)).toHaveLength(1)
   })
 
+  test('a reason phrase is UTF-8, as Proxmox writes it', async () => {
+    const error = await failing({ status: 401, reason: Buffer.from('kein Schlüssel').toString('latin1') })
+    expect(error.pveMessage).toBe('kein Schlüssel')
+  })
+
   test('403 names the privilege and the path', async () => {
     const reason = 'Permission check failed (/vms/110, VM.Audit)'
     const error = await failing({ status: 403, reason, json: { data: null, message: `${reason}\n` } })

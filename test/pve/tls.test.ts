@@ -1,4 +1,4 @@
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ImagebuildError } from '../../src/core/errors.ts'
@@ -79,6 +79,29 @@ describe('TLS', () => {
     await expect.poll(() => server.said()).toContain(`PVEAPIToken=${TOKEN}`)
     abort.abort(new Error('enough'))
     expect((await rejection(attempt)).message).toBe('enough')
+  })
+
+  test('an abort ends a connection that is just coming about, and waits for nobody', async () => {
+    const sockets: Socket[] = []
+    const abort = new AbortController()
+    const ended = Promise.withResolvers<void>()
+    // Takes connections, and never says a word of TLS.
+    const server = createTcpServer((socket) => {
+      sockets.push(socket.on('error', () => {}).on('close', () => ended.resolve()))
+      socket.once('data', () => abort.abort(new Error('enough')))
+      socket.resume()
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const attempt = connect({
+      endpoint: `https://localhost:${(server.address() as AddressInfo).port}`,
+      tls: { fingerprint: identity.fingerprint },
+      auth: { kind: 'token', token: TOKEN },
+      signal: abort.signal,
+    })
+    expect((await rejection(attempt)).message).toBe('enough')
+    await ended.promise
+    expect(sockets).toHaveLength(1)
+    await new Promise((resolve) => server.close(resolve))
   })
 
   test('a CA vouches for the names in its certificates', async () => {
