@@ -4,7 +4,7 @@ import type { Call } from '../proxy.ts'
 import { current, removeCandidates } from './findings.ts'
 import { openGround } from './ground.ts'
 import { BEGUN, type Point } from './points.ts'
-import { killOnce, type Outcome, type Round } from './rounds.ts'
+import { killOnce, type Outcome, type Round, tell } from './rounds.ts'
 
 /** A virtual machine, killed at six points. An emulated one needs minutes, so what one run leaves the next begins with. */
 
@@ -71,6 +71,7 @@ export async function killMachine(): Promise<Outcome> {
     const scenario = { name: 'run of a VM', command: 'run', keep: KEEP } as const
     const { round, candidates } = await killOnce(ground, scenario, { point, next, before })
     rounds.push(round)
+    tell(round, `${rounds.length}/${STAGES.length}`)
     if (!goesOn) await removeCandidates(ground, candidates)
   }
   return { scenario: 'run of a VM', points: STAGES.length, rounds }

@@ -107,7 +107,8 @@ export async function killOnce(
   return { round: { scenario: scenario.name, point, next, reached, problems, orphans }, candidates }
 }
 
-function tell({ scenario, point, next, reached, problems, orphans }: Round, count: string): void {
+/** One line, so that whoever waits sees that it goes on. */
+export function tell({ scenario, point, next, reached, problems, orphans }: Round, count: string): void {
   const where = `${point.at} ${point.n} ${point.label} (${point.step})`
   const what = [...problems, ...orphans.map((text) => `orphan ${text}`), ...(reached ? [] : ['not reached'])]
   process.stdout.write(
