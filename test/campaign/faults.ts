@@ -146,14 +146,18 @@ export function pointsOf(seen: readonly { key: string; isTask: boolean }[]): Poi
   return points
 }
 
-/** What CI does: every write whose answer is lost, every task, and every n-th of the rest. */
+/** What CI does: every write whose answer is lost, and as many as there is time for of each other fault, from all over the run. */
 export function sampleOf(points: readonly Point[], size: number): Point[] {
-  const must = points.filter(
-    ({ key, fault }) => !key.startsWith('GET ') && fault === 'reset after it was done',
-  )
-  const rest = points.filter((point) => !must.includes(point))
-  const every = Math.max(1, Math.ceil(rest.length / Math.max(1, size - must.length)))
-  return [...must, ...rest.filter((_, index) => index % every === 0)]
+  const isMust = ({ key, fault }: Point) => !key.startsWith('GET ') && fault === 'reset after it was done'
+  const must = points.filter(isMust)
+  const faults = [...new Set([...WRITE, ...TASK])]
+  const each = Math.ceil(Math.max(0, size - must.length) / faults.length)
+  const rest = faults.flatMap((fault) => {
+    const those = points.filter((point) => point.fault === fault && !isMust(point))
+    const step = Math.max(1, those.length / each)
+    return those.filter((_, index) => Math.floor(index / step) !== Math.floor((index - 1) / step))
+  })
+  return [...must, ...rest]
 }
 
 export type Outcome = 'recovered' | 'clean error' | 'violation' | 'not reached'
