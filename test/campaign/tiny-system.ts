@@ -25,6 +25,7 @@ const PROGRAMS = [
     'ls',
     'ln',
     'chmod',
+    'chown',
     'touch',
     'id',
   ],

@@ -95,8 +95,12 @@ function between(from: Place, to: Place = Number.POSITIVE_INFINITY) {
   return (points: readonly Point[]) => {
     const index = (place: Place) => {
       if (typeof place === 'number') return place
-      if (typeof place === 'function') return place(points)
-      return points.findIndex(({ at, label }) => at === 'event' && label === place)
+      const found =
+        typeof place === 'function'
+          ? place(points)
+          : points.findIndex(({ at, label }) => at === 'event' && label === place)
+      if (found < 0) throw new Error(`the run has no step “${place}”`)
+      return found
     }
     return points.slice(index(from), index(to))
   }
