@@ -130,6 +130,15 @@ describe('ticket', () => {
   test('a login that is refused is refused once for all who wait for it', async () => {
     await using pve = await open()
     valid.clear()
+    // All three hear at once that their ticket is no good.
+    const { promise: allAsked, resolve } = Promise.withResolvers<void>()
+    let asked = 0
+    fake.on('GET /version', async () => {
+      asked += 1
+      if (asked === 3) resolve()
+      await allAsked
+      return { status: 401, reason: 'Authentication failed!' }
+    })
     // Proxmox takes 3 s to refuse; a tenth of a second is enough for all three to wait for it.
     fake.on(LOGIN, async () => {
       await new Promise((resolve) => setTimeout(resolve, 100))
