@@ -59,8 +59,10 @@ export async function prune(request: PruneRequest): Promise<Pruned[]> {
     ...(await leftovers(request)),
     ...(await olds(request)),
   ]
-  // Seeds last: while a guest has one in its drive, it is in use.
-  works.sort((a, b) => Number(a.kind === 'seed') - Number(b.kind === 'seed'))
+  // Seeds after guests: while a guest has one in its drive, it is in use. A claim last: whoever is killed here leaves
+  // it, and by it a run that builds nothing knows that there is something to settle.
+  const turn = ({ kind }: Work) => (kind === 'claim' ? 2 : kind === 'seed' ? 1 : 0)
+  works.sort((a, b) => turn(a) - turn(b))
   return [...swaps, ...(await carryOut(request, works))]
 }
 

@@ -75,14 +75,14 @@ describe('prune', () => {
     expect(pve.writes).toEqual([])
   })
 
-  test('removes guest, seed and claim of a run that was killed', async () => {
+  test('removes guest, seed and claim of a run that was killed, the claim last: it tells that there is more', async () => {
     const pve = new MemoryProxmox()
     const before = innocents(pve)
     put(pve, 9904, 'claim', { run: 'dead', expires: past() })
     put(pve, 9004, 'building', { run: 'dead' })
     const iso = seed(pve, 'dead')
     const { ids } = await pruning(pve)
-    expect(ids).toEqual(['claim VM 9904', 'guest VM 9004', `seed ${iso}`])
+    expect(ids).toEqual(['guest VM 9004', `seed ${iso}`, 'claim VM 9904'])
     expect(world(pve)).toEqual(before)
   })
 
@@ -93,7 +93,7 @@ describe('prune', () => {
     pve.put(700, { lock: 'create' }) // somebody's, who may take as long as he likes
     setTimeout(() => put(pve, 9004, 'building', { run: 'dead' }), 50)
     const { ids, events } = await pruning(pve)
-    expect(ids).toEqual(['claim VM 9904', 'guest VM 9004'])
+    expect(ids).toEqual(['guest VM 9004', 'claim VM 9904'])
     expect(events).toMatchObject([{ type: 'info', message: expect.stringMatching(/^waiting for VM 9004,/) }])
     expect([...pve.guests.keys()]).toEqual([700])
   })
@@ -115,7 +115,7 @@ describe('prune', () => {
     const pve = new MemoryProxmox()
     put(pve, 9904, 'claim', { run: 'dead', owner: { ...(await thisOwner()), started: '1' } })
     put(pve, 9004, 'building', { run: 'dead' })
-    expect((await pruning(pve)).ids).toEqual(['claim VM 9904', 'guest VM 9004'])
+    expect((await pruning(pve)).ids).toEqual(['guest VM 9004', 'claim VM 9904'])
   })
 
   test('says what it would do, and does nothing, with --dry-run', async () => {
@@ -124,9 +124,9 @@ describe('prune', () => {
     put(pve, 9004, 'building', { run: 'dead' })
     const iso = seed(pve, 'dead')
     expect((await pruning(pve, { dryRun: true })).ids).toEqual([
-      'claim VM 9904',
       'guest VM 9004',
       `seed ${iso}`,
+      'claim VM 9904',
     ])
     expect(pve.guests.size).toBe(2)
     expect(pve.writes).toEqual([])
