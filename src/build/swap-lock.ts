@@ -3,7 +3,7 @@ import { ImagebuildError } from '../core/errors.ts'
 import { step } from '../core/events.ts'
 import { DeadlineError, poll, withDeadline } from '../core/scope.ts'
 import { choose } from '../plan/identity.ts'
-import { claimImage } from '../pve/claim.ts'
+import { claimImage, isAbandoned } from '../pve/claim.ts'
 import { ClaimTaken, ImageHeld } from '../pve/claim-refused.ts'
 import { thisOwner } from '../pve/owner.ts'
 import type { SwapBy } from './fixed-vmid.ts'
@@ -62,10 +62,20 @@ export async function lockSwap(
   }
 }
 
+/** Whether there is a lock whose holder is gone: taking it over and giving it back is how it goes. */
+export async function isLockAbandoned(by: SwapBy): Promise<boolean> {
+  const { pve, place, namespace } = by
+  return await isAbandoned(pve, { place, namespace, image: nameOf(by) })
+}
+
+/** Names of images have no dots. */
+function nameOf({ image, place }: SwapBy): string {
+  return `${image}.${place.node}`
+}
+
 async function tryLock(by: SwapBy, tool: string): Promise<SwapLock> {
   const { pve, place, namespace, emit } = by
-  // Names of images have no dots.
-  const image = `${by.image}.${place.node}`
+  const image = nameOf(by)
   const { first, last } = place.vmids.claims
   const run = randomBytes(4).toString('hex')
   const lost = new AbortController()

@@ -5,7 +5,7 @@ import { mark } from '../pve/marking.ts'
 import { tidy, yieldIfRolledBack } from '../pve/promotion.ts'
 import { nodeTemplates, select, type Template } from '../pve/templates.ts'
 import { lookAt, requireFixedVmid, type SwapBy } from './fixed-vmid.ts'
-import { lockSwap, type SwapLock } from './swap-lock.ts'
+import { isLockAbandoned, lockSwap, type SwapLock } from './swap-lock.ts'
 import { abandon, discard, remainsOf, settleRemains } from './swap-remains.ts'
 import { abandonAll, becomeCurrent, oldOne, replace, standIn } from './swap-steps.ts'
 import { awaitMaking } from './unmarked.ts'
@@ -78,7 +78,7 @@ export async function finishSwaps(
   by: SwapBy,
   how: { tool: string; wait: boolean },
 ): Promise<{ finished: number; seconds?: number }> {
-  if ((await remainsOf(by)).length === 0) return { finished: 0 }
+  if ((await remainsOf(by)).length === 0 && !(await isLockAbandoned(by))) return { finished: 0 }
   await using lock = await lockSwap(by, how)
   return await settleAll({ ...by, signal: lock.signal, pve: by.pve.withSignal(lock.signal) }, lock, 'finish')
 }

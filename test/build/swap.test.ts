@@ -3,12 +3,12 @@ import type { SwapBy } from '../../src/build/fixed-vmid.ts'
 import { fixedVmidOn, requireFixedVmid } from '../../src/build/fixed-vmid.ts'
 import { swapPrivileges } from '../../src/build/privileges.ts'
 import { prune } from '../../src/build/prune.ts'
-import { swap } from '../../src/build/swap.ts'
+import { finishSwaps, swap } from '../../src/build/swap.ts'
 import { asImagebuildError } from '../../src/core/errors.ts'
 import type { Event } from '../../src/core/events.ts'
 import { fromTags, type Marks, parseNote, renderNote, type State, toTags } from '../../src/pve/marks.ts'
 import { select, type Template, templatesIn } from '../../src/pve/templates.ts'
-import { type Config, MemoryProxmox, PLACE, past, refused } from '../pve/memory-proxmox.ts'
+import { type Config, MemoryProxmox, PLACE, past, refused, soon } from '../pve/memory-proxmox.ts'
 
 const FIXED = 8000
 const place = { ...PLACE, vmids: { ...PLACE.vmids, fixed: [FIXED] } }
@@ -407,6 +407,23 @@ describe('what is current', () => {
     expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V0, held: true } })
     expect(marksOf(pve, 9001).state).toBe('retired')
   })
+})
+
+test('a lock whose holder was killed once all was done goes with the next run; a living one stays', async () => {
+  const pve = new MemoryProxmox()
+  world(pve)
+  const lock = { vmid: 9905, namespace: 'homelab', image: 'web.pve' } as const
+  const leave = (expires: number) =>
+    pve.put(9905, {
+      tags: toTags({ ...lock, state: 'claim', expires }),
+      description: renderNote({ schema: 1, ...lock, kind: 'vm', tool: '0', run: 'r', expires }),
+    })
+  leave(soon())
+  expect(await finishSwaps(by(pve), { tool: '0', wait: false })).toEqual({ finished: 0 })
+  expect(pve.guests.has(9905)).toBe(true)
+  leave(past())
+  expect(await finishSwaps(by(pve), { tool: '0', wait: false })).toEqual({ finished: 0 })
+  expect([...pve.guests.keys()].sort((a, b) => a - b)).toEqual([500, FIXED, 9000, 9001])
 })
 
 test('a rollback drops what was cut off before its window', async () => {
