@@ -183,18 +183,21 @@ export async function tidy(pve: Pve, templates: readonly Template[]): Promise<Er
 
 /**
  * The version that a rollback makes current: the newest that is older than the current one, and was once current or is
- * proven, on every node that has a current one.
+ * proven, on every node that has a current one. Where a rollback was cut off between two nodes, the one that it was to.
  */
 export function rollbackVersion(templates: readonly Template[], image: string): string | undefined {
   const current = select(templates, image)
   if (current === undefined) return undefined
   const nodes = currentNodes(templates, image)
+  const isEverywhere = (version: string) =>
+    nodes.every((node) => promotable(templates, image, version, node) !== undefined)
+  const { held, version: to = '' } = current.marks
+  const isThere = nodes.every((node) => select(templates, image, 'current', node)?.marks.version === to)
+  if (held && !isThere && isEverywhere(to)) return to
   const older = templates
     .filter((one) => one.marks.image === image && isPromotable(one.marks) && byVersion(one, current) < 0)
     .sort((a, b) => byVersion(b, a))
-  return older.find(({ marks }) =>
-    nodes.every((node) => promotable(templates, image, marks.version ?? '', node) !== undefined),
-  )?.marks.version
+  return older.find(({ marks }) => isEverywhere(marks.version ?? ''))?.marks.version
 }
 
 /** Whether `promote` may take it: it was current before, or clones of it were examined and all was well. */

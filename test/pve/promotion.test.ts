@@ -333,6 +333,29 @@ describe('the version that a rollback takes', () => {
       ],
       '20260101.1',
     ],
+    [
+      'the one of a rollback that was cut off between two nodes',
+      [
+        at('20260101.1', 'retired'),
+        at('20260101.1', 'retired', {}, 'b'),
+        at('20260101.2', 'current', { turn: 4, held: true }),
+        at('20260101.2', 'previous', { turn: 2 }, 'b'),
+        at('20260102.1', 'previous', { turn: 3 }),
+        at('20260102.1', 'current', { turn: 3 }, 'b'),
+      ],
+      '20260101.2',
+    ],
+    [
+      'the next one where the last rollback is complete',
+      [
+        at('20260101.1', 'retired'),
+        at('20260101.1', 'retired', {}, 'b'),
+        at('20260101.2', 'current', { turn: 4, held: true }),
+        at('20260101.2', 'current', { turn: 4, held: true }, 'b'),
+        at('20260102.1', 'previous', { turn: 3 }, 'b'),
+      ],
+      '20260101.1',
+    ],
   ])('%s', (_what, templates, version) => {
     expect(rollbackVersion(templates, 'web')).toBe(version)
   })
