@@ -79,7 +79,7 @@ export async function removeLeftovers(build: Build, digest: string): Promise<Fou
   // Its storage may be one that other nodes see too.
   const kept = new Set([
     ...(await keptRuns(pve, place, namespace)),
-    ...(await runsElsewhere(pve, place.node, namespace)),
+    ...(await runsElsewhere(pve, place, namespace)),
   ])
   for (const seed of await seeds(pve, place, namespace)) {
     if (seed.image === image.name && !kept.has(seed.run)) await removeFile(pve, place, seed.volid)
@@ -138,12 +138,19 @@ export async function runOf(pve: Pve, guest: OurGuest): Promise<string | undefin
 }
 
 /** Runs that build on other nodes: their seeds may lie on a storage that this node shares. */
-export async function runsElsewhere(pve: Pve, node: string, namespace: string): Promise<Set<string>> {
+export async function runsElsewhere(pve: Pve, place: Place, namespace: string): Promise<Set<string>> {
+  const { node, vmids } = place
   const runs = new Set<string>()
   for (const row of await clusterGuests(pve)) {
-    const marks = row.node === node ? undefined : fromTags(row.vmid, row.tags)
+    if (row.node === node) continue
+    // The cluster's list lags: of a claim of a moment ago it may not have the tags yet.
+    const isClaim = row.vmid >= vmids.claims.first && row.vmid <= vmids.claims.last
+    const state = fromTags(row.vmid, row.tags)?.state
+    if (!isClaim && state !== 'claim' && state !== 'kept') continue
+    const config = await configIfThere(pve, row)
+    const marks = fromTags(row.vmid, config?.tags)
     if (marks?.namespace !== namespace || (marks.state !== 'claim' && marks.state !== 'kept')) continue
-    const run = await runOf(pve, { ...row, marks })
+    const run = parseNote(row.vmid, config?.description)?.run
     if (run !== undefined) runs.add(run)
   }
   return runs

@@ -144,7 +144,7 @@ async function leftovers(request: PruneRequest): Promise<Work[]> {
   const stored = await seeds(pve, place, namespace)
   const guests = await ourGuests(pve, place, namespace)
   const templates = await nodeTemplates(pve, place.node, namespace)
-  const living = await runsElsewhere(pve, place.node, namespace)
+  const living = await runsElsewhere(pve, place, namespace)
   const claimed = new Set<string>()
   const works: Work[] = []
   // By its run: another one may take over a claim, or a VMID, at this moment.

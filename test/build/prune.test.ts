@@ -149,6 +149,20 @@ describe('prune', () => {
     expect((await pruning(pve)).ids).toEqual([])
   })
 
+  test('leaves the guest of a run whose claim on another node the cluster’s list does not show yet', async () => {
+    const pve = new MemoryProxmox()
+    const { config } = put(pve, 9904, 'claim', { run: 'far', node: 'pve2' })
+    put(pve, 9004, 'building', { run: 'far' })
+    const { tags = '' } = config
+    pve.before = (call) => {
+      if (call === 'GET /cluster/resources') delete config.tags
+    }
+    pve.after = (call) => {
+      if (call === 'GET /cluster/resources') config.tags = tags
+    }
+    expect((await pruning(pve)).ids).toEqual([])
+  })
+
   test('leaves a run that begins in this moment its seed', async () => {
     const pve = new MemoryProxmox()
     seed(pve, 'dead')
