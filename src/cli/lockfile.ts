@@ -52,16 +52,21 @@ export async function readLockfile(root: string): Promise<Lockfile> {
   }
 }
 
-/** Writes down what is current of one image. Others may write other images at the same moment; what is the same is not written. */
+/**
+ * Writes down what is current of one image. Others may write other images at the same moment; what is the same is not written.
+ * @param entry asked while nobody else writes; nothing is written for undefined
+ */
 export async function writeLocked(
   root: string,
-  { target, image, entry }: { target: string; image: string; entry: Locked },
+  { target, image, entry }: { target: string; image: string; entry: () => Promise<Locked | undefined> },
   signal?: AbortSignal,
 ): Promise<void> {
   await using _held = await lock(join(buildFolder(root), 'lockfile.lock'), signal)
+  const now = await entry()
+  if (now === undefined) return
   const before = await readLockfile(root)
   const { [target]: images = {}, ...others } = before.targets
-  const after: Lockfile = { schema: 1, targets: { ...others, [target]: { ...images, [image]: entry } } }
+  const after: Lockfile = { schema: 1, targets: { ...others, [target]: { ...images, [image]: now } } }
   const text = formatLockfile(after)
   if (text !== formatLockfile(before)) await replaceFile(join(root, LOCKFILE), text)
 }

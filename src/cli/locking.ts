@@ -1,9 +1,8 @@
 import { asImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import type { Pve } from '../pve/client.ts'
-import type { GuestKind } from '../pve/guest-ref.ts'
-import { shortDigest } from '../pve/marks.ts'
-import { readNote } from '../pve/templates.ts'
+import { type GuestKind, readConfig } from '../pve/guest-ref.ts'
+import { fromTags, parseNote, shortDigest } from '../pve/marks.ts'
 import { LOCKFILE, type Locked, readLockfile, writeLocked } from './lockfile.ts'
 
 /** A current template, as far as a result names it. */
@@ -17,7 +16,7 @@ export interface CurrentTemplate {
 
 /**
  * Brings the lockfile up to date with the templates of one image that are current now. The cluster is asked only where
- * the file says something else. A file that cannot be written is told, and makes nothing fail: what is current is so.
+ * the file says something else, and what is not current any more is not written. A file that cannot be written is told, and makes nothing fail: what is current is so.
  */
 export async function lockCurrent(
   {
@@ -42,13 +41,13 @@ export async function lockCurrent(
   try {
     const before = (await readLockfile(root)).targets[target]?.[image]
     if (before !== undefined && says(before, first, templates)) return
-    const note = await readNote(pve, { kind, node: first.node, vmid: first.vmid })
-    const entry: Locked = {
-      version: first.version,
-      digest: note?.digest ?? '',
-      kind,
-      built: note?.built ?? '',
-      templates,
+    const { node, vmid, version } = first
+    // Asked while nobody else writes: who has rolled back meanwhile has written that already.
+    const entry = async (): Promise<Locked | undefined> => {
+      const { tags, description } = await readConfig(pve, { kind, node, vmid })
+      if (fromTags(vmid, tags)?.state !== 'current') return undefined
+      const { digest = '', built = '' } = parseNote(vmid, description) ?? {}
+      return { version, digest, kind, built, templates }
     }
     await writeLocked(root, { target, image, entry }, signal)
   } catch (error) {

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Locked, readLockfile, writeLocked } from '../../src/cli/lockfile.ts'
 import { lockCurrent } from '../../src/cli/locking.ts'
 import type { Event } from '../../src/core/events.ts'
-import { renderNote } from '../../src/pve/marks.ts'
+import { renderNote, toTags } from '../../src/pve/marks.ts'
 import { MemoryProxmox } from '../pve/memory-proxmox.ts'
 import { cli } from './captured.ts'
 
@@ -33,9 +33,9 @@ const text = () => readFile(join(root, 'imagebuild.lock.json'), 'utf8')
 
 describe('imagebuild.lock.json', () => {
   test('is in stable order, whoever wrote first', async () => {
-    await writeLocked(root, { target: 'b', image: 'web', entry: entry('2', { z: 1, a: 2 }) })
-    await writeLocked(root, { target: 'a', image: 'web', entry: entry('1') })
-    await writeLocked(root, { target: 'a', image: 'db', entry: entry('1') })
+    await writeLocked(root, { target: 'b', image: 'web', entry: async () => entry('2', { z: 1, a: 2 }) })
+    await writeLocked(root, { target: 'a', image: 'web', entry: async () => entry('1') })
+    await writeLocked(root, { target: 'a', image: 'db', entry: async () => entry('1') })
     const written = await text()
     expect(written).toMatchInlineSnapshot(`
       "{
@@ -78,7 +78,7 @@ describe('imagebuild.lock.json', () => {
       "
     `)
     const { ino } = await stat(join(root, 'imagebuild.lock.json'))
-    await writeLocked(root, { target: 'a', image: 'db', entry: entry('1') })
+    await writeLocked(root, { target: 'a', image: 'db', entry: async () => entry('1') })
     expect((await stat(join(root, 'imagebuild.lock.json'))).ino).toBe(ino)
     expect((await readdir(root)).sort()).toEqual(['.imagebuild', 'imagebuild.lock.json'])
   })
@@ -88,7 +88,7 @@ describe('imagebuild.lock.json', () => {
       import { writeLocked } from ${JSON.stringify(join(import.meta.dirname, '../../src/cli/lockfile.ts'))}
       const [root, name] = process.argv.slice(-2)
       for (let n = 1; n <= 5; n += 1)
-        await writeLocked(root, { target: 'lab', image: name + n, entry: ${JSON.stringify(entry('1'))} })`
+        await writeLocked(root, { target: 'lab', image: name + n, entry: async () => (${JSON.stringify(entry('1'))}) })`
     const script = join(root, 'write.mjs')
     await writeFile(script, program)
     await Promise.all(
@@ -123,7 +123,9 @@ describe('imagebuild.lock.json', () => {
       run: '',
     } as const
     const facts = { digest: 'sha256:0123456789abcdef0123', built: '2026-01-01T00:00:00.000Z' }
-    pve.put(9000, { description: renderNote({ ...note, ...facts }) })
+    const marks = { vmid: 9000, namespace: 'n', image: 'web', state: 'current' } as const
+    const description = renderNote({ ...note, ...facts })
+    pve.put(9000, { tags: toTags(marks), description })
     let asked = 0
     pve.before = () => void asked++
     const { signal } = new AbortController()
@@ -139,6 +141,11 @@ describe('imagebuild.lock.json', () => {
     })
     await record('2', facts.digest)
     expect(asked).toBe(2)
+    // A run that is late: somebody has rolled back, and written that down, since it promoted this one.
+    pve.put(9000, { tags: toTags({ ...marks, state: 'previous' }), description })
+    await record('3', facts.digest)
+    expect(asked).toBe(3)
+    expect((await readLockfile(root)).targets.lab?.web?.version).toBe('2')
   })
 })
 
@@ -151,8 +158,12 @@ describe('--locked, with no cluster at hand', () => {
       `namespace: n\ntarget: one\ntargets:\n  one: ${target('node: lab')}\n  two: ${target('nodes: [b, a]')}\n`,
     )
     process.chdir(root)
-    await writeLocked(root, { target: 'one', image: 'web', entry: entry('20260101.1') })
-    await writeLocked(root, { target: 'two', image: 'web', entry: entry('20260101.1', { a: 9001, b: 9002 }) })
+    await writeLocked(root, { target: 'one', image: 'web', entry: async () => entry('20260101.1') })
+    await writeLocked(root, {
+      target: 'two',
+      image: 'web',
+      entry: async () => entry('20260101.1', { a: 9001, b: 9002 }),
+    })
   })
 
   test.each([
