@@ -57,7 +57,11 @@ describe('run', () => {
     expect(code).toBe(69)
     const by = Object.fromEntries(all.map(({ image: name, error }) => [name, error]))
     expect(by.web).toMatchObject({ what: 'web was skipped', why: 'its parent debian-base failed' })
-    expect(by.shop).toMatchObject({ what: 'shop was skipped', why: 'its parent web failed' })
+    expect(by.shop).toMatchObject({
+      what: 'shop was skipped',
+      why: 'its parent web failed',
+      next: expect.stringContaining('imagebuild run web shop'),
+    })
     expect(by['debian-base']).toMatchObject({ code: 'unreachable' })
     expect(by.other).toMatchObject({ code: 'unreachable' })
   })

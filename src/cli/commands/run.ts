@@ -141,6 +141,7 @@ async function runOne(
         what: `${name} was skipped`,
         why: `its parent ${parent.image} failed`,
         where: image.source.where,
+        next: `imagebuild run ${parent.image} ${name}, once what it failed by is mended`,
       })
     }
     const { force, cache, onError, verify } = options
