@@ -1,6 +1,8 @@
+import { asImagebuildError } from '../core/errors.ts'
 import type { Pve } from '../pve/client.ts'
-import { configIfThere, destroyGuest } from '../pve/destroy.ts'
+import { configIfThere, destroyGuest, isMissing } from '../pve/destroy.ts'
 import { clusterGuests, type GuestRef, guestLabel, nodeGuests, readConfig } from '../pve/guest-ref.ts'
+import { mark } from '../pve/marking.ts'
 import { fromTags, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
@@ -68,12 +70,10 @@ export async function removeLeftovers(build: Build, digest: string): Promise<Fou
     if (candidate !== undefined && found.candidate === undefined && (await isWanted(candidate))) {
       found.candidate = candidate
     } else if (guest.marks.state === 'building' || candidate !== undefined) {
-      emit({
-        type: 'info',
-        image: image.name,
-        message: `removing ${guestLabel(guest)}, left by an interrupted run`,
-      })
-      await removeUnfinished(build, guest)
+      const message = `removing ${guestLabel(guest)}, left by an interrupted run`
+      emit({ type: 'info', image: image.name, message })
+      if (candidate === undefined) await removeUnfinished(build, guest)
+      else await removeCandidate(build, candidate)
     }
   }
   // Its storage may be one that other nodes see too.
@@ -85,6 +85,30 @@ export async function removeLeftovers(build: Build, digest: string): Promise<Fou
     if (seed.image === image.name && !kept.has(seed.run)) await removeFile(pve, place, seed.volid)
   }
   return found
+}
+
+/**
+ * A candidate that nobody wants, whose mark says so first: who promotes it at this moment is refused, or was faster, and
+ * it stays.
+ * @returns false where it is no candidate any more
+ */
+export async function removeCandidate(
+  by: Pick<Build, 'pve' | 'place' | 'signal'>,
+  candidate: Template,
+  run?: string,
+): Promise<boolean> {
+  try {
+    const doomed = await mark(by.pve, candidate, ({ state }) =>
+      state === 'candidate' ? { state: 'building' } : undefined,
+    )
+    if (doomed === undefined) return false
+  } catch (error) {
+    // Somebody else was faster.
+    if (isMissing(error) || asImagebuildError(error).code === 'not_found') return true
+    throw error
+  }
+  await removeUnfinished(by, candidate, run)
+  return true
 }
 
 /** A temporary guest, and before it the archive that its note names: without the guest nobody would know of it. */

@@ -7,7 +7,7 @@ import type { Note } from '../pve/marks.ts'
 import { recordVerification, type Template } from '../pve/templates.ts'
 import type { Build } from './context.ts'
 import { KEPT_SECONDS } from './keep.ts'
-import { removeUnfinished } from './leftovers.ts'
+import { removeCandidate } from './leftovers.ts'
 import { recordsFolder, VERIFY_REPORT, writeRecord } from './records.ts'
 import { failedReport } from './verify/report.ts'
 import { verify } from './verify/verify.ts'
@@ -102,7 +102,7 @@ export async function proveCandidate(
 async function discard(build: Build, candidate: Template): Promise<void> {
   const signal = AbortSignal.timeout(REMOVAL_SECONDS * 1000)
   try {
-    await removeUnfinished({ ...build, pve: build.pve.withSignal(signal), signal }, candidate)
+    await removeCandidate({ ...build, pve: build.pve.withSignal(signal), signal }, candidate)
   } catch (error) {
     build.emit({
       type: 'leak',
@@ -122,7 +122,7 @@ async function keepCandidate(
 ): Promise<ImagebuildError> {
   const expires = Math.ceil(Date.now() / 1000) + KEPT_SECONDS
   try {
-    await mark(pve, candidate, () => ({ expires }))
+    await mark(pve, candidate, ({ state }) => (state === 'candidate' ? { expires } : undefined))
   } catch (error) {
     // It stays a candidate all the same. What made it fail must not be lost by it.
     const message = `${guestLabel(candidate)} is kept, but not for how long: ${asImagebuildError(error).message}`

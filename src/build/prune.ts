@@ -9,7 +9,7 @@ import type { Place } from '../pve/place.ts'
 import { tidy, untidy } from '../pve/promotion.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { removeFile } from '../pve/volumes.ts'
-import { ourGuests, removeUnfinished, runOf, runsElsewhere, seeds } from './leftovers.ts'
+import { ourGuests, removeCandidate, removeUnfinished, runOf, runsElsewhere, seeds } from './leftovers.ts'
 import { swapPrivileges } from './privileges.ts'
 import { oldVersions, settleOld } from './retention.ts'
 import { finishSwaps } from './swap.ts'
@@ -172,7 +172,11 @@ async function leftovers(request: PruneRequest): Promise<Work[]> {
   for (const candidate of templates.filter(({ marks }) => marks.state === 'candidate')) {
     const { image, expires } = candidate.marks
     if (expires === undefined || claimed.has(image) || !(isOver(candidate) || request.kept)) continue
-    add('candidate', candidate, 'it failed, and was kept to look into', await runOf(pve, candidate))
+    const run = await runOf(pve, candidate)
+    const why = 'it failed, and was kept to look into'
+    const work = async () =>
+      (await removeCandidate(request, candidate, run)) ? undefined : 'it has just been promoted'
+    works.push({ kind: 'candidate', id: guestLabel(candidate), image, why, work })
   }
   for (const seed of stored) {
     if (living.has(seed.run)) continue

@@ -92,7 +92,9 @@ export async function settleOld(by: By, { template, spared }: OldVersion): Promi
     return spared
   }
   const expires = Math.floor(Date.now() / 1000)
-  const isAsSeen = (now: Marks) => now.state !== 'current' && now.turn === template.marks.turn
+  // A swap takes what it brings to its VMID from here.
+  const isAsSeen = (now: Marks) =>
+    now.state !== 'current' && now.turn === template.marks.turn && now.swap === undefined
   const doomed = await mark(pve, template, (now) => (isAsSeen(now) ? { expires } : undefined))
   if (doomed === undefined) return 'it has just been promoted'
   try {

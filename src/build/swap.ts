@@ -2,7 +2,7 @@ import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
 import { sleep } from '../core/scope.ts'
 import { readConfig } from '../pve/guest-ref.ts'
 import { mark } from '../pve/marking.ts'
-import { tidy, yieldIfRolledBack } from '../pve/promotion.ts'
+import { requireStaying, tidy, yieldIfRolledBack } from '../pve/promotion.ts'
 import { nodeTemplates, select, type Template } from '../pve/templates.ts'
 import { lookAt, requireFixedVmid, type SwapBy } from './fixed-vmid.ts'
 import { isLockAbandoned, lockSwap, type SwapLock } from './swap-lock.ts'
@@ -62,10 +62,10 @@ export async function swap(
     return { template: there.template }
   }
   await requireFixedVmid(inside, fixed)
-  const marks = await mark(inside.pve, source, (now) => ({
-    swap: fixed,
-    held: (held ?? now.held) || undefined,
-  }))
+  const marks = await mark(inside.pve, source, (now) => {
+    requireStaying(source, now)
+    return { swap: fixed, held: (held ?? now.held) || undefined }
+  })
   return await finishSwap(inside, lock, { ...source, marks: marks ?? source.marks }, fixed)
 }
 

@@ -52,7 +52,7 @@ export async function promote(
       pve,
       wanted,
       (now) => {
-        if (isLeaving(now)) throw beingRemoved(wanted)
+        requireStaying(wanted, now)
         return { state: 'current', turn, held: held || undefined, expires: undefined, swap: undefined }
       },
       (note) => ({ ...note, ...(previous !== undefined && { previous }) }),
@@ -118,12 +118,19 @@ function nextTurn(all: readonly Template[], wanted: Template): number {
   return isAhead ? highest : highest + 1
 }
 
-function beingRemoved(template: Template): ImagebuildError {
+/**
+ * Whoever removes a template says so on it first.
+ * @param now the marks that it has at this moment
+ * @throws ImagebuildError `not_found` where somebody is removing it
+ */
+export function requireStaying(template: Template, now: Marks): void {
+  const isOld = isLeaving(now)
+  if (!isOld && now.state !== 'building') return
   const { image, version } = template.marks
-  return new ImagebuildError({
+  throw new ImagebuildError({
     code: 'not_found',
     what: `${guestLabel(template)}, version ${version} of ${image}, is being removed`,
-    why: 'it is older than the versions that are kept',
+    why: isOld ? 'it is older than the versions that are kept' : 'nobody wants this candidate any more',
     next: `imagebuild history ${image} shows what there is`,
   })
 }

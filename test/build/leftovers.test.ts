@@ -86,6 +86,18 @@ describe('before a build, under its claim', () => {
     expect([...pve.guests.keys()]).toEqual([])
   })
 
+  test('an outdated candidate that somebody promotes at this moment stays', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
+    pve.before = (call) => {
+      if (!call.startsWith('PUT')) return
+      pve.before = () => {}
+      put(pve, 9002, 'current', { digest: 'sha256:other', version: '20260102.1' })
+    }
+    await removeLeftovers(aBuild({}, pve), DIGEST)
+    expect(pve.tagsOf(9002)).toContain('ib-current')
+  })
+
   test('is not used, but removed, where a rebuild is asked for', async () => {
     const pve = new MemoryProxmox()
     put(pve, 9000, 'current', { digest: DIGEST, version: '20260101.1' })

@@ -143,6 +143,19 @@ describe('old versions', () => {
     expect(pve.tagsOf(9000)).toContain('ib-current')
   })
 
+  test('stay where somebody has just begun to bring them to a fixed VMID', async () => {
+    const pve = new MemoryProxmox()
+    five(pve)
+    pve.before = (call) => {
+      if (call !== 'PUT /nodes/pve/qemu/9000/config') return
+      pve.before = () => {}
+      put(pve, 9000, 'retired', '20251231.1', { turn: 0, swap: 8000 })
+    }
+    await retain(pve, 4)
+    expect(vmids(pve)).toContain(9000)
+    expect(pve.tagsOf(9000).filter((tag) => tag.startsWith('ib-expires'))).toEqual([])
+  })
+
   test('whose removal was cut off are removed by the next prune, and resolved by nobody', async () => {
     const pve = new MemoryProxmox()
     five(pve)
@@ -220,5 +233,28 @@ describe('prune', () => {
     expect(await pruning(pve)).toEqual(['candidate VM 9003'])
     expect(await pruning(pve, { kept: true })).toEqual(['candidate VM 9002'])
     expect(vmids(pve)).toEqual([9001])
+  })
+
+  test('leaves a candidate that is promoted while it gets there, and one it has begun with is promoted by nobody', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9003, 'candidate', '20260101.3', { expires: past() })
+    const [candidate] = await nodeTemplates(pve.client(), 'pve', 'homelab')
+    if (candidate === undefined) throw new Error('it is not there')
+    const promoteIt = () => promote(pve.client(), candidate)
+    const once = (when: string, work: () => Promise<unknown>) => {
+      pve.before = async (call) => {
+        if (!call.startsWith(when)) return
+        pve.before = () => {}
+        await work()
+      }
+    }
+    once('PUT', promoteIt)
+    expect(await pruning(pve)).toEqual(['candidate VM 9003: it has just been promoted'])
+    expect(pve.tagsOf(9003)).toContain('ib-current')
+
+    put(pve, 9003, 'candidate', '20260101.3', { expires: past() })
+    once('DELETE', () => expect(promoteIt()).rejects.toMatchObject({ code: 'not_found' }))
+    expect(await pruning(pve)).toEqual(['candidate VM 9003'])
+    expect(vmids(pve)).toEqual([])
   })
 })

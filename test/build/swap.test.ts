@@ -395,6 +395,18 @@ describe('what is current', () => {
     ])
   })
 
+  test('one that somebody is removing is refused, before anything is done', async () => {
+    const pve = new MemoryProxmox()
+    world(pve)
+    const old = put(pve, 9000, 'previous', V0, { turn: 1, expires: past() })
+    await expect(swap(by(pve), old, FIXED, { tool: 't', held: true })).rejects.toMatchObject({
+      code: 'not_found',
+      message: expect.stringContaining('is being removed'),
+    })
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V1 } })
+    expect(marksOf(pve, 9000).swap).toBeUndefined()
+  })
+
   test('a rollback while a build was under way is not undone by its swap', async () => {
     const pve = new MemoryProxmox()
     const source = world(pve)

@@ -271,10 +271,15 @@ describe('turns', () => {
   test('one that is being removed cannot be promoted', async () => {
     const pve = new MemoryProxmox()
     const old = put(pve, 9001, 'retired', '20260101.1', { turn: 1, expires: 1 })
-    await expect(promote(pve.client(), old)).rejects.toMatchObject({
-      code: 'not_found',
-      message: expect.stringContaining('is being removed'),
-    })
+    // Seen as a candidate, a moment before somebody said that it goes.
+    const candidate = put(pve, 9002, 'candidate', '20260102.1', { verified: 'inside' })
+    put(pve, 9002, 'building', '20260102.1', { verified: 'inside' })
+    for (const one of [old, candidate])
+      await expect(promote(pve.client(), one)).rejects.toMatchObject({
+        code: 'not_found',
+        message: expect.stringContaining('is being removed'),
+      })
+    expect(pve.writes).toEqual([])
   })
 
   test('a stand-in stays current until its template has another turn', async () => {
