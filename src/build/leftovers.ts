@@ -99,7 +99,8 @@ export async function removeCandidate(
 ): Promise<boolean> {
   try {
     const doomed = await mark(by.pve, candidate, ({ state }) =>
-      state === 'candidate' ? { state: 'building' } : undefined,
+      // Building: it was written, and only the answer was lost.
+      state === 'candidate' || state === 'building' ? { state: 'building' } : undefined,
     )
     if (doomed === undefined) return false
   } catch (error) {

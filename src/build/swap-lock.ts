@@ -68,9 +68,9 @@ export async function isLockAbandoned(by: SwapBy): Promise<boolean> {
   return await isAbandoned(pve, { place, namespace, image: nameOf(by) })
 }
 
-/** Names of images have no dots. */
+/** Names of images have no dots. Those of nodes may have capitals, and tags have none. */
 function nameOf({ image, place }: SwapBy): string {
-  return `${image}.${place.node}`
+  return `${image}.${place.node.toLowerCase()}`
 }
 
 async function tryLock(by: SwapBy, tool: string): Promise<SwapLock> {

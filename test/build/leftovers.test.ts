@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { removeLeftovers } from '../../src/build/leftovers.ts'
+import { PveError } from '../../src/pve/errors.ts'
 import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
 import { seedName } from '../../src/pve/volumes.ts'
 import { MemoryProxmox, past, refused, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
@@ -96,6 +97,18 @@ describe('before a build, under its claim', () => {
     }
     await removeLeftovers(aBuild({}, pve), DIGEST)
     expect(pve.tagsOf(9002)).toContain('ib-current')
+  })
+
+  test('an outdated candidate goes also where the answer is lost to the mark that says so', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
+    pve.after = (call) => {
+      if (!call.startsWith('PUT')) return
+      pve.after = () => {}
+      throw new PveError({ method: 'PUT', path: call, delivery: 'unknown', message: 'gone', passing: true })
+    }
+    await removeLeftovers(aBuild({}, pve), DIGEST)
+    expect([...pve.guests.keys()]).toEqual([])
   })
 
   test('is not used, but removed, where a rebuild is asked for', async () => {
