@@ -103,8 +103,12 @@ export async function settleRemains(by: SwapBy, remains: Remains, there: Occupan
 export async function abandon(by: SwapBy, { source, standins, unfinished }: Remains): Promise<void> {
   for (const standin of standins) await removeStandin(by, standin)
   for (const { run, ...guest } of unfinished) await destroyGuest(by.pve, { ...guest, run, signal: by.signal })
-  if (source === undefined) return
-  await mark(by.pve, source, ({ state }) => ({
+  if (source !== undefined) await release(by, source)
+}
+
+/** Nothing is about to happen to it any more. */
+export async function release({ pve }: SwapBy, source: Template): Promise<void> {
+  await mark(pve, source, ({ state }) => ({
     swap: undefined,
     ...(state !== 'current' && { held: undefined }),
   }))

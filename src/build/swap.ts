@@ -3,10 +3,10 @@ import { sleep } from '../core/scope.ts'
 import { readConfig } from '../pve/guest-ref.ts'
 import { mark } from '../pve/marking.ts'
 import { requireStaying, tidy, yieldIfRolledBack } from '../pve/promotion.ts'
-import { nodeTemplates, select, type Template } from '../pve/templates.ts'
+import { byVersion, nodeTemplates, select, type Template } from '../pve/templates.ts'
 import { lookAt, requireFixedVmid, type SwapBy } from './fixed-vmid.ts'
 import { isLockAbandoned, lockSwap, type SwapLock } from './swap-lock.ts'
-import { abandon, discard, remainsOf, settleRemains } from './swap-remains.ts'
+import { abandon, discard, type Remains, release, remainsOf, settleRemains } from './swap-remains.ts'
 import { abandonAll, becomeCurrent, oldOne, replace, standIn } from './swap-steps.ts'
 import { awaitMaking } from './unmarked.ts'
 
@@ -96,7 +96,10 @@ async function settleAll(
   for (const one of remains) {
     const there = await lookAt(by, one.fixed)
     if (one.source === undefined) await settleRemains(by, one, there)
-    else if (how === 'abandon' && oldOne(there, one.source) !== undefined) await abandon(by, one)
+    else if (await isOutdated(by, one)) {
+      await settleRemains(by, { ...one, source: undefined }, there)
+      await release(by, one.source)
+    } else if (how === 'abandon' && oldOne(there, one.source) !== undefined) await abandon(by, one)
     else {
       const message = `finishing what was cut off: version ${one.source.marks.version} gets VMID ${one.fixed}`
       by.emit({ type: 'info', image: by.image, message })
@@ -104,6 +107,17 @@ async function settleAll(
     }
   }
   return { finished: remains.length, ...(seconds !== undefined && { seconds }) }
+}
+
+/** Where the definition has no fixed VMID any more, a newer one was promoted since: what was cut off must not undo that. */
+async function isOutdated(
+  { pve, place, namespace, image }: SwapBy,
+  { fixed, source, standins }: Remains,
+): Promise<boolean> {
+  const current = select(await nodeTemplates(pve, place.node, namespace), image, 'current', place.node)
+  if (current === undefined || source === undefined || source.marks.held) return false
+  const isOfSwap = current.vmid === fixed || standins.some(({ vmid }) => vmid === current.vmid)
+  return !isOfSwap && byVersion(current, source) > 0
 }
 
 /** Looks at what is there and does the next step, until the marked template's copy counts and nothing else is left of it. */

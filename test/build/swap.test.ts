@@ -4,16 +4,18 @@ import { fixedVmidOn, requireFixedVmid } from '../../src/build/fixed-vmid.ts'
 import { swapPrivileges } from '../../src/build/privileges.ts'
 import { prune } from '../../src/build/prune.ts'
 import { finishSwaps, swap } from '../../src/build/swap.ts'
+import { lockSwap } from '../../src/build/swap-lock.ts'
 import { asImagebuildError } from '../../src/core/errors.ts'
 import type { Event } from '../../src/core/events.ts'
 import { fromTags, type Marks, parseNote, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import { promote } from '../../src/pve/promotion.ts'
 import { select, type Template, templatesIn } from '../../src/pve/templates.ts'
 import { type Config, MemoryProxmox, PLACE, past, refused, soon } from '../pve/memory-proxmox.ts'
 
 const FIXED = 8000
 const place = { ...PLACE, vmids: { ...PLACE.vmids, fixed: [FIXED] } }
 const { signal } = new AbortController()
-const [V0, V1, V2] = ['20260101.1', '20260102.1', '20260103.1'] as const
+const [V0, V1, V2, V3] = ['20260101.1', '20260102.1', '20260103.1', '20260104.1'] as const
 
 type More = Partial<Marks> & { config?: Config; kind?: 'vm' | 'lxc' }
 
@@ -438,6 +440,13 @@ test('a lock whose holder was killed once all was done goes with the next run; a
   expect([...pve.guests.keys()].sort((a, b) => a - b)).toEqual([500, FIXED, 9000, 9001])
 })
 
+test('a lock is seen also on a node whose name has capitals', async () => {
+  const pve = new MemoryProxmox()
+  const there = { ...by(pve), place: { ...place, node: 'PVE1' } }
+  await using _lock = await lockSwap(there, { tool: '0', wait: false })
+  await expect(lockSwap(there, { tool: '0', wait: false })).rejects.toMatchObject({ code: 'busy' })
+})
+
 test('a rollback drops what was cut off before its window', async () => {
   const pve = new MemoryProxmox()
   const source = world(pve)
@@ -450,6 +459,25 @@ test('a rollback drops what was cut off before its window', async () => {
   expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V0, held: true } })
   expect(marksOf(pve, 9001)).toEqual(source.marks)
   expect(pve.guests.size).toBe(4)
+})
+
+test('prune does not finish a swap that would replace a newer version by an older one', async () => {
+  const pve = new MemoryProxmox()
+  const source = world(pve)
+  const kill = killedAt(pve, 1, 'before', () => {}, /POST .*9001\/clone/)
+  await Promise.race([swap(by(pve), source, FIXED, { tool: 't', since: 2 }), kill.happened])
+  await kill.bury()
+  expect(pve.guests.has(FIXED)).toBe(false)
+  // The definition has no fixed VMID any more, and the next version was built in the range.
+  const next = put(pve, 9005, 'candidate', V3, { verified: 'inside' })
+  await promote(pve.client(), next, { since: 2 })
+  await pruning(pve)
+  expect(resolved(pve)).toMatchObject({ vmid: 9005, marks: { version: V3 } })
+  expect(resolved(pve, 'previous')?.marks.version).toBe(V1)
+  expect(
+    [...pve.guests.values()].filter(({ config }) => /ib-(swap|standin)/.test(String(config.tags))),
+  ).toEqual([])
+  expect(await pruning(pve)).toEqual([])
 })
 
 test('two at once: one after the other, and nothing is lost', async () => {
