@@ -9,7 +9,7 @@ import { fixedVmidOf } from './at-fixed-vmid.ts'
 import { type Build, type BuildRequest, beginBuild } from './context.ts'
 import type { Decision } from './decide.ts'
 import { buildsOn, decideAll } from './nodes.ts'
-import { PLAN, readRecord, recordsFolder } from './records.ts'
+import { PLAN, readRecord } from './records.ts'
 import type { SourceDecision } from './source.ts'
 
 /** What `run` would do with one image, and why. Reads only, and takes no claim. Places are relative to the project. */
@@ -108,15 +108,11 @@ async function explainAll(
 
 /** What the template was made of, as whoever built it has written down. */
 async function recordOf(
-  { reportsDir, image, beside }: Build,
-  { version, artifacts }: Partial<Note>,
+  { reportsDir, image, place }: Build,
+  { version = '', artifacts }: Partial<Note>,
 ): Promise<PlanRecord | undefined> {
-  const folders = [beside, undefined].map((node) =>
-    recordsFolder(reportsDir, image.name, version ?? '', node),
-  )
-  // One plan for all nodes: where nodes were added or change places, the other's is as good.
-  const texts = await Promise.all(folders.map((folder) => readRecord(folder, PLAN, artifacts?.[PLAN])))
-  const text = texts.find((found) => found !== undefined)
+  const of = { image: image.name, version, node: place.node }
+  const text = await readRecord(reportsDir, of, PLAN, artifacts?.[PLAN])
   const record = text === undefined ? undefined : (JSON.parse(text) as PlanRecord)
   return record?.schema === 1 ? record : undefined
 }

@@ -27,14 +27,22 @@ export async function writeRecord(folder: string, name: string, text: string): P
   return sha256Of(text)
 }
 
-/** The record with this SHA-256; undefined where it is not here, or is another one. */
+/**
+ * The record of a template with this SHA-256; undefined where it is not here, or is another one. The target's first node
+ * may have been another one at that time.
+ */
 export async function readRecord(
-  folder: string,
+  reportsDir: string,
+  of: { image: string; version: string; node: string },
   name: string,
   sha256: string | undefined,
 ): Promise<string | undefined> {
-  const text = await readFile(join(folder, name), 'utf8').catch(() => undefined)
-  return text !== undefined && sha256Of(text) === sha256 ? text : undefined
+  for (const node of ['', of.node]) {
+    const file = join(recordsFolder(reportsDir, of.image, of.version, node), name)
+    const text = await readFile(file, 'utf8').catch(() => undefined)
+    if (text !== undefined && sha256Of(text) === sha256) return text
+  }
+  return undefined
 }
 
 function sha256Of(text: string): string {

@@ -69,7 +69,8 @@ function choose(
 }
 
 async function readSide({ pve }: Connected, reports: string, template: Template): Promise<Side> {
-  const { image, version = '' } = template.marks
+  const { node, marks } = template
+  const { image, version = '' } = marks
   const sha256 = (await readNote(pve, template))?.artifacts?.[MANIFEST]
   if (sha256 === undefined) {
     throw new ImagebuildError({
@@ -79,17 +80,13 @@ async function readSide({ pve }: Connected, reports: string, template: Template)
       next: `imagebuild run ${image} --force builds one that has`,
     })
   }
-  const folder = recordsFolder(reports, image, version)
-  // Of several nodes, the first one's records lie in the version's folder, the others' in folders of their names.
-  for (const place of [folder, recordsFolder(reports, image, version, template.node)]) {
-    const text = await readRecord(place, MANIFEST, sha256)
-    if (text !== undefined) return { template, manifest: JSON.parse(text) as Manifest }
-  }
+  const text = await readRecord(reports, { image, version, node }, MANIFEST, sha256)
+  if (text !== undefined) return { template, manifest: JSON.parse(text) as Manifest }
   throw new ImagebuildError({
     code: 'not_found',
     what: `the manifest of ${template.name} is not here`,
     why: `report not here, sha256 ${sha256}`,
-    next: `copy ${join(folder, MANIFEST)} from the machine that built it`,
+    next: `copy ${join(recordsFolder(reports, image, version), MANIFEST)} from the machine that built it`,
   })
 }
 

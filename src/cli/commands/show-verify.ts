@@ -1,7 +1,7 @@
-import { readRecord, recordsFolder, VERIFY_REPORT } from '../../build/records.ts'
+import { readRecord, VERIFY_REPORT } from '../../build/records.ts'
 import { formatReport, type Report } from '../../build/verify/report.ts'
 import { ImagebuildError } from '../../core/errors.ts'
-import { nodeTemplates, readNote, select } from '../../pve/templates.ts'
+import { placesTemplates, readNote, select } from '../../pve/templates.ts'
 import { reportsFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
@@ -19,8 +19,9 @@ export async function showVerify(
   const [name = '', version] = selector.split('@')
   const project = await openProject(invocation, [name])
   await using connected = await connectTarget(invocation, project, options.target, () => {})
-  const { pve, place } = connected
-  const templates = await nodeTemplates(pve, place.node, project.namespace)
+  const { pve, place, places } = connected
+  const nodes = places.map(({ node }) => node)
+  const templates = await placesTemplates(pve, nodes, project.namespace)
   const template = select(templates, name, version)
   if (template === undefined) {
     throw new ImagebuildError({
@@ -38,9 +39,9 @@ export async function showVerify(
       next: `imagebuild run ${name} verifies it`,
     })
   }
-  const folder = recordsFolder(reportsFolder(project.root, place.target), name, note?.version ?? '')
+  const of = { image: name, version: note?.version ?? '', node: template.node }
   const sha256 = note?.artifacts?.[VERIFY_REPORT]
-  const text = await readRecord(folder, VERIFY_REPORT, sha256)
+  const text = await readRecord(reportsFolder(project.root, place.target), of, VERIFY_REPORT, sha256)
   if (text !== undefined) {
     process.stdout.write(options.json ? text : formatReport(JSON.parse(text) as Report))
     return
