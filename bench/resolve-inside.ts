@@ -8,9 +8,12 @@ import { select, templatesIn } from '../src/pve/templates.ts'
 const { signal } = new AbortController()
 const invocation = { version: 'bench', secrets: new SecretRegistry(), signal, debug: false }
 const config = await readConfig('imagebuild.yaml')
-const connection = await reachTarget(invocation, config, undefined)
-if (connection === undefined) throw new Error('there is nothing to ask')
+const reached = await reachTarget(invocation, config, undefined)
+if (reached === undefined) throw new Error('there is nothing to ask')
 const started = performance.now()
-const template = select(templatesIn(await askTemplates(connection), config.namespace), process.argv[2] ?? '')
+const template = select(
+  templatesIn(await askTemplates(reached.connection), config.namespace),
+  process.argv[2] ?? '',
+)
 if (template === undefined) throw new Error('nothing was found')
 process.stderr.write(String(performance.now() - started))

@@ -117,17 +117,18 @@ async function connectionTo(
   }
 }
 
-/** How to reach a target of which nothing is asked but this; undefined: a lab that does not run. */
+/** How to reach a target, and its nodes, where nothing else is asked of it; undefined: a lab that does not run. */
 export async function reachTarget(
   invocation: Invocation,
   project: Config,
   asked: string | undefined,
-): Promise<PveConnection | undefined> {
+): Promise<{ connection: PveConnection; nodes: readonly string[] } | undefined> {
   const { target } = chooseTarget(project, asked)
-  if (target.kind === 'pve') return connectionTo(invocation, project, target)
+  if (target.kind === 'pve')
+    return { connection: await connectionTo(invocation, project, target), nodes: nodesOf(target) }
   const { runningLab } = await import('../lab/connection.ts')
   const lab = await runningLab(labFolder())
-  return lab && connectionToLab(invocation, lab)
+  return lab && { connection: connectionToLab(invocation, lab), nodes: target.nodes ?? [lab.node] }
 }
 
 function connectionToLab({ signal }: Invocation, lab: LabConnection): PveConnection {

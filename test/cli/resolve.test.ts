@@ -81,6 +81,14 @@ describe('resolve', () => {
     expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9001\n' })
   })
 
+  test('another target’s nodes in the same cluster do not count, unless one is named', async () => {
+    const there = template(9010, 'current', '20260102.1', 'other')
+    pve.on('GET /cluster/resources', { json: { data: [...ROWS, there] } })
+    expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9001\n' })
+    expect(await cli('resolve', 'web', '--node', 'other')).toMatchObject({ code: 0, stdout: '9010\n' })
+    expect(asked()).toEqual([...ONE, ...ONE])
+  })
+
   test('nothing found is exit 1 and an empty stdout', async () => {
     for (const kind of ['qemu', 'lxc']) pve.on(`GET /nodes/pve/${kind}`, { json: { data: [] } })
     const { code, stdout, stderr } = await cli('resolve', 'wbe')

@@ -65,7 +65,7 @@ async function openConfig(invocation: Invocation): Promise<Config> {
  */
 async function findTemplate(invocation: Invocation, config: Config, wanted: Wanted): Promise<Template> {
   const { image, selector, node, target } = wanted
-  const found = select((await inCluster(invocation, config, target)) ?? [], image, selector, node)
+  const found = select(await inCluster(invocation, config, target, node), image, selector, node)
   if (found !== undefined) return found
   await using connected = await connectTarget(invocation, config, target, () => {})
   const { pve, place, places } = connected
@@ -79,19 +79,25 @@ async function findTemplate(invocation: Invocation, config: Config, wanted: Want
   })
 }
 
-/** @returns undefined where a lab is meant that does not answer, and therefore has to be started first */
+/**
+ * What serves the nodes of a target, or the node that is named: other targets of the same cluster have templates too.
+ * @returns none where a lab is meant that does not answer, and therefore has to be started first
+ */
 async function inCluster(
   invocation: Invocation,
   config: Config,
   asked: string | undefined,
-): Promise<Template[] | undefined> {
-  const connection = await reachTarget(invocation, config, asked)
-  if (connection === undefined) return undefined
+  named: string | undefined,
+): Promise<Template[]> {
+  const reached = await reachTarget(invocation, config, asked)
+  if (reached === undefined) return []
+  const nodes = named === undefined ? reached.nodes : [named]
   try {
-    return templatesIn(await askTemplates(connection), config.namespace)
+    const all = templatesIn(await askTemplates(reached.connection), config.namespace)
+    return all.filter(({ node, marks }) => nodes.includes(node) || marks.shared)
   } catch (error) {
     const ending = error instanceof PveError && error.delivery !== 'answered'
-    if (ending && chooseTarget(config, asked).target.kind === 'lab') return undefined
+    if (ending && chooseTarget(config, asked).target.kind === 'lab') return []
     throw error
   }
 }
