@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -87,6 +87,15 @@ describe('resolve', () => {
     expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9001\n' })
     expect(await cli('resolve', 'web', '--node', 'other')).toMatchObject({ code: 0, stdout: '9010\n' })
     expect(asked()).toEqual([...ONE, ...ONE])
+  })
+
+  test('of several nodes the first that has one counts, in the order of the target', async () => {
+    const file = join(folder, 'imagebuild.yaml')
+    await writeFile(file, (await readFile(file, 'utf8')).replace('node: pve', 'nodes: [empty, pve, other]'))
+    const there = template(9010, 'current', '20260102.1', 'other')
+    pve.on('GET /cluster/resources', { json: { data: [there, ...ROWS] } })
+    expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9001\n' })
+    expect(await cli('resolve', 'web@20260102.1')).toMatchObject({ code: 0, stdout: '9010\n' })
   })
 
   test('nothing found is exit 1 and an empty stdout', async () => {

@@ -65,12 +65,22 @@ async function openConfig(invocation: Invocation): Promise<Config> {
  */
 async function findTemplate(invocation: Invocation, config: Config, wanted: Wanted): Promise<Template> {
   const { image, selector, node, target } = wanted
-  const found = select(await inCluster(invocation, config, target, node), image, selector, node)
+  // As `outputs` has it: of several nodes the first one that has a template.
+  const choose = (all: readonly Template[], nodes: readonly string[]) => {
+    for (const one of node === undefined ? nodes : [node]) {
+      const found = select(all, image, selector, one)
+      if (found !== undefined) return found
+    }
+    return undefined
+  }
+  const { all, nodes } = await inCluster(invocation, config, target)
+  const found = choose(all, nodes)
   if (found !== undefined) return found
   await using connected = await connectTarget(invocation, config, target, () => {})
   const { pve, place, places } = connected
-  const nodes = new Set([...places.map((one) => one.node), ...(node === undefined ? [] : [node])])
-  const late = select(await placesTemplates(pve, [...nodes], config.namespace), image, selector, node)
+  const names = places.map((one) => one.node)
+  const near = new Set([...names, ...(node === undefined ? [] : [node])])
+  const late = choose(await placesTemplates(pve, [...near], config.namespace), names)
   if (late !== undefined) return late
   throw new ImagebuildError({
     code: 'not_found',
@@ -80,24 +90,23 @@ async function findTemplate(invocation: Invocation, config: Config, wanted: Want
 }
 
 /**
- * What serves the nodes of a target, or the node that is named: other targets of the same cluster have templates too.
- * @returns none where a lab is meant that does not answer, and therefore has to be started first
+ * All there is, and the nodes of the target: other targets of the same cluster have templates too.
+ * @returns nothing where a lab is meant that does not answer, and therefore has to be started first
  */
 async function inCluster(
   invocation: Invocation,
   config: Config,
   asked: string | undefined,
-  named: string | undefined,
-): Promise<Template[]> {
+): Promise<{ all: Template[]; nodes: readonly string[] }> {
+  const nothing = { all: [], nodes: [] }
   const reached = await reachTarget(invocation, config, asked)
-  if (reached === undefined) return []
-  const nodes = named === undefined ? reached.nodes : [named]
+  if (reached === undefined) return nothing
+  const { connection, nodes } = reached
   try {
-    const all = templatesIn(await askTemplates(reached.connection), config.namespace)
-    return all.filter(({ node, marks }) => nodes.includes(node) || marks.shared)
+    return { all: templatesIn(await askTemplates(connection), config.namespace), nodes }
   } catch (error) {
     const ending = error instanceof PveError && error.delivery !== 'answered'
-    if (ending && chooseTarget(config, asked).target.kind === 'lab') return []
+    if (ending && chooseTarget(config, asked).target.kind === 'lab') return nothing
     throw error
   }
 }
