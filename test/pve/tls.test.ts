@@ -1,9 +1,10 @@
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { WebSocket } from 'ws'
 import type { ImagebuildError } from '../../src/core/errors.ts'
 import { connect } from '../../src/pve/client.ts'
-import type { TlsTrust } from '../../src/pve/tls.ts'
+import { ProvenAgent, type TlsTrust } from '../../src/pve/tls.ts'
 import { type Fake, type Identity, rejection, selfSigned, startFake, TOKEN } from './server.ts'
 
 let identity: Identity
@@ -65,6 +66,23 @@ describe('TLS', () => {
     await new Promise((resolve) => setTimeout(resolve, 100))
     expect(server.said()).toBe('')
     expect(server.connections()).toBe(1)
+  })
+
+  test('a WebSocket, as consoles are, says nothing either where the certificate is another one', async () => {
+    await using server = await recorder(identity)
+    const open = (fingerprint: string) => {
+      const agent = new ProvenAgent({ fingerprint })
+      const headers = { cookie: 'PVEAuthCookie=secret' }
+      const socket = new WebSocket(`wss://localhost:${server.port}/`, ['binary'], { agent, headers })
+      const failed = new Promise<Error>((resolve) => socket.on('error', resolve))
+      return { failed, [Symbol.dispose]: () => agent.destroy() }
+    }
+    using wrong = open(other.fingerprint)
+    expect((await wrong.failed).message).toContain('its certificate is not the pinned one')
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    expect(server.said()).toBe('')
+    using _right = open(identity.fingerprint)
+    await expect.poll(() => server.said()).toContain('PVEAuthCookie=secret')
   })
 
   test('the recorder does hear what a trusting client says', async () => {
