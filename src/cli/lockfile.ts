@@ -20,6 +20,8 @@ const locked = z.object({
   built: z.string(),
   /** node → VMID */
   templates: z.record(z.string(), z.int()),
+  /** there is one template, and it serves all nodes of the target */
+  shared: z.literal(true).optional(),
 })
 
 const lockfile = z.object({
@@ -74,12 +76,13 @@ export async function writeLocked(
 /** Keys in order, two spaces, a newline at the end. */
 export function formatLockfile({ schema, targets }: Lockfile): string {
   const inOrder = sorted(targets, (images) =>
-    sorted(images, ({ version, digest, kind, built, templates }) => ({
+    sorted(images, ({ version, digest, kind, built, templates, shared }) => ({
       version,
       digest,
       kind,
       built,
       templates: sorted(templates, (vmid) => vmid),
+      ...(shared && { shared }),
     })),
   )
   return `${JSON.stringify({ schema, targets: inOrder }, undefined, 2)}\n`

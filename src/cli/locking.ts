@@ -45,9 +45,10 @@ export async function lockCurrent(
     // Asked while nobody else writes: who has rolled back meanwhile has written that already.
     const entry = async (): Promise<Locked | undefined> => {
       const { tags, description } = await readConfig(pve, { kind, node, vmid })
-      if (fromTags(vmid, tags)?.state !== 'current') return undefined
+      const marks = fromTags(vmid, tags)
+      if (marks?.state !== 'current') return undefined
       const { digest = '', built = '' } = parseNote(vmid, description) ?? {}
-      return { version, digest, kind, built, templates }
+      return { version, digest, kind, built, templates, ...(marks.shared && { shared: true }) }
     }
     await writeLocked(root, { target, image, entry }, signal)
   } catch (error) {

@@ -141,11 +141,14 @@ describe('imagebuild.lock.json', () => {
     })
     await record('2', facts.digest)
     expect(asked).toBe(2)
+    pve.put(9000, { tags: toTags({ ...marks, shared: true }), description })
+    await record('2.1', facts.digest)
+    expect((await readLockfile(root)).targets.lab?.web).toMatchObject({ version: '2.1', shared: true })
     // A run that is late: somebody has rolled back, and written that down, since it promoted this one.
     pve.put(9000, { tags: toTags({ ...marks, state: 'previous' }), description })
     await record('3', facts.digest)
-    expect(asked).toBe(3)
-    expect((await readLockfile(root)).targets.lab?.web?.version).toBe('2')
+    expect(asked).toBe(4)
+    expect((await readLockfile(root)).targets.lab?.web?.version).toBe('2.1')
   })
 })
 
@@ -185,6 +188,19 @@ describe('--locked, with no cluster at hand', () => {
       expect(stderr).toContain('imagebuild.lock.json has no')
     },
   )
+
+  test('a template on a shared storage serves all nodes of its target, and no others', async () => {
+    const shared = { ...entry('20260102.1', { a: 9001 }), shared: true } as const
+    await writeLocked(root, { target: 'two', image: 'web', entry: async () => shared })
+    const resolved = async (...args: string[]) =>
+      (await cli('resolve', '--locked', 'web', '--target', 'two', ...args)).stdout
+    expect(await resolved()).toBe('9001\n')
+    expect(await resolved('--node', 'a')).toBe('9001\n')
+    expect(await resolved('--node', 'b')).toBe('9001\n')
+    expect(await resolved('--node', 'c')).toBe('')
+    const { stdout } = await cli('outputs', '--locked', '--target', 'two')
+    expect(JSON.parse(stdout).web).toMatchObject({ node: 'a', vmid: 9001, templates: { a: 9001, b: 9001 } })
+  })
 
   test('outputs', async () => {
     const { stdout } = await cli('outputs', '--locked', '--target', 'two')

@@ -39,9 +39,13 @@ export async function outputsLocked(
   for (const [image, entry] of Object.entries(images)) {
     const there = onNode(config, target, entry)
     if (there === undefined) continue
-    const { kind, version, digest, built, templates } = entry
-    const several = (config.targets[target]?.nodes ?? []).length > 1
-    current[image] = { kind, ...there, ...(several && { templates }), version, digest, built }
+    const { kind, version, digest, built } = entry
+    const { nodes = [] } = config.targets[target] ?? {}
+    const served = entry.shared
+      ? Object.fromEntries(nodes.map((node) => [node, there.vmid]))
+      : entry.templates
+    const several = nodes.length > 1
+    current[image] = { kind, ...there, ...(several && { templates: served }), version, digest, built }
   }
   process.stdout.write(formatOutputs(current, options.format))
 }
@@ -60,11 +64,12 @@ async function open(
 function onNode(
   config: Config,
   targetName: string,
-  { templates }: Locked,
+  { templates, shared }: Locked,
   asked?: string,
 ): { node: string; vmid: number } | undefined {
   const { nodes = [] } = config.targets[targetName] ?? {}
-  const node = asked ?? [...nodes, ...Object.keys(templates)].find((one) => templates[one] !== undefined)
+  const named = shared && nodes.includes(asked ?? '') ? undefined : asked
+  const node = named ?? [...nodes, ...Object.keys(templates)].find((one) => templates[one] !== undefined)
   const vmid = node === undefined ? undefined : templates[node]
   return node === undefined || vmid === undefined ? undefined : { node, vmid }
 }
