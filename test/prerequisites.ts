@@ -11,6 +11,7 @@ const TESTS = [
   { command: 'ssh', package: 'openssh-client' },
   { command: 'sudo', package: 'sudo' },
   { command: 'ps', package: 'procps' },
+  { command: 'ping', package: 'iputils-ping' },
   { command: 'gpg', package: 'gpg' },
   { command: 'gpg-agent', package: 'gpg-agent' },
   { command: 'mount', package: 'mount' },

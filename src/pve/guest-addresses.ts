@@ -25,6 +25,7 @@ export async function addressesOf(pve: Pve, guest: GuestRef, mac: string): Promi
 
 async function agentCards(pve: Pve, guest: GuestRef): Promise<Card[]> {
   const answer = await guestApi(pve, guest).agent['network-get-interfaces'].$get()
+  // The library's type of the agent's answers says nothing of what is in them.
   return (answer as unknown as { result: Card[] }).result
 }
 

@@ -141,10 +141,10 @@ export class Guest implements AsyncDisposable, GuestRef {
   /** Makes the disk at least `bytes` large. */
   async growDisk(slot: string, bytes: number): Promise<void> {
     if (((await this.diskSize(slot)) ?? 0) >= bytes) return
-    const upid = (await this.#api.resize.$put({
+    const upid = await this.#api.resize.$put({
       disk: slot as 'scsi0',
       size: `${Math.ceil(bytes / 2 ** 20)}M`,
-    })) as unknown as string
+    })
     await this.#wait(upid, 600)
   }
 
@@ -153,6 +153,7 @@ export class Guest implements AsyncDisposable, GuestRef {
   }
 
   async status(): Promise<GuestStatus> {
+    // The library's type has numbers as optional that both kinds always have.
     return (await this.#api.status.current.$get()) as unknown as GuestStatus
   }
 
@@ -198,7 +199,7 @@ export class Guest implements AsyncDisposable, GuestRef {
 
   async toTemplate(): Promise<void> {
     const earlier = this.kind === 'lxc' ? await conversionsOf(this.#pve, this) : []
-    const upid = (await this.#api.template.$post()) as unknown as string | null
+    const upid = (await this.#api.template.$post()) as string | null
     if (upid !== null) return await this.#wait(upid, TEMPLATE_SECONDS)
     // Of a container Proxmox tells no task: it answers, and goes on converting.
     this.#converting = new Set(earlier.map((task) => task.upid))

@@ -184,6 +184,7 @@ test('on storage like LVM-thin, from a parent, with secrets, files and a reboot'
   const lines = events.flatMap((event) => (event.type === 'output' ? [event.line] : []))
   expect(lines).toContain('0 a: 1')
   await using pve = await labClient()
+  // Slots are asked for by name, which the library's type of a configuration has no index for.
   const config = (await pve.api.nodes
     .$('lab')
     .qemu.$(result.template?.vmid ?? 0)
