@@ -5,7 +5,7 @@ import { Turns } from '../core/turns.ts'
 import { choose } from '../plan/identity.ts'
 import { claimImage } from '../pve/claim.ts'
 import type { Claim } from '../pve/claim-held.ts'
-import { tidy } from '../pve/promotion.ts'
+import { halfSwitched, tidy } from '../pve/promotion.ts'
 import { readNote, type Template } from '../pve/templates.ts'
 import { bringToFixed, finishCutOff, fixedVmidOf, requireFixedVmids } from './at-fixed-vmid.ts'
 import { buildOn } from './build-on.ts'
@@ -53,7 +53,8 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     if (ready.length === builds.length || ready.some(({ template }) => template.marks.held)) {
       // A promotion that was cut off may have left more than one that is marked current.
       for (const { templates } of decisions) await tidy(build.pve, templates)
-      const there = await bringAll(builds, ready)
+      const there = await bringAll(builds, standing(decisions))
+      tellHalfSwitched(build, decisions)
       const wanted = builds.map((one, index) => ({ build: one, digest: decisions[index]?.plan.digest ?? '' }))
       await settleCutOff(wanted, claimIt)
       return {
@@ -92,15 +93,14 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       }
     })
     let held = false
-    const final: Template[] = []
+    const rows: TemplateRow[] = []
     for (const { node, template, isNew } of results) {
       const done: Finished = isNew ? await finish(node, template, since) : await stay(node, template)
       held ||= done.held
       swapSeconds = Math.max(swapSeconds, done.swapSeconds ?? 0)
-      final.push(done.template)
+      rows.push(templateRow(done.template, done.digest ?? plan.digest))
     }
     const status = results.some(({ isNew }) => isNew) ? 'built' : 'unchanged'
-    const rows = final.map((template) => templateRow(template, plan.digest))
     const verifySeconds = Math.max(...results.map((one) => one.verifySeconds ?? 0))
     return {
       ...resultOf(image.name, status, rows, held, seconds()),
@@ -167,6 +167,24 @@ async function bringAll(
     swapSeconds = Math.max(swapSeconds, done?.swapSeconds ?? 0)
   }
   return { ready: there, swapSeconds }
+}
+
+/** What counts on each node; not all of it need be what is wanted, after a rollback that was cut off between two. */
+function standing(decisions: readonly Decision[]): Ready[] {
+  return decisions.flatMap(({ ready, current }) => {
+    if (ready !== undefined || current === undefined) return ready ?? []
+    return { template: current.template, digest: current.note?.digest ?? '' }
+  })
+}
+
+function tellHalfSwitched({ image: { name: image }, emit }: Build, decisions: readonly Decision[]): void {
+  const version = halfSwitched(
+    decisions.flatMap(({ templates }) => templates),
+    image,
+  )
+  if (version === undefined) return
+  const message = `not all nodes have ${version} as current: making it so was cut off. \`imagebuild history ${image}\` shows where, \`imagebuild promote ${image}@${version}\` finishes it`
+  emit({ type: 'warning', image, message })
 }
 
 function windowOf(swapSeconds: number): { swapSeconds?: number } {

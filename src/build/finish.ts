@@ -1,11 +1,14 @@
 import { promote } from '../pve/promotion.ts'
-import type { Template } from '../pve/templates.ts'
+import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { bringToFixed } from './at-fixed-vmid.ts'
 import type { Build } from './context.ts'
 import { applyRetention } from './retention.ts'
 
 export interface Finished {
+  /** what counts now */
   template: Template
+  /** of its definition, where that is not the one that was built */
+  digest?: string
   /** seconds that nothing was at the fixed VMID */
   swapSeconds?: number
   /** somebody rolled back while this was built: it is not current */
@@ -29,7 +32,9 @@ export async function finish(build: Build, candidate: Template, since: number): 
       `${image.name} was rolled back to ${yieldedTo.marks.version} while this was built: ${version} is kept, and not current. ` +
       `To make it so: imagebuild promote ${image.name}@${version}`
     emit({ type: 'warning', image: image.name, message })
-    return { held: true, template: candidate }
+    const here = select(await nodeTemplates(pve, build.place.node, namespace), image.name)
+    const template = here ?? yieldedTo
+    return { held: true, template, digest: (await readNote(pve, template))?.digest ?? '' }
   }
   for (const { message } of untidy) {
     const note = `${version} is current; an older one could not be marked, which the next run or prune does`

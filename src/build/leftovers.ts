@@ -79,7 +79,7 @@ export async function removeLeftovers(build: Build, digest: string): Promise<Fou
   // Its storage may be one that other nodes see too.
   const kept = new Set([
     ...(await keptRuns(pve, place, namespace)),
-    ...(await runsElsewhere(pve, place, namespace)),
+    ...(await runsElsewhere(pve, place, namespace)).runs,
   ])
   for (const seed of await seeds(pve, place, namespace)) {
     if (seed.image === image.name && !kept.has(seed.run)) await removeFile(pve, place, seed.volid)
@@ -162,10 +162,18 @@ export async function runOf(pve: Pve, guest: OurGuest): Promise<string | undefin
   return parseNote(guest.vmid, (await readConfig(pve, guest)).description)?.run
 }
 
-/** Runs that build on other nodes: their seeds may lie on a storage that this node shares. */
-export async function runsElsewhere(pve: Pve, place: Place, namespace: string): Promise<Set<string>> {
+/**
+ * Runs that build on other nodes, and the images that they build: their seeds may lie on a storage that this node shares,
+ * and they may work here too.
+ */
+export async function runsElsewhere(
+  pve: Pve,
+  place: Place,
+  namespace: string,
+): Promise<{ runs: Set<string>; claimed: Set<string> }> {
   const { node, vmids } = place
   const runs = new Set<string>()
+  const claimed = new Set<string>()
   for (const row of await clusterGuests(pve)) {
     if (row.node === node) continue
     // The cluster's list lags: of a claim of a moment ago it may not have the tags yet.
@@ -177,6 +185,7 @@ export async function runsElsewhere(pve: Pve, place: Place, namespace: string): 
     if (marks?.namespace !== namespace || (marks.state !== 'claim' && marks.state !== 'kept')) continue
     const run = parseNote(row.vmid, config?.description)?.run
     if (run !== undefined) runs.add(run)
+    if (marks.state === 'claim') claimed.add(marks.image)
   }
-  return runs
+  return { runs, claimed }
 }

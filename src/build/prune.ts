@@ -4,7 +4,7 @@ import { isStale } from '../pve/claim.ts'
 import { ImageHeld } from '../pve/claim-refused.ts'
 import type { Pve } from '../pve/client.ts'
 import { guestLabel, readConfig } from '../pve/guest-ref.ts'
-import { parseNote } from '../pve/marks.ts'
+import { type Note, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import { tidy, untidy } from '../pve/promotion.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
@@ -17,6 +17,9 @@ import { allRemains } from './swap-remains.ts'
 import { awaitMaking, type OurGuest } from './unmarked.ts'
 
 /** What nobody needs any more on one node, and how it goes. */
+
+/** A finished candidate that was not proven waits this long for the next run of its image. */
+const FORGOTTEN_DAYS = 7
 
 export interface PruneRequest {
   pve: Pve
@@ -46,8 +49,8 @@ type Work = Pruned & { work: () => Promise<string | undefined> }
 
 /**
  * Finishes swaps and promotions that were cut off, and removes what no living run needs: claims that ended or expired, guests and
- * seeds whose claim is gone, candidates that failed and whose time is over, versions beyond `keep`. Nothing without our
- * marks. What cannot be removed is told as an event of type `leak`.
+ * seeds whose claim is gone, candidates that failed or were forgotten and whose time is over, versions beyond `keep`.
+ * Nothing without our marks. What cannot be removed is told as an event of type `leak`.
  * @returns what was done and what was spared; what would be, with `dryRun`
  */
 export async function prune(request: PruneRequest): Promise<Pruned[]> {
@@ -144,8 +147,7 @@ async function leftovers(request: PruneRequest): Promise<Work[]> {
   const stored = await seeds(pve, place, namespace)
   const guests = await ourGuests(pve, place, namespace)
   const templates = await nodeTemplates(pve, place.node, namespace)
-  const living = await runsElsewhere(pve, place, namespace)
-  const claimed = new Set<string>()
+  const { runs: living, claimed } = await runsElsewhere(pve, place, namespace)
   const works: Work[] = []
   // By its run: another one may take over a claim, or a VMID, at this moment.
   const destroy = (guest: OurGuest, run: string | undefined) => async () => {
@@ -171,9 +173,14 @@ async function leftovers(request: PruneRequest): Promise<Work[]> {
   }
   for (const candidate of templates.filter(({ marks }) => marks.state === 'candidate')) {
     const { image, expires } = candidate.marks
-    if (expires === undefined || claimed.has(image) || !(isOver(candidate) || request.kept)) continue
-    const run = await runOf(pve, candidate)
-    const why = 'it failed, and was kept to look into'
+    if (claimed.has(image)) continue
+    const note = await readNote(pve, candidate)
+    if (expires === undefined ? !isForgotten(candidate, note) : !(isOver(candidate) || request.kept)) continue
+    const run = note?.run
+    const why =
+      expires === undefined
+        ? `its run ended before it was proven, over ${FORGOTTEN_DAYS} days ago`
+        : 'it failed, and was kept to look into'
     const work = async () =>
       (await removeCandidate(request, candidate, run)) ? undefined : 'it has just been promoted'
     works.push({ kind: 'candidate', id: guestLabel(candidate), image, why, work })
@@ -187,6 +194,12 @@ async function leftovers(request: PruneRequest): Promise<Work[]> {
     works.push({ kind: 'seed', id: seed.volid, image: seed.image, why: 'no run uses it', work })
   }
   return works
+}
+
+/** Nobody has proven it, and the next run, which would, has not come. */
+function isForgotten({ marks }: Template, note: Note | undefined): boolean {
+  const age = Date.now() - Date.parse(note?.built ?? '')
+  return marks.verified === undefined && age > FORGOTTEN_DAYS * 24 * 3600 * 1000
 }
 
 function isOver({ marks }: Pick<OurGuest | Template, 'marks'>): boolean {

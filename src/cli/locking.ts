@@ -16,7 +16,9 @@ export interface CurrentTemplate {
 
 /**
  * Brings the lockfile up to date with the templates of one image that are current now. The cluster is asked only where
- * the file says something else, and what is not current any more is not written. A file that cannot be written is told, and makes nothing fail: what is current is so.
+ * the file says something else, and what is not current any more is not written. An image has one version there: where
+ * nodes differ, those that have the first one's. A file that cannot be written is told, and makes nothing fail: what is
+ * current is so.
  */
 export async function lockCurrent(
   {
@@ -37,7 +39,8 @@ export async function lockCurrent(
 ): Promise<void> {
   const [first] = current
   if (first === undefined) return
-  const templates = Object.fromEntries(current.map(({ node, vmid }) => [node, vmid]))
+  const same = current.filter(({ version }) => version === first.version)
+  const templates = Object.fromEntries(same.map(({ node, vmid }) => [node, vmid]))
   try {
     const before = (await readLockfile(root)).targets[target]?.[image]
     if (before !== undefined && says(before, first, templates)) return

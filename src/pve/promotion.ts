@@ -198,13 +198,22 @@ export function rollbackVersion(templates: readonly Template[], image: string): 
   const nodes = currentNodes(templates, image)
   const isEverywhere = (version: string) =>
     nodes.every((node) => promotable(templates, image, version, node) !== undefined)
-  const { held, version: to = '' } = current.marks
-  const isThere = nodes.every((node) => select(templates, image, 'current', node)?.marks.version === to)
-  if (held && !isThere && isEverywhere(to)) return to
+  const cutOff = current.marks.held ? halfSwitched(templates, image) : undefined
+  if (cutOff !== undefined) return cutOff
   const older = templates
     .filter((one) => one.marks.image === image && isPromotable(one.marks) && byVersion(one, current) < 0)
     .sort((a, b) => byVersion(b, a))
   return older.find(({ marks }) => isEverywhere(marks.version ?? ''))?.marks.version
+}
+
+/** Where making a version current was cut off between two nodes: that version, if all of them have it. */
+export function halfSwitched(templates: readonly Template[], image: string): string | undefined {
+  const to = select(templates, image)?.marks.version
+  const nodes = currentNodes(templates, image)
+  if (to === undefined) return undefined
+  const isDone = nodes.every((node) => select(templates, image, 'current', node)?.marks.version === to)
+  const isPossible = nodes.every((node) => promotable(templates, image, to, node) !== undefined)
+  return !isDone && isPossible ? to : undefined
 }
 
 /** Whether `promote` may take it: it was current before, or clones of it were examined and all was well. */

@@ -201,21 +201,3 @@ async function* open(source: UploadSource): AsyncGenerator<Uint8Array> {
   else if ('stream' in source) yield* source.stream
   else yield* createReadStream(source.path, { highWaterMark: CHUNK_BYTES })
 }
-
-/** @throws ImagebuildError `definition_invalid` where Proxmox would refuse the name, or quietly change it */
-export function checkFilename(content: UploadContent, filename: string): void {
-  if (ENDINGS[content].test(filename) && /^[A-Za-z0-9_.-]+$/.test(filename) && !filename.startsWith('.'))
-    return
-  throw new ImagebuildError({
-    code: 'definition_invalid',
-    what: `${filename} is no name that Proxmox keeps for content ${content}`,
-    why: 'it must be letters, digits, dot, dash and underscore, with an ending that fits: .iso or .img (iso), .qcow2, .raw, .vmdk or .ova (import), .tar.gz, .tar.xz or .tar.zst (vztmpl)',
-    next: 'choose another name',
-  })
-}
-
-const ENDINGS: Record<UploadContent, RegExp> = {
-  iso: /\.(iso|img)$/i,
-  import: /\.(qcow2|raw|vmdk|ova)$/,
-  vztmpl: /\.tar\.(gz|xz|zst)$/,
-}

@@ -177,6 +177,30 @@ test('missing privileges end it before anything is written', async () => {
   expect(pve.writes).toEqual([])
 })
 
+test('where a rollback was cut off between two nodes, that is told, and both are in the result', async () => {
+  const pve = new MemoryProxmox()
+  put(pve, 9000, 'previous', digest, { version: '20260101.1', turn: 1 })
+  put(pve, 9001, 'current', 'sha256:newer', { version: '20260102.1', turn: 2 })
+  put(pve, 9010, 'current', digest, { version: '20260101.1', turn: 3, held: true })
+  put(pve, 9011, 'previous', 'sha256:newer', { version: '20260102.1', turn: 2 })
+  for (const vmid of [9010, 9011]) Object.assign(pve.guests.get(vmid) ?? {}, { node: 'b' })
+  const places = [PLACE, { ...PLACE, node: 'b' }]
+  const build = aBuild({ image, places }, pve)
+  expect(await buildImage(build)).toMatchObject({
+    status: 'unchanged',
+    held: true,
+    templates: [
+      { node: 'pve', vmid: 9001, version: '20260102.1', digest: 'sha256:newer' },
+      { node: 'b', vmid: 9010, version: '20260101.1', digest },
+    ],
+  })
+  expect(build.events).toContainEqual({
+    type: 'warning',
+    image: 'web',
+    message: expect.stringContaining('not all nodes have 20260101.1') as string,
+  })
+})
+
 describe('versions that are beyond, or beside, what is current', () => {
   const keep = { ...image, template: { ...image.template, keep: 1 } }
 
@@ -230,7 +254,9 @@ describe('versions that are beyond, or beside, what is current', () => {
       if (back) await promote(pve.client(), back, { held: true })
     }
     const result = await buildImage(build)
-    expect(result).toMatchObject({ status: 'built', held: true, template: { vmid: 9001 } })
+    // Who reads the result gets what is current.
+    const current = { vmid: 8999, version: '20260101.8999', digest: 'sha256:oldest' }
+    expect(result).toMatchObject({ status: 'built', held: true, template: current, templates: [current] })
     expect([8999, 9000, 9001].map((vmid) => state(pve, vmid))).toEqual(['current', 'previous', 'retired'])
     expect(build.events).toContainEqual(
       expect.objectContaining({

@@ -8,11 +8,17 @@ import { MemoryProxmox, PLACE, past, refused, SOMEBODY, soon } from '../pve/memo
 
 const DIGEST = `sha256:${'ab'.repeat(32)}`
 
-type Rest = Partial<Marks> & { run?: string; node?: string; owner?: typeof SOMEBODY; note?: boolean }
+type Rest = Partial<Marks> & {
+  run?: string
+  node?: string
+  owner?: typeof SOMEBODY
+  note?: boolean
+  built?: string
+}
 
 /** A guest of ours, as a run leaves it. */
 function put(pve: MemoryProxmox, vmid: number, state: State, rest: Rest = {}) {
-  const { run = `run-${vmid}`, node = 'pve', owner = SOMEBODY, note = true, ...more } = rest
+  const { run = `run-${vmid}`, node = 'pve', owner = SOMEBODY, note = true, built, ...more } = rest
   const isTemplate = ['candidate', 'current', 'previous', 'retired'].includes(state)
   const own = { vmid, namespace: 'homelab', image: 'web', state }
   const marks: Marks = { ...own, ...(!isTemplate && { expires: soon() }), ...more }
@@ -23,7 +29,13 @@ function put(pve: MemoryProxmox, vmid: number, state: State, rest: Rest = {}) {
     {
       name: `${image}-${vmid}`,
       tags: toTags(marks),
-      ...(note && { description: renderNote({ ...full, ...(digest !== undefined && { digest }) }) }),
+      ...(note && {
+        description: renderNote({
+          ...full,
+          ...(digest !== undefined && { digest }),
+          ...(built !== undefined && { built }),
+        }),
+      }),
       ...(isTemplate && { template: 1 }),
     },
     { node, status: isTemplate || state === 'claim' ? 'stopped' : 'running' },
@@ -84,6 +96,20 @@ describe('prune', () => {
     const { ids } = await pruning(pve)
     expect(ids).toEqual(['guest VM 9004', `seed ${iso}`, 'claim VM 9904'])
     expect(world(pve)).toEqual(before)
+  })
+
+  test('a candidate that nobody has proven goes when the next run has not come for a week, unless somebody builds it', async () => {
+    const pve = new MemoryProxmox()
+    const version = '20260101.3'
+    const daysAgo = (days: number) => new Date(Date.now() - days * 24 * 3600 * 1000).toISOString()
+    put(pve, 9004, 'candidate', { version, built: daysAgo(8) })
+    put(pve, 9005, 'candidate', { version, built: daysAgo(6) })
+    put(pve, 9006, 'candidate', { version, built: daysAgo(8), verified: 'inside' })
+    put(pve, 9007, 'candidate', { version, built: daysAgo(8), image: 'db' })
+    // The run of another node works here too.
+    put(pve, 9904, 'claim', { image: 'db', node: 'b', run: 'another' })
+    expect((await pruning(pve)).ids).toEqual(['candidate VM 9004'])
+    expect([...pve.guests.keys()]).toEqual([9005, 9006, 9007, 9904])
   })
 
   test('waits for a guest that Proxmox is still making for it', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { PveError } from '../../src/pve/errors.ts'
 import { fromTags, type Marks, parseNote, renderNote, type State, toTags } from '../../src/pve/marks.ts'
-import { promote, rollbackVersion, tidy, untidy } from '../../src/pve/promotion.ts'
+import { halfSwitched, promote, rollbackVersion, tidy, untidy } from '../../src/pve/promotion.ts'
 import { nodeTemplates, select, type Template } from '../../src/pve/templates.ts'
 import { MemoryProxmox, refused } from './memory-proxmox.ts'
 
@@ -363,5 +363,17 @@ describe('the version that a rollback takes', () => {
     ],
   ])('%s', (_what, templates, version) => {
     expect(rollbackVersion(templates, 'web')).toBe(version)
+  })
+
+  test('a promotion that was cut off between two nodes is known as such, until one cannot have it', () => {
+    const done = at('20260102.1', 'current', { turn: 3 })
+    const undone = [at('20260101.1', 'current', { turn: 2 }, 'b'), at('20260102.1', 'retired', {}, 'b')]
+    expect(halfSwitched([done, ...undone], 'web')).toBe('20260102.1')
+    expect(halfSwitched([done, ...undone.slice(0, 1)], 'web')).toBeUndefined()
+    expect(halfSwitched([done, at('20260102.1', 'current', { turn: 3 }, 'b')], 'web')).toBeUndefined()
+    // Back to what they had both, not on to what was cut off.
+    expect(rollbackVersion([done, ...undone, at('20260101.1', 'previous', { turn: 2 })], 'web')).toBe(
+      '20260101.1',
+    )
   })
 })

@@ -42,11 +42,10 @@ export async function plan(
   ])
   const planned = await planAll(invocation, project, options, emit)
   const changes = planned.filter(isChange).length
-  process.stdout.write(
-    options.json
-      ? planAsJson(planned, { target, changes })
-      : formatPlan(planned, { explain: options.explain, root: project.root, stream: process.stdout }),
-  )
+  const text = options.json
+    ? planAsJson(planned, { target, changes })
+    : formatPlan(planned, { explain: options.explain, root: project.root, stream: process.stdout })
+  process.stdout.write(invocation.secrets.redact(text))
   const failures = planned.flatMap(({ error }) => error ?? [])
   if (!options.json) {
     for (const failure of failures)

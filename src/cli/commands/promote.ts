@@ -3,8 +3,8 @@ import { createBus } from '../../core/events.ts'
 import { readConfig } from '../../definition/config.ts'
 import { findConfig } from '../../definition/find.ts'
 import { allFixedVmids, readFixedVmid } from '../../definition/fixed-vmids.ts'
-import { rollbackVersion } from '../../pve/promotion.ts'
-import { select } from '../../pve/templates.ts'
+import { currentNodes, halfSwitched, rollbackVersion } from '../../pve/promotion.ts'
+import { select, type Template } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
 import { plainRenderer } from '../render.ts'
 import { type Switch, switchTo, templatesThere } from '../switching.ts'
@@ -26,6 +26,7 @@ export async function promoteCommand(
   }
   await using to = await openSwitch(invocation, image, options.target)
   const templates = await templatesThere(to)
+  if (selector === 'previous') requireOneCurrent(templates, image)
   const found = select(templates, image, selector)
   const before = select(templates, image)
   if (found === undefined) {
@@ -39,6 +40,22 @@ export async function promoteCommand(
   process.stdout.write(`${await switchTo(to, templates, { version, held: false })}\n`)
   if (before !== undefined && before.marks.version !== version)
     process.stderr.write(`undo: imagebuild promote ${image}@${before.marks.version}\n`)
+}
+
+/** @throws ImagebuildError where a switch was cut off between two nodes: what is previous on one is current on another */
+function requireOneCurrent(templates: readonly Template[], image: string): void {
+  const cutOff = halfSwitched(templates, image)
+  if (cutOff === undefined) return
+  const current = currentNodes(templates, image).map((node) => {
+    const version = select(templates, image, 'current', node)?.marks.version ?? ''
+    return { node, version }
+  })
+  throw new ImagebuildError({
+    code: 'usage',
+    what: `which version of ${image}? The nodes have different ones`,
+    why: `making ${cutOff} current was cut off: ${current.map(({ node, version }) => `${node} has ${version}`).join(', ')}`,
+    next: [...new Set(current.map(({ version }) => `imagebuild promote ${image}@${version}`))].join(', or '),
+  })
 }
 
 /** Makes the version before the current one current again, until somebody promotes another or builds with --force. */

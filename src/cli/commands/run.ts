@@ -151,13 +151,8 @@ async function runOne(
       options: { force, noCache: !cache, onError, verify },
     })
     result = await (options.wait ? buildWhenFree(request) : buildImage(request))
-    // What was built while somebody rolled back is not current.
-    if (!(result.status === 'built' && result.held))
-      await lockCurrent(
-        { ...request, target: request.place.target, root: project.root },
-        image,
-        result.templates,
-      )
+    const at = { ...request, target: request.place.target, root: project.root }
+    await lockCurrent(at, image, result.templates)
   } catch (thrown) {
     const error = asImagebuildError(
       invocation.signal.aborted ? invocation.signal.reason : explainFolder(thrown),
