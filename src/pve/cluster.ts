@@ -16,6 +16,7 @@ export async function askTemplates(connection: PveConnection): Promise<ClusterRo
     { type: 'vm' },
     { signal, ...FIRST_REQUEST },
   )
-  // There may be thousands of others.
-  return asClusterRows((data as Pick<ClusterRow, 'template'>[]).filter(({ template }) => template))
+  // There may be thousands of others. One that has just become a template may not be called one yet.
+  const rows = data as Pick<ClusterRow, 'template' | 'tags'>[]
+  return asClusterRows(rows.filter(({ template, tags }) => template || tags?.includes('ib-')))
 }

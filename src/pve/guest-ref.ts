@@ -62,8 +62,8 @@ export interface ClusterRow extends GuestRow {
 }
 
 /**
- * All guests of the cluster, by one request. Proxmox refreshes names, tags and `template` here only every ten
- * seconds.
+ * All guests of the cluster, by one request. Proxmox refreshes names and `template` here only every ten seconds; tags are
+ * those of this moment.
  */
 export async function clusterGuests(pve: Pve): Promise<ClusterRow[]> {
   return asClusterRows(await pve.api.cluster.resources.$get({ type: 'vm' }))

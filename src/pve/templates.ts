@@ -28,15 +28,23 @@ export interface Template extends GuestRef {
 
 /**
  * All templates of ours in the cluster, by one request. What another guest inherited by cloning is not in it.
- * Proxmox refreshes `template` here only every ten seconds, so a template of a moment ago may be missing.
  */
 export async function clusterTemplates(pve: Pve, namespace: string): Promise<Template[]> {
   return templatesIn(await clusterGuests(pve), namespace)
 }
 
-/** The templates of ours in a list of the cluster. */
+/**
+ * The templates of ours in a list of the cluster. Its tags are those of this moment, but `template` and names are up to ten
+ * seconds old, so a template that was made just now is known by its tags: only finished ones have these states.
+ */
 export function templatesIn(rows: readonly ClusterRow[], namespace: string): Template[] {
-  return rows.flatMap((row) => asTemplate(row, row.node, namespace))
+  return rows.flatMap((row) => {
+    if (row.template) return asTemplate(row, row.node, namespace)
+    const { image, version, state } = fromTags(row.vmid, row.tags) ?? {}
+    const isFinished = state === 'current' || state === 'previous' || state === 'retired'
+    if (!isFinished) return []
+    return asTemplate({ ...row, name: `${image}-${version}`, template: true }, row.node, namespace)
+  })
 }
 
 /** All templates of ours on one node, as they are at this moment. */

@@ -81,6 +81,16 @@ describe('resolve', () => {
     expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9001\n' })
   })
 
+  test('a template of a moment ago counts, though the cluster’s list does not call it one yet', async () => {
+    const fresh = { ...template(9003, 'current', '20260101.3'), name: 'VM 9003', template: undefined }
+    const marks = { vmid: 9004, namespace: 'home', image: 'web', version: '20260101.4' } as const
+    const building = { ...fresh, vmid: 9004, tags: toTags({ ...marks, state: 'building' }) }
+    const rows = ROWS.map((row) => ({ ...row, tags: row.tags.replace('ib-current', 'ib-previous') }))
+    pve.on('GET /cluster/resources', { json: { data: [...rows, fresh, building] } })
+    expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9003\n' })
+    expect(await cli('resolve', 'web@20260101.4')).toMatchObject({ code: 1, stdout: '' })
+  })
+
   test('another target’s nodes in the same cluster do not count, unless one is named', async () => {
     const there = template(9010, 'current', '20260102.1', 'other')
     pve.on('GET /cluster/resources', { json: { data: [...ROWS, there] } })
