@@ -33,8 +33,8 @@ const PARTS: readonly Part[] = [
   },
   {
     name: 'kill',
-    what: 'kill -9 at every point of run, swap and prune, on a container (sample: every call that decides, each eighth point of building and verifying)',
-    minutes: { full: 20, sample: 8 },
+    what: 'kill -9 at every point of run, swap and prune, on a container',
+    minutes: { full: 15, sample: 15 },
     vitest: campaign('kill'),
   },
   {

@@ -13,12 +13,7 @@ const KEEP = 2
 /** Grounds that are worked on at once: most of the time is waiting. */
 const GROUNDS = 2
 
-export interface Part {
-  /** of the points until a template is finished, and of those while clones of it run: each which-th. 1: all */
-  every: number
-}
-
-export async function killContainers({ every }: Part): Promise<Outcome[]> {
+export async function killContainers(): Promise<Outcome[]> {
   await using stack = new AsyncDisposableStack()
   const folder = await mkdtemp(join(tmpdir(), 'imagebuild-kill-'))
   stack.defer(() => rm(folder, { recursive: true, force: true }))
@@ -48,9 +43,9 @@ export async function killContainers({ every }: Part): Promise<Outcome[]> {
     await using owner = new AsyncDisposableStack()
     const grounds = await open(owner, 'ct')
     await kill(grounds, [
-      { name: 'run: build', command: 'run', of: between(0, CONVERT), every },
+      { name: 'run: build', command: 'run', of: between(0, CONVERT) },
       { name: 'run: convert', command: 'run', of: between(CONVERT, VERIFY) },
-      { name: 'run: verify', command: 'run', of: between(VERIFY, decisionOf), every },
+      { name: 'run: verify', command: 'run', of: between(VERIFY, decisionOf) },
       { name: 'run: promote and retire', command: 'run', of: between(decisionOf) },
       ...(await prunes(grounds[0] as Ground)),
     ])

@@ -13,8 +13,6 @@ export interface Scenario {
   keep: number
   /** of all points of the command: those that this is about */
   of?: (points: readonly Point[]) => readonly Point[]
-  /** each which-th of them; the others are left out, and counted */
-  every?: number
 }
 
 /** What was seen at one point. */
@@ -51,17 +49,16 @@ export async function killEverywhere(grounds: readonly Ground[], scenario: Scena
   await prepare(first, scenario)
   const all = await pointsOf(first, argsOf(first, scenario))
   await removeCandidates(first, (await findOrphans(first, scenario.keep)).candidates)
-  const { of = (points) => points, every = 1 } = scenario
+  const { of = (points) => points } = scenario
   const points = of(all)
-  const chosen = points.filter((_, index) => index % every === 0)
-  const queue = chosen.map((point, index) => ({ point, next: index % 2 === 0 ? 'run' : 'prune' }) as const)
+  const queue = points.map((point, index) => ({ point, next: index % 2 === 0 ? 'run' : 'prune' }) as const)
   const rounds: Round[] = []
   await Promise.all(
     grounds.map(async (ground) => {
       for (let one = queue.shift(); one !== undefined; one = queue.shift()) {
         const done = await round(ground, scenario, one.point, one.next)
         rounds.push(done)
-        tell(done, `${rounds.length}/${chosen.length}`)
+        tell(done, `${rounds.length}/${points.length}`)
       }
     }),
   )
@@ -122,7 +119,7 @@ export function table(outcomes: readonly Outcome[]): string {
     const count = (is: (round: Round) => boolean) => String(rounds.filter(is).length)
     const orphans = rounds.reduce((sum, round) => sum + round.orphans.length, 0)
     return [
-      ...[scenario, String(points), count((one) => one.reached), String(points - rounds.length)],
+      ...[scenario, String(points), count((one) => one.reached)],
       ...[
         count((one) => !one.reached),
         count((one) => one.next === 'run'),
@@ -131,17 +128,7 @@ export function table(outcomes: readonly Outcome[]): string {
       ...[count((one) => one.problems.length > 0), String(orphans)],
     ]
   })
-  const head = [
-    'killed',
-    'points',
-    'kills',
-    'left out',
-    'missed',
-    'then run',
-    'then prune',
-    'wrong',
-    'orphans',
-  ]
+  const head = ['killed', 'points', 'kills', 'missed', 'then run', 'then prune', 'wrong', 'orphans']
   const sums = head.map((_, at) =>
     at === 0 ? 'in all' : String(rows.reduce((sum, row) => sum + Number(row[at]), 0)),
   )
