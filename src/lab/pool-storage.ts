@@ -214,8 +214,9 @@ export class PoolStorage extends DiskStorage {
   async #bases(): Promise<Map<string, string>> {
     const bases = new Map<string, string>()
     for (const file of await readdir(this.root)) {
-      if (file.startsWith('base-'))
-        bases.set(await readlink(join(this.root, file)), file.replace(/\.[^.]+$/, ''))
+      if (!file.startsWith('base-')) continue
+      const layer = await ifThere(readlink(join(this.root, file)))
+      if (layer !== undefined) bases.set(layer, file.replace(/\.[^.]+$/, ''))
     }
     return bases
   }
@@ -227,8 +228,11 @@ export class PoolStorage extends DiskStorage {
       const needed = new Set<string | undefined>()
       for (const file of files.filter((name) => !name.startsWith(ORIGIN))) {
         const path = join(this.root, file)
-        if ((await lstat(path)).isSymbolicLink()) needed.add(await readlink(path))
-        else if (formatOf(path) === 'qcow2') needed.add((await readQcow2(path))?.backing)
+        // Disks that need no layer come and go meanwhile.
+        const found = await ifThere(lstat(path))
+        if (found?.isSymbolicLink()) needed.add(await readlink(path))
+        else if (found !== undefined && formatOf(path) === 'qcow2')
+          needed.add((await readQcow2(path))?.backing)
       }
       const idle = files.filter((file) => file.startsWith(LAYER) && !needed.has(file))
       if (idle.length === 0) return
@@ -243,5 +247,15 @@ export class PoolStorage extends DiskStorage {
   #own(volid: string): string {
     if (!volid.startsWith(`${this.id}:`)) throw new Error(`volume '${volid}' is not on storage '${this.id}'`)
     return volid.slice(this.id.length + 1)
+  }
+}
+
+/** Undefined for what another guest's work has removed since the folder was read. */
+async function ifThere<T>(found: Promise<T>): Promise<T | undefined> {
+  try {
+    return await found
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
   }
 }

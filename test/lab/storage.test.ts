@@ -223,6 +223,24 @@ describe('LVM-thin and ZFS, as seen from outside', () => {
     expect(holds(storage.path(imported.volid), '0x41')).toBe(true)
   })
 
+  test('lvmthin: volumes of one guest come and go while another’s are looked for', async () => {
+    const storage = await pool('lvmthin')
+    const { volid } = await storage.createDisk(1, MiB, undefined, quiet)
+    let isOver = false
+    const templates = async () => {
+      for (let turn = 0; turn < 8; turn += 1) {
+        const disk = await storage.createDisk(2, MiB, undefined, quiet)
+        await storage.remove((await storage.toBase(disk.volid)).volid)
+      }
+      isOver = true
+    }
+    const looks = async () => {
+      while (!isOver) expect(await storage.find(volid)).toMatchObject({ vmid: 1 })
+    }
+    await Promise.all([templates(), looks(), looks(), looks()])
+    expect((await storage.list()).map((one) => one.volid)).toEqual([volid])
+  })
+
   test('lvmthin: a base may go before its clones; its data goes with the last', async () => {
     const storage = await pool('lvmthin')
     const disk = await storage.importDisk(110, await image('x.qcow2', 16), undefined, quiet)
