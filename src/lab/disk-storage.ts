@@ -2,6 +2,7 @@ import { mkdir, readdir, rename, rm, rmdir, stat, statfs } from 'node:fs/promise
 import { basename, dirname, join } from 'node:path'
 import { Turns } from '../core/turns.ts'
 import { refuseForeignFiles } from './foreign-files.ts'
+import { ifThere } from './if-there.ts'
 import { readQcow2 } from './qcow2.ts'
 import {
   convert,
@@ -315,10 +316,10 @@ function freeName(vmid: number, taken: ReadonlySet<string>): string {
 /** Bytes on disk of all files below a folder. */
 async function allocated(folder: string): Promise<number> {
   let total = 0
-  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue
-    const found = await stat(join(entry.parentPath, entry.name)).catch(() => undefined)
-    total += (found?.blocks ?? 0) * 512
+  for (const entry of (await ifThere(readdir(folder, { withFileTypes: true }))) ?? []) {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) total += await allocated(path)
+    else if (entry.isFile()) total += ((await ifThere(stat(path)))?.blocks ?? 0) * 512
   }
   return total
 }

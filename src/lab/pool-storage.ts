@@ -4,6 +4,7 @@ import { chmod, lstat, readdir, readlink, rename, rm, stat, symlink } from 'node
 import { basename, extname, join } from 'node:path'
 import { Turns } from '../core/turns.ts'
 import { type Disk, DiskStorage, type StorageOptions } from './disk-storage.ts'
+import { ifThere } from './if-there.ts'
 import { readQcow2 } from './qcow2.ts'
 import { formatOf, qemuImg } from './qemu-img.ts'
 import { copyRoot } from './root-copy.ts'
@@ -247,15 +248,5 @@ export class PoolStorage extends DiskStorage {
   #own(volid: string): string {
     if (!volid.startsWith(`${this.id}:`)) throw new Error(`volume '${volid}' is not on storage '${this.id}'`)
     return volid.slice(this.id.length + 1)
-  }
-}
-
-/** Undefined for what another guest's work has removed since the folder was read. */
-async function ifThere<T>(found: Promise<T>): Promise<T | undefined> {
-  try {
-    return await found
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
   }
 }

@@ -65,6 +65,20 @@ describe('a directory', () => {
     expect((await storage.createDisk(9000, MiB, 'raw', quiet)).volid).toBe('local:9000/vm-9000-disk-0.raw')
   })
 
+  test('tells how full it is while guests come and go', async () => {
+    const storage = await dir()
+    let isOver = false
+    const guests = async () => {
+      for (let vmid = 1; vmid <= 12; vmid += 1)
+        await storage.remove((await storage.createDisk(vmid, MiB, 'qcow2', quiet)).volid)
+      isOver = true
+    }
+    const looks = async () => {
+      while (!isOver) expect((await storage.status()).used).toBeGreaterThanOrEqual(0)
+    }
+    await Promise.all([guests(), looks(), looks(), looks()])
+  })
+
   test('gives different names to disks that are created at once', async () => {
     const storage = await dir()
     const disks = await Promise.allSettled([0, 1, 2].map(() => storage.createDisk(7, MiB, 'qcow2', quiet)))

@@ -1,0 +1,9 @@
+/** Undefined for a file or folder that another guest's work has removed since its folder was read. */
+export async function ifThere<T>(found: Promise<T>): Promise<T | undefined> {
+  try {
+    return await found
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
