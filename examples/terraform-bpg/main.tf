@@ -42,7 +42,7 @@ variable "bridge" {
 }
 
 variable "datastore" {
-  description = "For the container's root file system"
+  description = "For the container's root file system and the machine's cloud-init drive"
   type        = string
   default     = "local-lvm"
 }
@@ -72,6 +72,7 @@ resource "proxmox_virtual_environment_vm" "web" {
   }
 
   initialization {
+    datastore_id = var.datastore
     ip_config {
       ipv4 {
         address = "dhcp"
@@ -85,7 +86,7 @@ resource "proxmox_virtual_environment_vm" "web" {
 
   lifecycle {
     # A new template is for new machines: without this, it would replace the running one.
-    ignore_changes = [clone]
+    ignore_changes = [clone, node_name]
   }
 }
 
@@ -123,7 +124,7 @@ resource "proxmox_virtual_environment_container" "cache" {
   }
 
   lifecycle {
-    ignore_changes = [operating_system]
+    ignore_changes = [operating_system, node_name]
   }
 }
 

@@ -10,7 +10,8 @@ terraform {
   required_providers {
     proxmox = {
       source  = "Telmate/proxmox"
-      version = ">= 3.0.2-rc01"
+      # Terraform takes a release candidate only where it is named exactly.
+      version = "3.0.2-rc07"
     }
     external = {
       source  = "hashicorp/external"
@@ -98,8 +99,8 @@ resource "proxmox_vm_qemu" "web" {
   }
 
   lifecycle {
-    # A new template is for new machines: without this, it would replace the running one.
-    ignore_changes = [clone_id]
+    # A new template is for new machines: without this, it would replace or move the running one.
+    ignore_changes = [clone_id, target_node]
   }
 }
 

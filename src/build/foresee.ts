@@ -4,10 +4,11 @@ import { sourceRequest } from '../plan/plan.ts'
 import type { Reason } from '../plan/reason.ts'
 import { type PlanRecord, placeIn, recordPlan } from '../plan/record.ts'
 import type { Note } from '../pve/marks.ts'
-import { imageTemplates, readNote, type Template } from '../pve/templates.ts'
+import { nodeTemplates, type Template } from '../pve/templates.ts'
 import { fixedVmidOf } from './at-fixed-vmid.ts'
 import { type Build, type BuildRequest, beginBuild } from './context.ts'
 import type { Decision } from './decide.ts'
+import { isWanted } from './leftovers.ts'
 import { buildsOn, decideAll } from './nodes.ts'
 import { PLAN, readRecord } from './records.ts'
 import type { SourceDecision } from './source.ts'
@@ -57,20 +58,24 @@ export async function foresee(request: BuildRequest, parent?: Foresight): Promis
     return moves.length === 0 ? told('nothing', []) : told('move', moves)
   }
 
-  const waiting = await waitingCandidate(builds, plan.digest)
   const lacking = decisions.flatMap(({ current }, index) =>
     current?.note?.digest === plan.digest ? [] : [{ current, build: builds[index] ?? build }],
   )
+  const waiting = await Promise.all(lacking.map((one) => waitingCandidate(one.build, plan.digest)))
   const reasons = await explainAll(lacking, now)
-  if (waiting !== undefined) return told('verify', [whyWaiting(waiting), ...reasons])
+  const [candidate] = waiting
+  if (candidate !== undefined && !waiting.includes(undefined))
+    return told('verify', [whyWaiting(candidate), ...reasons])
   if (lacking.length > 0) return told(templates.length === 0 ? 'build' : 'rebuild', reasons)
   const unproven = decisions.find(({ ready }) => ready === undefined)?.current?.note
   return told('verify', [whyVerify(unproven, now)])
 }
 
 /** The parent's template will be made of its present definition: that is all of its identity. */
-function sourceAfter({ image }: Build, { after, templates }: Foresight): SourceDecision | undefined {
-  if (templates.length > 0 && templates.every(({ digest }) => digest === after)) return undefined
+function sourceAfter({ image }: Build, { action, after, templates }: Foresight): SourceDecision | undefined {
+  const isThere = templates.length > 0 && templates.every(({ digest }) => digest === after)
+  // On some nodes it may be built yet, though what there is on the others is that already.
+  if (isThere && action !== 'build' && action !== 'rebuild') return undefined
   const request = sourceRequest(image.source)
   return {
     record: { request, identity: after, version: '', fallback: false },
@@ -126,13 +131,12 @@ function notHere({ artifacts }: Partial<Note>): Reason {
   return { kind: 'unknown', text }
 }
 
-/** A finished candidate of this definition: `run` verifies and promotes it instead of building. */
-async function waitingCandidate(builds: readonly Build[], digest: string): Promise<Template | undefined> {
-  const [{ pve, namespace, image } = {} as Build] = builds
-  const nodes = builds.map(({ place }) => place.node)
-  for (const template of await imageTemplates(pve, { namespace, image: image.name, nodes })) {
-    if (template.marks.state !== 'candidate') continue
-    if ((await readNote(pve, template))?.digest === digest) return template
+/** A finished candidate of this definition on this node: `run` verifies and promotes it instead of building. */
+async function waitingCandidate(build: Build, digest: string): Promise<Template | undefined> {
+  const { pve, place, namespace, image } = build
+  for (const template of await nodeTemplates(pve, place.node, namespace)) {
+    if (template.marks.image !== image.name || template.marks.state !== 'candidate') continue
+    if (await isWanted(build, template, digest)) return template
   }
   return undefined
 }

@@ -52,22 +52,19 @@ export async function removeLeftovers(build: Build, digest: string): Promise<Fou
     ({ marks }) => marks.image === image.name,
   )
   const current = select(templates, image.name)
-  const isWanted = async (template: Template) => {
-    const note = build.options.force ? undefined : await readNote(pve, template)
-    // One that is known to be bad must not pass because nobody looks this time.
-    const isBad = typeof note?.verify === 'object' && note.verify.failed > 0
-    const isCandidate = template.marks.state === 'candidate'
-    return note?.digest === digest && !(isCandidate && isBad && build.options.verify === 'off')
-  }
   const found: Found = {}
-  if (current !== undefined && (await isWanted(current))) found.current = current
+  if (current !== undefined && (await isWanted(build, current, digest))) found.current = current
   // Templates last: one that still has clones, as when verifying them was cut off, cannot be removed.
   const isTemplate = (guest: OurGuest) => Number(templates.some(({ vmid }) => vmid === guest.vmid))
   const guests = (await ourGuests(pve, place, namespace)).sort((a, b) => isTemplate(a) - isTemplate(b))
   for (const guest of guests) {
     if (guest.marks.image !== image.name) continue
     const candidate = templates.find(({ vmid, marks }) => vmid === guest.vmid && marks.state === 'candidate')
-    if (candidate !== undefined && found.candidate === undefined && (await isWanted(candidate))) {
+    if (
+      candidate !== undefined &&
+      found.candidate === undefined &&
+      (await isWanted(build, candidate, digest))
+    ) {
       found.candidate = candidate
     } else if (guest.marks.state === 'building' || candidate !== undefined) {
       const message = `removing ${guestLabel(guest)}, left by an interrupted run`
@@ -85,6 +82,19 @@ export async function removeLeftovers(build: Build, digest: string): Promise<Fou
     if (seed.image === image.name && !kept.has(seed.run)) await removeFile(pve, place, seed.volid)
   }
   return found
+}
+
+/** Whether a template is what a definition with this digest would become. */
+export async function isWanted(
+  { pve, options }: Pick<Build, 'pve' | 'options'>,
+  template: Template,
+  digest: string,
+): Promise<boolean> {
+  const note = options.force ? undefined : await readNote(pve, template)
+  // One that is known to be bad must not pass because nobody looks this time.
+  const isBad = typeof note?.verify === 'object' && note.verify.failed > 0
+  const isCandidate = template.marks.state === 'candidate'
+  return note?.digest === digest && !(isCandidate && isBad && options.verify === 'off')
 }
 
 /**

@@ -23,7 +23,7 @@ export function recordsFolder(reportsDir: string, image: string, version: string
 /** @returns its SHA-256, in hexadecimal */
 export async function writeRecord(folder: string, name: string, text: string): Promise<string> {
   await mkdir(folder, { recursive: true })
-  await writeFile(join(folder, name), text)
+  await writeFile(join(folder, name), text, { mode: 0o600 })
   return sha256Of(text)
 }
 

@@ -20,6 +20,8 @@ const locked = z.object({
   built: z.string(),
   /** node → VMID */
   templates: z.record(z.string(), z.int()),
+  /** volume id of a container's archive */
+  archive: z.string().optional(),
   /** there is one template, and it serves all nodes of the target */
   shared: z.literal(true).optional(),
 })
@@ -76,12 +78,13 @@ export async function writeLocked(
 /** Keys in order, two spaces, a newline at the end. */
 export function formatLockfile({ schema, targets }: Lockfile): string {
   const inOrder = sorted(targets, (images) =>
-    sorted(images, ({ version, digest, kind, built, templates, shared }) => ({
+    sorted(images, ({ version, digest, kind, built, templates, archive, shared }) => ({
       version,
       digest,
       kind,
       built,
       templates: sorted(templates, (vmid) => vmid),
+      ...(archive !== undefined && { archive }),
       ...(shared && { shared }),
     })),
   )

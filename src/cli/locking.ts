@@ -50,8 +50,12 @@ export async function lockCurrent(
       const { tags, description } = await readConfig(pve, { kind, node, vmid })
       const marks = fromTags(vmid, tags)
       if (marks?.state !== 'current') return undefined
-      const { digest = '', built = '' } = parseNote(vmid, description) ?? {}
-      return { version, digest, kind, built, templates, ...(marks.shared && { shared: true }) }
+      const { digest = '', built = '', archive } = parseNote(vmid, description) ?? {}
+      return {
+        ...{ version, digest, kind, built, templates },
+        ...(archive?.volid !== undefined && { archive: archive.volid }),
+        ...(marks.shared && { shared: true }),
+      }
     }
     await writeLocked(root, { target, image, entry }, signal)
   } catch (error) {

@@ -144,11 +144,16 @@ export function createProgram(invocation: Invocation): Command {
       ).default(false),
     )
     .action(async (image: string | undefined, options, self: Command) => {
-      if (options.locked && !options.terraformExternal && image !== undefined)
-        return (await import('./commands/locked.ts')).resolveLocked(invocation, image, options)
-      const { resolve, resolveForTerraform } = await import('./commands/resolve.ts')
-      if (options.terraformExternal && image === undefined) return resolveForTerraform(invocation, options)
-      if (!options.terraformExternal && image !== undefined) return resolve(invocation, image, options)
+      if (options.terraformExternal && image === undefined) {
+        return options.locked
+          ? (await import('./commands/locked.ts')).resolveLockedForTerraform(invocation, options)
+          : (await import('./commands/resolve.ts')).resolveForTerraform(invocation, options)
+      }
+      if (!options.terraformExternal && image !== undefined) {
+        return options.locked
+          ? (await import('./commands/locked.ts')).resolveLocked(invocation, image, options)
+          : (await import('./commands/resolve.ts')).resolve(invocation, image, options)
+      }
       self.error('error: give the name of an image, or --terraform-external with a query on stdin')
     })
 

@@ -228,3 +228,8 @@ async function trust(project: Config, target: PveTarget) {
     })
   }
 }
+
+/** For the command that a hint names: the default target may be another one. */
+export function onTarget(asked: string | undefined): string {
+  return asked === undefined ? '' : ` --target ${asked}`
+}

@@ -109,7 +109,11 @@ function textOf(layer: Layer): string | undefined {
         ...layer.remove.map((name) => `remove ${name}`),
       ])
     case 'file':
-      return withBody([`path ${layer.path}`, `mode ${layer.mode}`, `owner ${layer.owner}`], layer.content)
+      return withBody(
+        [`path ${layer.path}`, `mode ${layer.mode}`, `owner ${layer.owner}`],
+        layer.content,
+        isForAll(layer.mode),
+      )
     case 'shell': {
       const env = Object.entries(layer.env).map(([name, value]) => `env ${name}=${value}`)
       const secrets = Object.keys(layer.secrets).map((name) => `secret ${name}`)
@@ -120,8 +124,14 @@ function textOf(layer: Layer): string | undefined {
   }
 }
 
-function withBody(head: readonly string[], body: Uint8Array): string {
-  return `${lines(head)}\n${readable(body) ?? `(${body.length} bytes, ${digestBytes(body)})\n`}`
+/** What not everybody in the guest may read, nobody shall read in a record: it may be a key. */
+function isForAll(mode: string): boolean {
+  return (Number.parseInt(mode, 8) & 0o004) !== 0
+}
+
+function withBody(head: readonly string[], body: Uint8Array, isShown = true): string {
+  const text = isShown ? readable(body) : undefined
+  return `${lines(head)}\n${text ?? `(${body.length} bytes, ${digestBytes(body)})\n`}`
 }
 
 function readable(bytes: Uint8Array): string | undefined {

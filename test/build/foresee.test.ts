@@ -255,6 +255,32 @@ describe('on several nodes', () => {
     expect(foresight.templates.map(({ node }) => node)).toEqual(['pve'])
   })
 
+  test('a child can be planned whose parent is still to be built on one of them', async () => {
+    const source = { kind: 'image', image: 'base', architecture: 'amd64', where: WHERE } as const
+    const base = web('one\n', 'base')
+    await built(base, 9000)
+    const parent = await look(base, undefined, { places })
+    expect(parent.action).toBe('rebuild')
+    const child = imageSpec({ name: 'child', source, layers: [shellLayer()] })
+    expect((await look(child, parent, { places })).action).toBe('build')
+  })
+
+  test('a candidate waits to be verified where each node has one that passes, as run sees it', async () => {
+    const candidate = (vmid: number, node: string, note: Partial<Note> = {}) =>
+      built(web(), vmid, { state: 'candidate', version: '20260101.1' }, note).then(() =>
+        Object.assign(pve.guests.get(vmid) ?? {}, { node }),
+      )
+    await candidate(9000, 'pve')
+    expect((await look(web(), undefined, { places })).action).toBe('build')
+    // On a node that the target does not have.
+    await candidate(9001, 'pve3')
+    expect((await look(web(), undefined, { places })).action).toBe('build')
+    await candidate(9001, 'pve2', { verify: { ...PASSED, failed: 1 } } as Partial<Note>)
+    expect((await look(web(), undefined, { places })).action).toBe('verify')
+    const options = { force: false, noCache: false, onError: 'cleanup', verify: 'off' } as const
+    expect((await look(web(), undefined, { places, options })).action).toBe('build')
+  })
+
   test('what changed is told once', async () => {
     await built(web('one\n'), 9000)
     await built(web('one\n'), 9001)

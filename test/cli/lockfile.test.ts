@@ -2,8 +2,9 @@ import { execFile } from 'node:child_process'
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type Locked, readLockfile, writeLocked } from '../../src/cli/lockfile.ts'
 import { lockCurrent } from '../../src/cli/locking.ts'
 import type { Event } from '../../src/core/events.ts'
@@ -141,13 +142,17 @@ describe('imagebuild.lock.json', () => {
     })
     await record('2', facts.digest)
     expect(asked).toBe(2)
+    const archive = { volid: 'local:vztmpl/web.tar.zst', file: 'web.tar.zst' }
+    pve.put(9000, { tags: toTags(marks), description: renderNote({ ...note, ...facts, archive }) })
+    await record('2.0', facts.digest)
+    expect((await readLockfile(root)).targets.lab?.web?.archive).toBe(archive.volid)
     pve.put(9000, { tags: toTags({ ...marks, shared: true }), description })
     await record('2.1', facts.digest)
     expect((await readLockfile(root)).targets.lab?.web).toMatchObject({ version: '2.1', shared: true })
     // A run that is late: somebody has rolled back, and written that down, since it promoted this one.
     pve.put(9000, { tags: toTags({ ...marks, state: 'previous' }), description })
     await record('3', facts.digest)
-    expect(asked).toBe(4)
+    expect(asked).toBe(5)
     expect((await readLockfile(root)).targets.lab?.web?.version).toBe('2.1')
   })
 })
@@ -200,6 +205,22 @@ describe('--locked, with no cluster at hand', () => {
     expect(await resolved('--node', 'c')).toBe('')
     const { stdout } = await cli('outputs', '--locked', '--target', 'two')
     expect(JSON.parse(stdout).web).toMatchObject({ node: 'a', vmid: 9001, templates: { a: 9001, b: 9001 } })
+  })
+
+  test('resolve --terraform-external', async () => {
+    using _ = { [Symbol.dispose]: () => vi.restoreAllMocks() }
+    const answer = async (query: object) => {
+      vi.spyOn(process, 'stdin', 'get').mockReturnValue(
+        Readable.from([JSON.stringify(query)]) as typeof process.stdin,
+      )
+      return await cli('resolve', '--locked', '--terraform-external')
+    }
+    const { stdout } = await answer({ image: 'web', target: 'two' })
+    expect(JSON.parse(stdout)).toEqual({
+      ...{ vmid: '9002', node: 'b', name: 'web-20260101.1', kind: 'lxc', version: '20260101.1' },
+      digest: entry('20260101.1').digest,
+    })
+    expect(await answer({ image: 'web', selector: 'previous' })).toMatchObject({ code: 1, stdout: '' })
   })
 
   test('outputs', async () => {

@@ -79,7 +79,8 @@ export function compareManifests(before: Manifest, after: Manifest): Differences
   }
 }
 
-export function isSame({ packages, size, unknown, ...rest }: Differences): boolean {
+/** What could not be compared is not the same. */
+export function isSame({ packages, size, ...rest }: Differences): boolean {
   return (
     size === null && [...Object.values(packages), ...Object.values(rest)].every((list) => list.length === 0)
   )

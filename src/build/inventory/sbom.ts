@@ -58,7 +58,9 @@ function purlOf(one: Package, { id, version }: Manifest['distribution']): string
     distro: version === '' ? id : `${id}-${version}`,
     ...(upstream !== one.name && { upstream }),
   }
-  return new PackageURL('deb', id, one.name, one.version, qualifiers, undefined).toString()
+  const purl = new PackageURL('deb', id, one.name, one.version, qualifiers, undefined).toString()
+  // The specification has it encoded, the library does not: as text, the two would be different packages.
+  return purl.replaceAll('+', '%2B')
 }
 
 /** A UUID of version 8 (RFC 9562: bits by whoever makes it) from what it names. */

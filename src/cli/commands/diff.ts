@@ -30,13 +30,13 @@ export async function diff(
   const project = await openProject(invocation, [])
   await using connected = await connectTarget(invocation, project, options.target, () => {})
   const { pve, place, places } = connected
-  const nodes = options.node === undefined ? places.map(({ node }) => node) : [options.node]
+  const nodes = [...new Set([...places.map(({ node }) => node), ...(options.node ? [options.node] : [])])]
   const templates = await placesTemplates(pve, nodes, project.namespace)
   const reports = reportsFolder(project.root, place.target)
-  const newest = choose(templates, name, newer, place.target)
+  const on = { image: name, target: place.target, ...(options.node !== undefined && { asked: options.node }) }
+  const newest = choose(templates, newer, on)
   // Where the same version was built on several nodes, those of one node are compared.
-  const neighbours = templates.filter(({ node }) => node === newest.node)
-  const oldest = choose(neighbours, name, older, place.target, templates)
+  const oldest = choose(templates, older, { ...on, beside: newest.node })
   const before = await readSide(connected, reports, oldest)
   const after = await readSide(connected, reports, newest)
   const differences = compareManifests(before.manifest, after.manifest)
@@ -53,22 +53,21 @@ export async function diff(
 
 function choose(
   templates: readonly Template[],
-  image: string,
   wanted: string,
-  target: string,
-  otherwise = templates,
+  { image, target, asked, beside }: { image: string; target: string; asked?: string; beside?: string },
 ): Template {
   const selector = wanted.replace(/^@/, '')
-  const template = select(templates, image, selector) ?? select(otherwise, image, selector)
+  const near = beside === undefined ? undefined : select(templates, image, selector, beside)
+  const template = near ?? select(templates, image, selector, asked)
   if (template !== undefined) return template
   throw new ImagebuildError({
     code: 'not_found',
-    what: `there is no ${selector} template of ${image} on ${target}`,
+    what: `there is no ${selector} template of ${image} on ${target}${asked === undefined ? '' : `, node ${asked}`}`,
     next: 'imagebuild list shows the versions that there are',
   })
 }
 
-async function readSide({ pve }: Connected, reports: string, template: Template): Promise<Side> {
+async function readSide({ pve, places }: Connected, reports: string, template: Template): Promise<Side> {
   const { node, marks } = template
   const { image, version = '' } = marks
   const sha256 = (await readNote(pve, template))?.artifacts?.[MANIFEST]
@@ -82,11 +81,12 @@ async function readSide({ pve }: Connected, reports: string, template: Template)
   }
   const text = await readRecord(reports, { image, version, node }, MANIFEST, sha256)
   if (text !== undefined) return { template, manifest: JSON.parse(text) as Manifest }
+  const folder = recordsFolder(reports, image, version, places[0]?.node === node ? '' : node)
   throw new ImagebuildError({
     code: 'not_found',
     what: `the manifest of ${template.name} is not here`,
     why: `report not here, sha256 ${sha256}`,
-    next: `copy ${join(recordsFolder(reports, image, version), MANIFEST)} from the machine that built it`,
+    next: `copy ${join(folder, MANIFEST)} from the machine that built it`,
   })
 }
 

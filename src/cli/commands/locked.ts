@@ -5,6 +5,8 @@ import type { Invocation } from '../invocation.ts'
 import { LOCKFILE, type Locked, readLockfile } from '../lockfile.ts'
 import { chooseTarget } from '../target.ts'
 import { formatOutputs, type Output, type OutputFormat } from './outputs.ts'
+import type { Wanted } from './resolve.ts'
+import { readQuery } from './terraform-query.ts'
 
 /** What the lockfile says, with no cluster at hand. */
 
@@ -14,12 +16,33 @@ export async function resolveLocked(
   options: { target?: string; node?: string },
 ): Promise<void> {
   const [image = '', selector = 'current'] = name.split('@')
-  const { config, target, images } = await open(invocation, options.target)
+  const { vmid } = await findLocked(invocation, { ...options, image, selector })
+  process.stdout.write(`${vmid}\n`)
+}
+
+/** What `resolve --terraform-external` prints. */
+export async function resolveLockedForTerraform(
+  invocation: Invocation,
+  options: { target?: string; node?: string },
+): Promise<void> {
+  const wanted = { ...options, ...(await readQuery(process.stdin)) }
+  const { vmid, node, kind, version, digest } = await findLocked(invocation, wanted)
+  // Of templates that is always so.
+  const name = `${wanted.image}-${version}`
+  process.stdout.write(`${JSON.stringify({ vmid: String(vmid), node, name, kind, version, digest })}\n`)
+}
+
+async function findLocked(
+  invocation: Invocation,
+  wanted: Wanted,
+): Promise<Locked & { node: string; vmid: number }> {
+  const { image, selector } = wanted
+  const { config, target, images } = await open(invocation, wanted.target)
   const entry = images[image]
   const isMeant = selector === '' || selector === 'current' || selector === entry?.version
-  const vmid = isMeant && entry !== undefined ? onNode(config, target, entry, options.node)?.vmid : undefined
-  if (vmid === undefined) {
-    const where = options.node === undefined ? '' : `, node ${options.node}`
+  const there = isMeant && entry !== undefined ? onNode(config, target, entry, wanted.node) : undefined
+  if (entry === undefined || there === undefined) {
+    const where = wanted.node === undefined ? '' : `, node ${wanted.node}`
     throw new ImagebuildError({
       code: 'not_found',
       what: `${LOCKFILE} has no ${selector || 'current'} template of ${image} on ${target}${where}`,
@@ -27,7 +50,7 @@ export async function resolveLocked(
       next: `imagebuild run ${image}, or without --locked to ask the cluster`,
     })
   }
-  process.stdout.write(`${vmid}\n`)
+  return { ...entry, ...there }
 }
 
 export async function outputsLocked(
@@ -39,13 +62,16 @@ export async function outputsLocked(
   for (const [image, entry] of Object.entries(images)) {
     const there = onNode(config, target, entry)
     if (there === undefined) continue
-    const { kind, version, digest, built } = entry
+    const { kind, version, digest, built, archive } = entry
     const { nodes = [] } = config.targets[target] ?? {}
     const served = entry.shared
       ? Object.fromEntries(nodes.map((node) => [node, there.vmid]))
       : entry.templates
     const several = nodes.length > 1
-    current[image] = { kind, ...there, ...(several && { templates: served }), version, digest, built }
+    current[image] = {
+      ...{ kind, ...there, ...(several && { templates: served }), version, digest, built },
+      ...(archive !== undefined && { archive }),
+    }
   }
   process.stdout.write(formatOutputs(current, options.format))
 }

@@ -10,7 +10,7 @@ import { formatPlan, type Planned, planAsJson } from '../plan-text.ts'
 import { openProject } from '../project.ts'
 import { eventLine } from '../render.ts'
 import { inOrder } from '../schedule.ts'
-import { chooseTarget, connectTarget } from '../target.ts'
+import { chooseTarget, connectTarget, onTarget } from '../target.ts'
 
 export interface PlanOptions {
   target?: string
@@ -51,7 +51,9 @@ export async function plan(
     for (const failure of failures)
       process.stderr.write(invocation.secrets.redact(renderFailure(failure, invocation)))
     if (changes > 0)
-      process.stderr.write(`next: imagebuild run ${names.length === 0 ? '--all' : quoted(names)}\n`)
+      process.stderr.write(
+        `next: imagebuild run ${names.length === 0 ? '--all' : quoted(names)}${onTarget(options.target)}\n`,
+      )
   }
   const [failure] = failures
   process.exitCode = failure?.exitCode ?? (options.detailedExitcode && changes > 0 ? CHANGES : 0)

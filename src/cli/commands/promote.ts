@@ -8,7 +8,7 @@ import { select, type Template } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
 import { plainRenderer } from '../render.ts'
 import { type Switch, switchTo, templatesThere } from '../switching.ts'
-import { connectTarget } from '../target.ts'
+import { connectTarget, onTarget } from '../target.ts'
 
 /** Makes a version the current one, and ends a hold. */
 export async function promoteCommand(
@@ -39,7 +39,9 @@ export async function promoteCommand(
   const version = found.marks.version ?? ''
   process.stdout.write(`${await switchTo(to, templates, { version, held: false })}\n`)
   if (before !== undefined && before.marks.version !== version)
-    process.stderr.write(`undo: imagebuild promote ${image}@${before.marks.version}\n`)
+    process.stderr.write(
+      `undo: imagebuild promote ${image}@${before.marks.version}${onTarget(options.target)}\n`,
+    )
 }
 
 /** @throws ImagebuildError where a switch was cut off between two nodes: what is previous on one is current on another */
@@ -80,7 +82,7 @@ export async function rollbackCommand(
   }
   process.stdout.write(`${await switchTo(to, templates, { version, held: true })}\n`)
   process.stderr.write(
-    `run leaves it so until a version is promoted, or --force is given; undo: imagebuild promote ${image}@previous\n`,
+    `run leaves it so until a version is promoted, or --force is given; undo: imagebuild promote ${image}@previous${onTarget(options.target)}\n`,
   )
 }
 

@@ -14,7 +14,7 @@ import { lockCurrent } from '../locking.ts'
 import { openProject } from '../project.ts'
 import { formatResult, jsonRenderer, logFile, plainRenderer } from '../render.ts'
 import { inOrder } from '../schedule.ts'
-import { type Connected, chooseTarget, connectTarget } from '../target.ts'
+import { type Connected, chooseTarget, connectTarget, onTarget } from '../target.ts'
 import { TerminalRenderer } from '../terminal.ts'
 
 export interface RunOptions {
@@ -141,7 +141,7 @@ async function runOne(
         what: `${name} was skipped`,
         why: `its parent ${parent.image} failed`,
         where: image.source.where,
-        next: `imagebuild run ${parent.image} ${name}, once what it failed by is mended`,
+        next: `imagebuild run ${parent.image} ${name}${onTarget(options.target)}, once what it failed by is mended`,
       })
     }
     const { force, cache, onError, verify } = options
@@ -192,6 +192,6 @@ function report(
   const built = results.find(({ status }) => status === 'built')
   if (built !== undefined && !options.json)
     process.stderr.write(
-      `next: imagebuild show ${built.image}, or clone it by the ID that \`imagebuild resolve ${built.image}\` prints\n`,
+      `next: imagebuild show ${built.image}, or clone it by the ID that \`imagebuild resolve ${built.image}${onTarget(options.target)}\` prints\n`,
     )
 }

@@ -56,9 +56,9 @@ test('each installed package is there by its package URL, with the source that a
   const { components, metadata } = JSON.parse(renderSbom(aManifest({ packages: PACKAGES }), FACTS))
   expect(components.map(({ purl, name }: { purl?: string; name: string }) => purl ?? name)).toEqual([
     'debian',
-    'pkg:deb/debian/bash@5.2.15-2+b13?arch=amd64&distro=debian-12&upstream=bash%405.2.15-2',
+    'pkg:deb/debian/bash@5.2.15-2%2Bb13?arch=amd64&distro=debian-12&upstream=bash%405.2.15-2',
     'pkg:deb/debian/bsdutils@1:2.38.1-5?arch=amd64&distro=debian-12&upstream=util-linux%402.38.1-5',
-    'pkg:deb/debian/libstdc%2B%2B6@12.2.0-14+deb12u1?arch=amd64&distro=debian-12&upstream=gcc-12',
+    'pkg:deb/debian/libstdc%2B%2B6@12.2.0-14%2Bdeb12u1?arch=amd64&distro=debian-12&upstream=gcc-12',
   ])
   expect(metadata.component).toMatchObject({ type: 'operating-system', name: 'web', version: '20260701.1' })
 })
