@@ -6,7 +6,7 @@ import { choose } from '../plan/identity.ts'
 import { claimImage } from '../pve/claim.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import { halfSwitched, tidy } from '../pve/promotion.ts'
-import { readNote, type Template } from '../pve/templates.ts'
+import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { bringToFixed, finishCutOff, fixedVmidOf, requireFixedVmids } from './at-fixed-vmid.ts'
 import { buildOn } from './build-on.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
@@ -63,7 +63,8 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       }
     }
     const { plan } = decisions[0] as Decision
-    const since = Math.max(...decisions.map((one) => one.since))
+    // The lowest: somebody may have rolled back between two decisions.
+    const since = Math.min(...decisions.map((one) => one.since))
 
     await demandSecrets(image.layers, build)
     requireTicketForFeatures(build.pve, image)
@@ -144,12 +145,19 @@ async function settle(
   return { node: build, template, isNew: true, verifySeconds }
 }
 
-/** What is current already is brought to the VMID that its definition wants by now. */
-async function stay(build: Build, template: Template): Promise<Finished> {
-  const moved = await bringToFixed(build, template)
+/**
+ * What is current already is brought to the VMID that its definition wants by now. While the other nodes were asked, or
+ * built, somebody may have made another one current.
+ */
+async function stay(build: Build, seen: Template): Promise<Finished> {
+  const { pve, place, namespace, image } = build
+  const moved = await bringToFixed(build, seen)
+  const now = moved?.template ?? select(await nodeTemplates(pve, place.node, namespace), image.name) ?? seen
+  const isOther = now.marks.version !== seen.marks.version
   return {
-    template: moved?.template ?? template,
-    held: template.marks.held ?? false,
+    template: now,
+    held: now.marks.held ?? false,
+    ...(isOther && { digest: (await readNote(pve, now))?.digest ?? '' }),
     ...windowOf(moved?.seconds ?? 0),
   }
 }
@@ -163,7 +171,7 @@ async function bringAll(
   for (const one of ready) {
     const build = builds.find(({ place }) => place.node === one.template.node)
     const done = build && (await stay(build, one.template))
-    there.push({ ...one, template: done?.template ?? one.template })
+    there.push({ template: done?.template ?? one.template, digest: done?.digest ?? one.digest })
     swapSeconds = Math.max(swapSeconds, done?.swapSeconds ?? 0)
   }
   return { ready: there, swapSeconds }

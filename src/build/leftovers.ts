@@ -1,9 +1,9 @@
 import { asImagebuildError } from '../core/errors.ts'
 import type { Pve } from '../pve/client.ts'
 import { configIfThere, destroyGuest, isMissing } from '../pve/destroy.ts'
-import { clusterGuests, type GuestRef, guestLabel, nodeGuests, readConfig } from '../pve/guest-ref.ts'
+import { clusterGuests, type GuestRef, guestLabel, nodeGuests } from '../pve/guest-ref.ts'
 import { mark } from '../pve/marking.ts'
-import { fromTags, parseNote } from '../pve/marks.ts'
+import { fromTags, type Note, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { filenameOf, listFiles, parseSeedName, removeFile, type SeedName } from '../pve/volumes.ts'
@@ -67,10 +67,14 @@ export async function removeLeftovers(build: Build, digest: string): Promise<Fou
     ) {
       found.candidate = candidate
     } else if (guest.marks.state === 'building' || candidate !== undefined) {
+      // Removing takes a while, and meanwhile others remove too: the VMID may be somebody else's by now.
+      const there = await stillThere(pve, guest)
+      if (there === undefined) continue
       const message = `removing ${guestLabel(guest)}, left by an interrupted run`
       emit({ type: 'info', image: image.name, message })
-      if (candidate === undefined) await removeUnfinished(build, guest)
-      else await removeCandidate(build, candidate)
+      const run = there.note?.run
+      if (candidate === undefined) await removeUnfinished(build, guest, run)
+      else await removeCandidate(build, candidate, run)
     }
   }
   // Its storage may be one that other nodes see too.
@@ -168,8 +172,27 @@ async function keptRuns(pve: Pve, place: Place, namespace: string): Promise<Set<
   return new Set(runs.filter((run) => run !== undefined))
 }
 
-export async function runOf(pve: Pve, guest: OurGuest): Promise<string | undefined> {
-  return parseNote(guest.vmid, (await readConfig(pve, guest)).description)?.run
+async function runOf(pve: Pve, guest: OurGuest): Promise<string | undefined> {
+  return (await stillThere(pve, guest))?.note?.run
+}
+
+/** Its note, where it is still what a list has said; undefined where it is gone, or something else by now. */
+export async function stillThere(
+  pve: Pve,
+  { marks, ...guest }: OurGuest,
+): Promise<{ note: Note | undefined } | undefined> {
+  const config = await configIfThere(pve, guest)
+  if (config === undefined) return undefined
+  const now = fromTags(guest.vmid, config.tags)
+  const note = parseNote(guest.vmid, config.description)
+  const isSame =
+    now === undefined
+      ? note?.namespace === marks.namespace && note.image === marks.image && note.version === undefined
+      : now.namespace === marks.namespace &&
+        now.image === marks.image &&
+        now.state === marks.state &&
+        now.version === marks.version
+  return isSame ? { note } : undefined
 }
 
 /**

@@ -3,13 +3,20 @@ import type { Emit } from '../core/events.ts'
 import { isStale } from '../pve/claim.ts'
 import { ImageHeld } from '../pve/claim-refused.ts'
 import type { Pve } from '../pve/client.ts'
-import { guestLabel, readConfig } from '../pve/guest-ref.ts'
-import { type Note, parseNote } from '../pve/marks.ts'
+import { guestLabel } from '../pve/guest-ref.ts'
+import type { Note } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import { tidy, untidy } from '../pve/promotion.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { removeFile } from '../pve/volumes.ts'
-import { ourGuests, removeCandidate, removeUnfinished, runOf, runsElsewhere, seeds } from './leftovers.ts'
+import {
+  ourGuests,
+  removeCandidate,
+  removeUnfinished,
+  runsElsewhere,
+  seeds,
+  stillThere,
+} from './leftovers.ts'
 import { swapPrivileges } from './privileges.ts'
 import { oldVersions, settleOld } from './retention.ts'
 import { finishSwaps } from './swap.ts'
@@ -158,14 +165,19 @@ async function leftovers(request: PruneRequest): Promise<Work[]> {
     works.push({ kind, id: guestLabel(guest), image: guest.marks.image, why, work: destroy(guest, run) })
 
   for (const claim of guests.filter(({ marks }) => marks.state === 'claim')) {
-    const note = parseNote(claim.vmid, (await readConfig(pve, claim)).description)
+    const there = await stillThere(pve, claim)
+    // Its run has just ended: what the list says of its guests is not so any more, which they are asked themselves.
+    if (there === undefined) continue
+    const { note } = there
     if (note !== undefined && !(await isStale(note))) {
       living.add(note.run)
       claimed.add(claim.marks.image)
     } else add('claim', claim, 'its builder is gone', note?.run)
   }
   for (const guest of guests.filter(({ marks }) => marks.state === 'building' || marks.state === 'kept')) {
-    const run = await runOf(pve, guest)
+    const there = await stillThere(pve, guest)
+    if (there === undefined) continue
+    const run = there.note?.run
     const isKept = guest.marks.state === 'kept'
     const stays = isKept ? !isOver(guest) && !request.kept : run !== undefined && living.has(run)
     if (run !== undefined && stays) living.add(run)
@@ -174,7 +186,9 @@ async function leftovers(request: PruneRequest): Promise<Work[]> {
   for (const candidate of templates.filter(({ marks }) => marks.state === 'candidate')) {
     const { image, expires } = candidate.marks
     if (claimed.has(image)) continue
-    const note = await readNote(pve, candidate)
+    const there = await stillThere(pve, candidate)
+    if (there === undefined) continue
+    const { note } = there
     if (expires === undefined ? !isForgotten(candidate, note) : !(isOver(candidate) || request.kept)) continue
     const run = note?.run
     const why =

@@ -1,14 +1,14 @@
 import { asImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import type { Pve } from '../pve/client.ts'
-import { configIfThere } from '../pve/destroy.ts'
+import { configIfThere, isMissing } from '../pve/destroy.ts'
 import { type GuestConfig, guestLabel } from '../pve/guest-ref.ts'
 import { linkedClones } from '../pve/linked-clones.ts'
 import { mark } from '../pve/marking.ts'
 import { fromTags, type Marks, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import { byVersion, isLeaving, nodeTemplates, select, type Template } from '../pve/templates.ts'
-import { removeUnfinished } from './leftovers.ts'
+import { removeUnfinished, stillThere } from './leftovers.ts'
 
 /** `template.keep`: how many versions stay, and what stays all the same. */
 
@@ -95,10 +95,19 @@ export async function settleOld(by: By, { template, spared }: OldVersion): Promi
   // A swap takes what it brings to its VMID from here.
   const isAsSeen = (now: Marks) =>
     now.state !== 'current' && now.turn === template.marks.turn && now.swap === undefined
-  const doomed = await mark(pve, template, (now) => (isAsSeen(now) ? { expires } : undefined))
-  if (doomed === undefined) return 'it has just been promoted'
+  let doomed: Marks | undefined
   try {
-    await removeUnfinished(by, template)
+    doomed = await mark(pve, template, (now) => (isAsSeen(now) ? { expires } : undefined))
+  } catch (error) {
+    // Somebody else was faster.
+    if (isMissing(error) || asImagebuildError(error).code === 'not_found') return undefined
+    throw error
+  }
+  if (doomed === undefined) return 'it has just been promoted'
+  const there = await stillThere(pve, { ...template, marks: doomed })
+  if (there === undefined) return undefined
+  try {
+    await removeUnfinished(by, template, there.note?.run)
     return undefined
   } catch (error) {
     by.signal.throwIfAborted()

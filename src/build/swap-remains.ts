@@ -1,5 +1,5 @@
 import { asImagebuildError } from '../core/errors.ts'
-import { destroyGuest } from '../pve/destroy.ts'
+import { configIfThere, destroyGuest } from '../pve/destroy.ts'
 import { type GuestRef, guestLabel, nodeGuests, readConfig } from '../pve/guest-ref.ts'
 import { linkedClones } from '../pve/linked-clones.ts'
 import { mark } from '../pve/marking.ts'
@@ -33,6 +33,7 @@ export async function remainsOf({ pve, place, namespace, image }: SwapBy): Promi
     const { swap, standin } = template.marks
     if (swap === undefined) continue
     if (standin) of(swap).standins.push(template)
+    else if (template.vmid === swap) of(swap)
     else of(swap).source = template
   }
   for (const copy of await unfinishedCopies({ pve, place, namespace })) {
@@ -80,7 +81,7 @@ export async function unfinishedCopies({
     const inherits = marks === undefined && tags?.split(/[;, ]/).includes(`ib-ns-${namespace}`)
     const isMarked = marks?.namespace === namespace && marks.state === 'building' && marks.swap !== undefined
     if (!isNear || !(inherits || isMarked)) continue
-    const note = parseNote(vmid, (await readConfig(pve, { kind, node, vmid })).description)
+    const note = parseNote(vmid, (await configIfThere(pve, { kind, node, vmid }))?.description)
     if (note?.namespace !== namespace || note.swap === undefined) continue
     found.push({ kind, node, vmid, image: note.image, fixed: note.swap, run: note.run })
   }
@@ -96,6 +97,9 @@ export async function settleRemains(by: SwapBy, remains: Remains, there: Occupan
   }
   for (const { run, ...guest } of remains.unfinished)
     await destroyGuest(by.pve, { ...guest, run, signal: by.signal })
+  // Its promotion was cut off, and what it was copied from is gone: the next run takes it.
+  if (there.is === 'template' && there.template.marks.swap === remains.fixed && !remains.source)
+    await mark(by.pve, there.template, () => ({ swap: undefined }))
   if (there.is === 'copy') await destroyGuest(by.pve, { ...there.guest, run: there.run, signal: by.signal })
 }
 

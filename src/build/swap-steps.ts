@@ -51,7 +51,7 @@ export async function replace(
       by.pve,
       source,
       { ...copying(by, lock, fixed, onLine), at: fixed },
-      { marks: marksAtFixed(source), ...(standin && { note: { previous: standin.vmid } }) },
+      { marks: marksAtFixed(source, fixed), ...(standin && { note: { previous: standin.vmid } }) },
     )
     await becomeCurrent(by, source, made)
   })
@@ -77,12 +77,12 @@ export async function abandonAll(by: SwapBy, fixed: number): Promise<void> {
   for (const one of await remainsOf(by)) if (one.fixed === fixed) await abandon(by, one)
 }
 
-/** What is current moves with its turn; all else becomes current by a promotion. */
-function marksAtFixed({ marks }: Template): Parameters<typeof copyTemplate>[3]['marks'] {
+/** What is current moves with its turn; all else becomes current by a promotion, and bears until then that it is a swap's. */
+function marksAtFixed({ marks }: Template, fixed: number): Parameters<typeof copyTemplate>[3]['marks'] {
   const { vmid: _vmid, swap: _swap, standin: _standin, expires: _expires, ...rest } = marks
   if (rest.state === 'current') return rest
   const { turn: _turn, held: _held, ...others } = rest
-  return { ...others, state: 'candidate' }
+  return { ...others, state: 'candidate', swap: fixed }
 }
 
 export async function becomeCurrent(by: SwapBy, source: Template, made: Template): Promise<void> {

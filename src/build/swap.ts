@@ -30,6 +30,9 @@ const TRIES = 3
 /** Seconds that may pass while nothing is at the VMID; nobody's Ctrl-C shortens it. */
 const WINDOW_SECONDS = 7200
 
+/** Seconds that a cancelled swap may take to leave all as it was: the copy that is being made must be complete to be removed. */
+const TAKE_BACK_SECONDS = 120
+
 export interface SwapOptions {
   /** version of imagebuild */
   tool: string
@@ -54,6 +57,11 @@ export async function swap(
   await settleAll(inside, lock, held === undefined ? 'finish' : 'abandon')
   const yieldedTo = since === undefined ? undefined : await yieldIfRolledBack(inside.pve, source, since)
   if (yieldedTo !== undefined) return { template: source, yieldedTo }
+  if (since === undefined && held === undefined) {
+    // It moves because it is current: somebody may have made another one so.
+    const now = select(await nodeTemplates(by.pve, by.place.node, by.namespace), by.image)
+    if (now !== undefined && now.marks.version !== source.marks.version) return { template: now }
+  }
   const there = await lookAt(inside, fixed)
   if (there.is === 'template' && there.template.marks.version === source.marks.version) {
     // Somebody has brought it there, or it was on its way.
@@ -66,7 +74,25 @@ export async function swap(
     requireStaying(source, now)
     return { swap: fixed, held: (held ?? now.held) || undefined }
   })
-  return await finishSwap(inside, lock, { ...source, marks: marks ?? source.marks }, fixed)
+  const marked = { ...source, marks: marks ?? source.marks }
+  try {
+    return await finishSwap(inside, lock, marked, fixed)
+  } catch (error) {
+    if (held !== undefined && by.signal.aborted) await takeBack(inside, marked, fixed)
+    throw error
+  }
+}
+
+/** Who asked for it has changed his mind: where nothing has gone yet, nobody shall finish it. */
+async function takeBack(by: SwapBy, source: Template, fixed: number): Promise<void> {
+  const signal = AbortSignal.timeout(TAKE_BACK_SECONDS * 1000)
+  const after: SwapBy = { ...by, signal, pve: by.pve.withSignal(signal) }
+  try {
+    if (oldOne(await lookAt(after, fixed), source) !== undefined) await abandonAll(after, fixed)
+  } catch (error) {
+    const message = `imagebuild prune goes on with making ${source.marks.version} current: ${asImagebuildError(error).message}`
+    by.emit({ type: 'warning', image: by.image, message })
+  }
 }
 
 /**

@@ -49,7 +49,7 @@ export async function lockCurrent(
     const entry = async (): Promise<Locked | undefined> => {
       const { tags, description } = await readConfig(pve, { kind, node, vmid })
       const marks = fromTags(vmid, tags)
-      if (marks?.state !== 'current') return undefined
+      if (marks?.state !== 'current' || marks.version !== version) return undefined
       const { digest = '', built = '', archive } = parseNote(vmid, description) ?? {}
       return {
         ...{ version, digest, kind, built, templates },

@@ -1,7 +1,7 @@
-import { fixedVmidOn } from '../build/fixed-vmid.ts'
+import { fixedVmidOn, requireFixedVmid } from '../build/fixed-vmid.ts'
 import { swapPrivileges } from '../build/privileges.ts'
 import { swap } from '../build/swap.ts'
-import { ImagebuildError } from '../core/errors.ts'
+import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { guestLabel } from '../pve/guest-ref.ts'
 import { currentNodes, promotable, promote } from '../pve/promotion.ts'
@@ -55,20 +55,50 @@ export async function switchTo(
     const stays = select(templates, image, 'current', node)?.marks.version
     emit({ type: 'warning', image, message: `${node} has no ${version}: ${stays} stays current there` })
   }
+  await requireRoom(to, wanted)
   const now: Switched[] = []
-  for (const template of wanted) now.push(await makeCurrent(to, template, held))
-  const current = now.map(({ template: { node, vmid, marks } }) => ({
-    ...{ node, vmid, version },
-    digest: marks.digest ?? '',
-  }))
-  const target = places[0]?.target ?? ''
-  await lockCurrent({ ...to, target }, { name: image, kind: first.kind }, current)
+  const writeDown = () => {
+    const current = now.map(({ template: { node, vmid, marks } }) => ({
+      ...{ node, vmid, version },
+      digest: marks.digest ?? '',
+    }))
+    return lockCurrent({ ...to, target: places[0]?.target ?? '' }, { name: image, kind: first.kind }, current)
+  }
+  try {
+    for (const template of wanted) now.push(await makeCurrent(to, template, held))
+  } catch (error) {
+    if (now.length === 0 || to.signal.aborted) throw error
+    await writeDown()
+    throw onSomeNodes(asImagebuildError(error), { image, version, held, now })
+  }
+  await writeDown()
   const from = before === undefined || before.marks.version === version ? '' : `${before.marks.version} → `
   const where = now.map(({ template: one }) => `${guestLabel(one)} on ${one.node}`).join(', ')
   const windows = now.flatMap(({ template, seconds }) =>
     seconds === undefined ? [] : [`; VMID ${template.vmid} was away for ${formatSeconds(seconds)}`],
   )
   return `${image}: ${from}${version} (${where})${held ? ', held' : ''}${windows.join('')}`
+}
+
+/** Nothing is changed on any node where something is in the way on one. */
+async function requireRoom(to: Switch, wanted: readonly Template[]): Promise<void> {
+  for (const template of wanted) {
+    const fixed = fixedVmidOf(to, template)
+    const place = to.places.find(({ node }) => node === template.node)
+    if (place !== undefined && fixed !== undefined && fixed !== template.vmid)
+      await requireFixedVmid({ ...to, place }, fixed)
+  }
+}
+
+function onSomeNodes(
+  failure: ImagebuildError,
+  at: { image: string; version: string; held: boolean; now: readonly Switched[] },
+): ImagebuildError {
+  const { image, version, held, now } = at
+  const nodes = now.map(({ template }) => template.node).join(', ')
+  const again = held ? `rollback ${image}` : `promote ${image}@${version}`
+  const done = `${version} is current on ${nodes} already: \`imagebuild ${again}\` goes on from here`
+  return failure.with({ next: failure.next === undefined ? done : `${failure.next}\n${done}` })
 }
 
 interface Switched {
@@ -79,13 +109,12 @@ interface Switched {
 
 /** By a mark alone, or, where the image has a fixed VMID, by a swap of what is there. */
 async function makeCurrent(to: Switch, template: Template, held: boolean): Promise<Switched> {
-  const { pve, places, namespace, image, emit, signal, tool, vmid } = to
-  const { node } = template
-  const place = places.find((one) => one.node === node)
-  const nodes = template.marks.shared ? [node] : places.map((one) => one.node)
-  const fixed = fixedVmidOn({ name: image, vmid }, node, nodes)
-  if (place !== undefined && fixed !== undefined && fixed !== template.vmid) {
-    await pve.requirePrivileges(swapPrivileges(place))
+  const { pve, places, namespace, image, emit, signal, tool } = to
+  const place = places.find(({ node }) => node === template.node)
+  const fixed = fixedVmidOf(to, template)
+  if (place !== undefined && fixed !== undefined) {
+    // Also where it is there already: what was on its way to that VMID must not come any more.
+    if (fixed !== template.vmid) await pve.requirePrivileges(swapPrivileges(place))
     return await swap({ pve, place, namespace, image, emit, signal }, template, fixed, { tool, held })
   }
   const { untidy } = await promote(pve, template, { held })
@@ -94,6 +123,10 @@ async function makeCurrent(to: Switch, template: Template, held: boolean): Promi
     emit({ type: 'warning', image, message: `${note}: ${message}` })
   }
   return { template }
+}
+
+function fixedVmidOf({ image, vmid, places }: Switch, { node, marks }: Template): number | undefined {
+  return fixedVmidOn({ name: image, vmid }, node, marks.shared ? [node] : places.map((one) => one.node))
 }
 
 function unproven(image: string, version: string, isThere: boolean): ImagebuildError {

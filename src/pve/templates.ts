@@ -16,6 +16,7 @@ import {
   type Marks,
   type Note,
   parseNote,
+  type State,
   toTags,
   type VerifySummary,
 } from './marks.ts'
@@ -33,19 +34,25 @@ export async function clusterTemplates(pve: Pve, namespace: string): Promise<Tem
   return templatesIn(await clusterGuests(pve), namespace)
 }
 
-/**
- * The templates of ours in a list of the cluster. Its tags are those of this moment, but `template` and names are up to ten
- * seconds old, so a template that was made just now is known by its tags: only finished ones have these states.
- */
+/** The templates of ours in a list of the cluster. */
 export function templatesIn(rows: readonly ClusterRow[], namespace: string): Template[] {
+  return rows.flatMap((row) => asTemplate(row, row.node, namespace))
+}
+
+/**
+ * What bears the tags of a finished template in a list of the cluster, and is not called a template there. Tags are those
+ * of this moment, `template` is up to ten seconds old: most likely it has become one just now. But its node may be down, or
+ * somebody has made it an ordinary guest again: its node must be asked.
+ */
+export function unlistedIn(rows: readonly ClusterRow[], namespace: string): Template[] {
   return rows.flatMap((row) => {
-    if (row.template) return asTemplate(row, row.node, namespace)
-    const { image, version, state } = fromTags(row.vmid, row.tags) ?? {}
-    const isFinished = state === 'current' || state === 'previous' || state === 'retired'
-    if (!isFinished) return []
-    return asTemplate({ ...row, name: `${image}-${version}`, template: true }, row.node, namespace)
+    if (row.template) return []
+    const found = asTemplate({ ...row, template: true }, row.node, namespace)
+    return found.filter(({ marks: { state } }) => FINISHED.includes(state))
   })
 }
+
+const FINISHED: readonly State[] = ['current', 'previous', 'retired']
 
 /** All templates of ours on one node, as they are at this moment. */
 export async function nodeTemplates(pve: Pve, node: string, namespace: string): Promise<Template[]> {

@@ -177,6 +177,61 @@ test('missing privileges end it before anything is written', async () => {
   expect(pve.writes).toEqual([])
 })
 
+describe('a rollback while two nodes are decided upon', () => {
+  const places = [PLACE, { ...PLACE, node: 'b' }]
+  let pve: MemoryProxmox
+  beforeEach(() => {
+    pve = new MemoryProxmox()
+    for (const [first, node] of [
+      [9000, 'pve'],
+      [9010, 'b'],
+    ] as const) {
+      put(pve, first, 'previous', 'sha256:1', { version: '20260101.1', turn: 1 })
+      put(pve, first + 1, 'current', 'sha256:2', { version: '20260102.1', turn: 2 })
+      put(pve, first + 2, 'candidate', digest, { version: '20260103.1' })
+      for (const vmid of [first, first + 1, first + 2]) Object.assign(pve.guests.get(vmid) ?? {}, { node })
+    }
+  })
+  const back = async (node: string, vmid: number) => {
+    const found = (await nodeTemplates(pve.client(), node, 'homelab')).find((one) => one.vmid === vmid)
+    if (found) await promote(pve.client(), found, { held: true })
+  }
+
+  test('that comes to the second one later: the build does not undo it', async () => {
+    const onFirst = 'GET /nodes/pve/qemu/9001/config'
+    const steps = new Map([
+      [onFirst, () => back('pve', 9000)],
+      // The claim.
+      ['POST /nodes/pve/qemu', () => back('b', 9010)],
+    ])
+    pve.before = async (call) => {
+      const step = steps.get(call)
+      if (step === undefined || (call !== onFirst && steps.has(onFirst))) return
+      steps.delete(call)
+      await step()
+    }
+    const result = await buildImage(aBuild({ image, places }, pve))
+    expect(result).toMatchObject({ held: true, templates: [{ vmid: 9000 }, { vmid: 9010 }] })
+    expect([9000, 9010].map((vmid) => state(pve, vmid))).toEqual(['current', 'current'])
+  })
+
+  test('on both of them: the result is what is current', async () => {
+    let isDone = false
+    pve.before = async (call) => {
+      if (isDone || call !== 'GET /nodes/pve/qemu/9001/config') return
+      isDone = true
+      await back('pve', 9000)
+      await back('b', 9010)
+    }
+    const result = await buildImage(aBuild({ image, places }, pve))
+    const templates = [
+      { vmid: 9000, version: '20260101.1', digest: 'sha256:1' },
+      { vmid: 9010, version: '20260101.1', digest: 'sha256:1' },
+    ]
+    expect(result).toMatchObject({ status: 'unchanged', held: true, templates })
+  })
+})
+
 test('where a rollback was cut off between two nodes, that is told, and both are in the result', async () => {
   const pve = new MemoryProxmox()
   put(pve, 9000, 'previous', digest, { version: '20260101.1', turn: 1 })

@@ -62,6 +62,19 @@ describe('before a build, under its claim', () => {
     ])
   })
 
+  test('a VMID that was freed meanwhile, and is somebody’s by now, is left alone', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9001, 'building', { run: 'dead' })
+    put(pve, 9002, 'building', { run: 'dead' })
+    pve.before = (call) => {
+      if (call !== 'DELETE /nodes/pve/qemu/9001') return
+      pve.guests.delete(9002)
+      pve.put(9002, { name: 'database' }, { status: 'running' })
+    }
+    await removeLeftovers(aBuild({ options: nothing }, pve), DIGEST)
+    expect([...pve.guests].map(([vmid, { status }]) => [vmid, status])).toEqual([[9002, 'running']])
+  })
+
   test('a finished candidate with this digest is used; one with another digest is removed', async () => {
     const pve = new MemoryProxmox()
     put(pve, 9000, 'current', { digest: 'sha256:old', version: '20260101.1' })

@@ -112,6 +112,23 @@ describe('prune', () => {
     expect([...pve.guests.keys()]).toEqual([9005, 9006, 9007, 9904])
   })
 
+  test.each([
+    ['its claim is gone, and its guest a template', 9904, ['claim VM 9905']],
+    ['its guest is gone', 9004, ['claim VM 9905']],
+  ])('beside a run that ends at this moment: %s', async (_what, gone, ids) => {
+    const pve = new MemoryProxmox()
+    put(pve, 9904, 'claim', { run: 'ending' })
+    put(pve, 9004, 'building', { run: 'ending' })
+    put(pve, 9905, 'claim', { run: 'dead', image: 'db', expires: past() })
+    pve.before = (call) => {
+      if (call !== `GET /nodes/pve/qemu/${gone}/config`) return
+      pve.guests.delete(gone)
+      if (gone === 9904) put(pve, 9004, 'current', { run: 'ending', version: '20260101.1' })
+    }
+    expect((await pruning(pve)).ids).toEqual(ids)
+    expect(pve.guests.has(9004)).toBe(gone !== 9004)
+  })
+
   test('waits for a guest that Proxmox is still making for it', async () => {
     const pve = new MemoryProxmox()
     put(pve, 9904, 'claim', { run: 'dead', expires: past() })

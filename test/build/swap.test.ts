@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { SwapBy } from '../../src/build/fixed-vmid.ts'
 import { fixedVmidOn, requireFixedVmid } from '../../src/build/fixed-vmid.ts'
+import { removeLeftovers } from '../../src/build/leftovers.ts'
 import { swapPrivileges } from '../../src/build/privileges.ts'
 import { prune } from '../../src/build/prune.ts'
 import { finishSwaps, swap } from '../../src/build/swap.ts'
@@ -11,6 +12,7 @@ import { fromTags, type Marks, parseNote, renderNote, type State, toTags } from 
 import { promote } from '../../src/pve/promotion.ts'
 import { select, type Template, templatesIn } from '../../src/pve/templates.ts'
 import { type Config, MemoryProxmox, PLACE, past, refused, soon } from '../pve/memory-proxmox.ts'
+import { aBuild } from './world.ts'
 
 const FIXED = 8000
 const place = { ...PLACE, vmids: { ...PLACE.vmids, fixed: [FIXED] } }
@@ -561,3 +563,30 @@ async function bury(pve: MemoryProxmox): Promise<void> {
     config.description = renderNote({ ...note, expires: past() })
   }
 }
+
+test('a copy at the fixed VMID that is about to count is a swap’s, and no candidate that a run removes', async () => {
+  const pve = new MemoryProxmox()
+  world(pve)
+  const oldest = templates(pve).find(({ vmid }) => vmid === 9000) as Template
+  const stayed: boolean[] = []
+  pve.after = async (call) => {
+    const isCopied = /ib-candidate/.test(String(pve.guests.get(FIXED)?.config.tags))
+    if (stayed.length > 0 || call !== `PUT /nodes/pve/qemu/${FIXED}/config` || !isCopied) return
+    await removeLeftovers(aBuild({ place }, pve), 'sha256:new')
+    stayed.push(pve.guests.has(FIXED))
+  }
+  await swap(by(pve), oldest, FIXED, { tool: '0', held: true })
+  expect(stayed).toEqual([true])
+  expect(marksOf(pve, FIXED)).toMatchObject({ version: V0, state: 'current', held: true })
+  expect(marksOf(pve, FIXED).swap).toBeUndefined()
+})
+
+test('what only moves, because it was current, stays where somebody has rolled back meanwhile', async () => {
+  const pve = new MemoryProxmox()
+  put(pve, 9000, 'previous', V0, { turn: 1 })
+  const seen = put(pve, 9001, 'current', V1, { turn: 2 })
+  const older = templates(pve).find(({ vmid }) => vmid === 9000) as Template
+  await promote(pve.client(), older, { held: true })
+  expect((await swap(by(pve), seen, FIXED, { tool: '0' })).template.vmid).toBe(9000)
+  expect(states(pve)).toEqual({ 9000: `current ${V0}`, 9001: `previous ${V1}` })
+})

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type Locked, readLockfile, writeLocked } from '../../src/cli/lockfile.ts'
 import { lockCurrent } from '../../src/cli/locking.ts'
 import type { Event } from '../../src/core/events.ts'
-import { renderNote, toTags } from '../../src/pve/marks.ts'
+import { type Marks, type Note, renderNote, toTags } from '../../src/pve/marks.ts'
 import { MemoryProxmox } from '../pve/memory-proxmox.ts'
 import { cli } from './captured.ts'
 
@@ -125,35 +125,40 @@ describe('imagebuild.lock.json', () => {
     } as const
     const facts = { digest: 'sha256:0123456789abcdef0123', built: '2026-01-01T00:00:00.000Z' }
     const marks = { vmid: 9000, namespace: 'n', image: 'web', state: 'current' } as const
-    const description = renderNote({ ...note, ...facts })
-    pve.put(9000, { tags: toTags(marks), description })
+    const put = (version: string, change: Partial<Marks> = {}, archive?: Note['archive']) =>
+      pve.put(9000, {
+        tags: toTags({ ...marks, version, ...change }),
+        description: renderNote({ ...note, ...facts, ...(archive && { archive }) }),
+      })
     let asked = 0
     pve.before = () => void asked++
     const { signal } = new AbortController()
     const to = { pve: pve.client(), target: 'lab', root, emit: () => {}, signal }
     const record = (version: string, digest: string) =>
       lockCurrent(to, { name: 'web', kind: 'vm' }, [{ node: 'pve', vmid: 9000, version, digest }])
+    const written = async () => (await readLockfile(root)).targets.lab?.web
+    put('1')
     await record('1', facts.digest)
     // As tags have it.
     await record('1', '0123456789abcdef')
     expect(asked).toBe(1)
-    expect((await readLockfile(root)).targets.lab?.web).toEqual({
-      ...{ version: '1', ...facts, kind: 'vm', templates: { pve: 9000 } },
-    })
+    expect(await written()).toEqual({ version: '1', ...facts, kind: 'vm', templates: { pve: 9000 } })
+    const archive = { volid: 'local:vztmpl/web.tar.zst', file: 'web.tar.zst' }
+    put('2', {}, archive)
     await record('2', facts.digest)
     expect(asked).toBe(2)
-    const archive = { volid: 'local:vztmpl/web.tar.zst', file: 'web.tar.zst' }
-    pve.put(9000, { tags: toTags(marks), description: renderNote({ ...note, ...facts, archive }) })
-    await record('2.0', facts.digest)
-    expect((await readLockfile(root)).targets.lab?.web?.archive).toBe(archive.volid)
-    pve.put(9000, { tags: toTags({ ...marks, shared: true }), description })
+    expect(await written()).toMatchObject({ version: '2', archive: archive.volid })
+    put('2.1', { shared: true })
     await record('2.1', facts.digest)
-    expect((await readLockfile(root)).targets.lab?.web).toMatchObject({ version: '2.1', shared: true })
+    expect(await written()).toMatchObject({ version: '2.1', shared: true })
     // A run that is late: somebody has rolled back, and written that down, since it promoted this one.
-    pve.put(9000, { tags: toTags({ ...marks, state: 'previous' }), description })
+    put('3', { state: 'previous' })
+    await record('3', facts.digest)
+    // At a fixed VMID another version is current by then.
+    put('2', { held: true })
     await record('3', facts.digest)
     expect(asked).toBe(5)
-    expect((await readLockfile(root)).targets.lab?.web?.version).toBe('2.1')
+    expect((await written())?.version).toBe('2.1')
   })
 })
 

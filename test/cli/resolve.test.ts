@@ -81,14 +81,47 @@ describe('resolve', () => {
     expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9001\n' })
   })
 
-  test('a template of a moment ago counts, though the cluster’s list does not call it one yet', async () => {
+  describe('what bears a finished template’s tags, and is not called one in the cluster’s list', () => {
     const fresh = { ...template(9003, 'current', '20260101.3'), name: 'VM 9003', template: undefined }
-    const marks = { vmid: 9004, namespace: 'home', image: 'web', version: '20260101.4' } as const
-    const building = { ...fresh, vmid: 9004, tags: toTags({ ...marks, state: 'building' }) }
-    const rows = ROWS.map((row) => ({ ...row, tags: row.tags.replace('ib-current', 'ib-previous') }))
-    pve.on('GET /cluster/resources', { json: { data: [...rows, fresh, building] } })
-    expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9003\n' })
-    expect(await cli('resolve', 'web@20260101.4')).toMatchObject({ code: 1, stdout: '' })
+    const older = ROWS.map((row) => ({ ...row, tags: row.tags.replace('ib-current', 'ib-previous') }))
+    const others = ROWS.slice(0, 2)
+    beforeEach(() => pve.on('GET /nodes/pve/lxc', { json: { data: [] } }))
+
+    test('became one a moment ago: its node knows', async () => {
+      pve.on('GET /cluster/resources', { json: { data: [...older, fresh] } })
+      pve.on('GET /nodes/pve/qemu', { json: { data: [...older, { ...fresh, template: 1 }] } })
+      expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9003\n' })
+    })
+
+    test('somebody has made it an ordinary guest', async () => {
+      const running = { ...template(9003, 'current', '20260101.3'), template: 0, status: 'running' }
+      pve.on('GET /cluster/resources', { json: { data: [...ROWS, running] } })
+      pve.on('GET /nodes/pve/qemu', { json: { data: [...ROWS, running] } })
+      expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9001\n' })
+    })
+
+    test('its node is down: what another node has counts', async () => {
+      const file = join(folder, 'imagebuild.yaml')
+      const text = await readFile(file, 'utf8')
+      await writeFile(file, text.replace('node: pve', 'nodes: [dead, pve]'))
+      const found = template(9010, 'current', '20260101.3', 'dead')
+      const unknown = { ...found, template: undefined, status: 'unknown' }
+      pve.on('GET /cluster/resources', { json: { data: [...ROWS, unknown] } })
+      pve.on('GET /nodes/pve/qemu', { json: { data: ROWS } })
+      for (const kind of ['qemu', 'lxc'])
+        pve.on(`GET /nodes/dead/${kind}`, { status: 595, reason: 'No route to host' })
+      expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9001\n' })
+    })
+
+    test('a guest that is being built never counts', async () => {
+      const marks = { vmid: 9004, namespace: 'home', image: 'web', version: '20260101.4' } as const
+      const building = { ...fresh, vmid: 9004, tags: toTags({ ...marks, state: 'building' }) }
+      pve.on('GET /cluster/resources', { json: { data: [...ROWS, building] } })
+      expect(await cli('resolve', 'web')).toMatchObject({ code: 0, stdout: '9001\n' })
+      expect(asked()).toEqual(ONE)
+      pve.on('GET /nodes/pve/qemu', { json: { data: others } })
+      expect(await cli('resolve', 'web@20260101.4')).toMatchObject({ code: 1, stdout: '' })
+    })
   })
 
   test('another target’s nodes in the same cluster do not count, unless one is named', async () => {

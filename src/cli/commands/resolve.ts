@@ -4,7 +4,14 @@ import { type Config, readConfig } from '../../definition/config.ts'
 import { findConfig } from '../../definition/find.ts'
 import { askTemplates } from '../../pve/cluster.ts'
 import { PveError } from '../../pve/errors.ts'
-import { placesTemplates, readNote, select, type Template, templatesIn } from '../../pve/templates.ts'
+import {
+  nodeTemplates,
+  readNote,
+  select,
+  type Template,
+  templatesIn,
+  unlistedIn,
+} from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
 import { chooseTarget, connectTarget, reachTarget } from '../target.ts'
 import { readQuery } from './terraform-query.ts'
@@ -59,8 +66,8 @@ async function openConfig(invocation: Invocation): Promise<Config> {
 }
 
 /**
- * By one request for the whole cluster. Only where that finds nothing, the node is asked too: it knows of a
- * template from its first moment, the cluster's list some seconds later.
+ * By one request for the whole cluster. Only where that finds nothing, or something newer that is not called a template
+ * yet, the nodes are asked too: they know of a template from its first moment, the cluster's list some seconds later.
  * @throws ImagebuildError `not_found`
  */
 async function findTemplate(invocation: Invocation, config: Config, wanted: Wanted): Promise<Template> {
@@ -73,15 +80,24 @@ async function findTemplate(invocation: Invocation, config: Config, wanted: Want
     }
     return undefined
   }
-  const { all, nodes } = await inCluster(invocation, config, target)
-  const found = choose(all, nodes)
-  if (found !== undefined) return found
+  const { all, unlisted, nodes } = await inCluster(invocation, config, target)
+  const listed = choose(all, nodes)
+  const isSettled = choose([...all, ...unlisted], nodes) === listed
+  if (listed !== undefined && isSettled) return listed
   await using connected = await connectTarget(invocation, config, target, () => {})
   const { pve, place, places } = connected
   const names = places.map((one) => one.node)
-  const near = new Set([...names, ...(node === undefined ? [] : [node])])
-  const late = choose(await placesTemplates(pve, [...near], config.namespace), names)
+  const near = [...new Set([...names, ...(node === undefined ? [] : [node])])]
+  const asked = await Promise.allSettled(near.map((one) => nodeTemplates(pve, one, config.namespace)))
+  const failed = asked.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined
+  // Of a node that is down, nothing can be cloned.
+  const late = choose(
+    asked.flatMap((one) => (one.status === 'fulfilled' ? one.value : [])),
+    names,
+  )
   if (late !== undefined) return late
+  if (listed !== undefined) return listed
+  if (failed !== undefined) throw failed.reason
   throw new ImagebuildError({
     code: 'not_found',
     what: `there is no ${selector} template of ${image} on ${place.target}${node === undefined ? '' : `, node ${node}`}`,
@@ -97,13 +113,15 @@ async function inCluster(
   invocation: Invocation,
   config: Config,
   asked: string | undefined,
-): Promise<{ all: Template[]; nodes: readonly string[] }> {
-  const nothing = { all: [], nodes: [] }
+): Promise<{ all: Template[]; unlisted: Template[]; nodes: readonly string[] }> {
+  const nothing = { all: [], unlisted: [], nodes: [] }
   const reached = await reachTarget(invocation, config, asked)
   if (reached === undefined) return nothing
   const { connection, nodes } = reached
   try {
-    return { all: templatesIn(await askTemplates(connection), config.namespace), nodes }
+    const rows = await askTemplates(connection)
+    const { namespace } = config
+    return { all: templatesIn(rows, namespace), unlisted: unlistedIn(rows, namespace), nodes }
   } catch (error) {
     const ending = error instanceof PveError && error.delivery !== 'answered'
     if (ending && chooseTarget(config, asked).target.kind === 'lab') return nothing
