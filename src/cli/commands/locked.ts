@@ -5,8 +5,7 @@ import type { Invocation } from '../invocation.ts'
 import { LOCKFILE, type Locked, readLockfile } from '../lockfile.ts'
 import { chooseTarget } from '../target.ts'
 import { formatOutputs, type Output, type OutputFormat } from './outputs.ts'
-import type { Wanted } from './resolve.ts'
-import { readQuery } from './terraform-query.ts'
+import { readQuery, type Wanted } from './terraform-query.ts'
 
 /** What the lockfile says, with no cluster at hand. */
 

@@ -14,16 +14,7 @@ import {
 } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
 import { chooseTarget, connectTarget, reachTarget } from '../target.ts'
-import { readQuery } from './terraform-query.ts'
-
-/** Which template is asked for. */
-export interface Wanted {
-  image: string
-  /** `current`, `previous` or a version */
-  selector: string
-  node?: string
-  target?: string
-}
+import { readQuery, type Wanted } from './terraform-query.ts'
 
 /** Prints one VMID. Nothing found: exit 1 and an empty stdout. */
 export async function resolve(

@@ -1,7 +1,15 @@
 import { text } from 'node:stream/consumers'
 import { z } from 'zod'
 import { ImagebuildError } from '../../core/errors.ts'
-import type { Wanted } from './resolve.ts'
+
+/** Which template is asked for. */
+export interface Wanted {
+  image: string
+  /** `current`, `previous` or a version */
+  selector: string
+  node?: string
+  target?: string
+}
 
 /** Terraform has strings only, and where a module's variable is not set, an empty one. */
 const optional = z
