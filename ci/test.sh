@@ -51,5 +51,5 @@ wait "$second" || failed=1
 
 say "all passed, after $((SECONDS / 60)) min"
 printf '%s\n' \
-  'left to npm run test:campaign: 20 rounds of runners, where three are done here; faults at every call, where some are; ten boots by DHCP, where two are done; a spoiled virtual machine verified' \
+  'left to npm run test:campaign: 20 rounds of runners, where three are done here; faults at every call, where some are; a prune that finishes a swap, killed at its 28 points; ten boots by DHCP, where two are done; a spoiled virtual machine verified' \
   'left to npm run audit: lynis, OpenSCAP, the profile cis-l1, boot times with and without hardening'

@@ -33,8 +33,8 @@ const PARTS: readonly Part[] = [
   },
   {
     name: 'kill',
-    what: 'kill -9 at every point of run, swap and prune, on a container',
-    minutes: { full: 15, sample: 15 },
+    what: 'kill -9 at every point of run, swap and prune, on a container (sample: without a prune that finishes a swap)',
+    minutes: { full: 20, sample: 16 },
     vitest: campaign('kill'),
   },
   {

@@ -1,11 +1,12 @@
 import { expect, test } from 'vitest'
 import { killContainers } from './kill/containers.ts'
 import { faults, table } from './kill/rounds.ts'
+import { FULL } from './tiny-project.ts'
 
 test('a minimal container, killed at every point of run, swap and prune', {
   timeout: 7_200_000,
 }, async () => {
-  const outcomes = await killContainers()
+  const outcomes = await killContainers({ alsoPruneInWindow: FULL })
   process.stdout.write(`${table(outcomes)}\n`)
   expect(faults(outcomes)).toEqual([])
 })

@@ -13,7 +13,12 @@ const KEEP = 2
 /** Grounds that are worked on at once: most of the time is waiting. */
 const GROUNDS = 2
 
-export async function killContainers(): Promise<Outcome[]> {
+export interface Part {
+  /** a prune that finishes a swap is killed too, at each point: the longest scenario, of what swap and prune do alone */
+  alsoPruneInWindow: boolean
+}
+
+export async function killContainers({ alsoPruneInWindow }: Part): Promise<Outcome[]> {
   await using stack = new AsyncDisposableStack()
   const folder = await mkdtemp(join(tmpdir(), 'imagebuild-kill-'))
   stack.defer(() => rm(folder, { recursive: true, force: true }))
@@ -59,7 +64,7 @@ export async function killContainers(): Promise<Outcome[]> {
     const grounds = await open(owner, 'fix', ', vmid: FIXED')
     await kill(grounds, [
       { name: 'run: swap', command: 'run', of: between(decisionOf) },
-      await pruneInWindow(grounds[0] as Ground),
+      ...(alsoPruneInWindow ? [await pruneInWindow(grounds[0] as Ground)] : []),
     ])
   }
   return outcomes
