@@ -27,8 +27,8 @@ const PARTS: readonly Part[] = [
   },
   {
     name: 'faults',
-    what: 'API faults at every call of a build, a promotion and a verification (sample: every write lost after it was done, few of the rest)',
-    minutes: { full: 90, sample: 3 },
+    what: 'API faults at every call of a build, a promotion and a verification (sample: some of each)',
+    minutes: { full: 70, sample: 2 },
     vitest: campaign('faults'),
   },
   {

@@ -17,8 +17,8 @@ import { FULL, startedLab, type TinyProject, tinyDefinition, tinyProject } from 
  */
 
 const LANES = 3
-/** Runs in CI, at least. */
-const SAMPLE = { build: 34, verify: 30 }
+/** Writes in CI whose answer is lost. */
+const SAMPLE = { build: 9, verify: 7 }
 const RUN_SECONDS = 240
 
 interface Lane extends AsyncDisposable {

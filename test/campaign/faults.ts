@@ -146,18 +146,25 @@ export function pointsOf(seen: readonly { key: string; isTask: boolean }[]): Poi
   return points
 }
 
-/** What CI does: every write whose answer is lost, and as many as there is time for of each other fault, from all over the run. */
-export function sampleOf(points: readonly Point[], size: number): Point[] {
-  const isMust = ({ key, fault }: Point) => !key.startsWith('GET ') && fault === 'reset after it was done'
-  const must = points.filter(isMust)
-  const faults = [...new Set([...WRITE, ...TASK])]
-  const each = Math.ceil(Math.max(0, size - must.length) / faults.length)
-  const rest = faults.flatMap((fault) => {
-    const those = points.filter((point) => point.fault === fault && !isMust(point))
-    const step = Math.max(1, those.length / each)
-    return those.filter((_, index) => Math.floor(index / step) !== Math.floor((index - 1) / step))
-  })
-  return [...must, ...rest]
+/** What CI does: of writes whose answer is lost, as many; of each other fault one; from all over the run. */
+export function sampleOf(points: readonly Point[], writes: number): Point[] {
+  const isLost = ({ key, fault }: Point) => !key.startsWith('GET ') && fault === 'reset after it was done'
+  const others = points.filter((point) => !isLost(point))
+  const faults = [...new Set(others.map(({ fault }) => fault))]
+  return [
+    ...spread(points.filter(isLost), writes),
+    // Each from another part of the run.
+    ...faults.flatMap((fault, index) => {
+      const those = others.filter((point) => point.fault === fault)
+      return those.slice(Math.floor((those.length * index) / faults.length)).slice(0, 1)
+    }),
+  ]
+}
+
+/** So many of them, at equal distances. */
+function spread<T>(all: readonly T[], count: number): T[] {
+  const step = Math.max(1, all.length / count)
+  return all.filter((_, index) => Math.floor(index / step) !== Math.floor((index - 1) / step))
 }
 
 export type Outcome = 'recovered' | 'clean error' | 'violation' | 'not reached'
