@@ -29,6 +29,8 @@ const READ: readonly Fault[] = [
 ]
 const WRITE: readonly Fault[] = [...READ, '596 after it was done']
 const TASK: readonly Fault[] = ['task fails', 'task out of sight']
+/** Answered, or not, by what lies between. */
+const UNHEARD: readonly Fault[] = ['answered 500', 'answered 596', 'reset before', 'expired ticket']
 
 /** More than one request is repeated. */
 const LOOKS = 8
@@ -54,8 +56,8 @@ function upidOf({ body }: Answer): string | undefined {
 
 /** Sits in a proxy: writes down what one run asks, and spoils one call of it. */
 export class Spoiler implements Pick<ProxyOptions, 'decide' | 'answered'> {
-  /** what was asked, in order; with what came back a task for */
-  readonly seen: { key: string; isTask: boolean }[] = []
+  /** what was asked, in order; whether Proxmox heard it, and whether a task came back */
+  readonly seen: { key: string; isHeard: boolean; isTask: boolean }[] = []
   reached = false
   readonly #counts = new Map<string, number>()
   readonly #keys = new Map<Call, string>()
@@ -80,12 +82,14 @@ export class Spoiler implements Pick<ProxyOptions, 'decide' | 'answered'> {
     this.#counts.set(what, count)
     const key = `${what} #${count}`
     this.#keys.set(call, key)
-    this.seen.push({ key, isTask: false })
+    const seen = { key, isHeard: true, isTask: false }
+    this.seen.push(seen)
     if (this.#task !== undefined && this.#point?.fault === 'task out of sight') {
       const isLook = call.path.endsWith(`/${this.#task}/status`)
       if (isLook && this.#looks++ < LOOKS) return 'reset-before'
     }
     if (key !== this.#point?.key) return 'pass'
+    seen.isHeard = !UNHEARD.includes(this.#point.fault)
     switch (this.#point.fault) {
       case 'answered 500':
         return this.#spoilt({ status: 500, reason: 'got no worker for it', body: { data: null } })
