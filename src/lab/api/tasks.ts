@@ -106,7 +106,7 @@ export class Tasks {
     await appendFile(join(this.#folder, 'index'), `${JSON.stringify(record)}\n`)
     let exitstatus: string
     try {
-      controller.signal.throwIfAborted()
+      // Also where it was stopped already: only the work knows what was reserved for it.
       await work({
         log,
         warn: (line) => {
