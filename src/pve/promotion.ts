@@ -1,5 +1,6 @@
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import type { Pve } from './client.ts'
+import { isMissing } from './destroy.ts'
 import { guestLabel } from './guest-ref.ts'
 import { mark } from './marking.ts'
 import type { Marks, State } from './marks.ts'
@@ -182,7 +183,9 @@ export async function tidy(pve: Pve, templates: readonly Template[]): Promise<Er
         isAsSeen(now) ? { state, held: undefined, standin: undefined, swap: undefined } : undefined,
       )
     } catch (error) {
-      failed.push(asImagebuildError(error))
+      // One that somebody has removed meanwhile needs no marks.
+      const failure = asImagebuildError(error)
+      if (!isMissing(error) && failure.code !== 'not_found') failed.push(failure)
     }
   }
   return failed

@@ -199,6 +199,17 @@ describe('turns', () => {
     expect(turns(pve)).toEqual({ 9001: 'current 4 held', 9002: 'previous 3' })
   })
 
+  test('tidying does not mind what somebody has removed since it was seen', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9000, 'previous', '20260101.1', { turn: 1 })
+    put(pve, 9001, 'current', '20260102.1', { turn: 2 })
+    put(pve, 9002, 'current', '20260103.1', { turn: 3 })
+    const seen = await nodeTemplates(pve.client(), 'pve', 'homelab')
+    pve.guests.delete(9000)
+    expect(await tidy(pve.client(), seen)).toEqual([])
+    expect(turns(pve)).toEqual({ 9001: 'previous 2', 9002: 'current 3' })
+  })
+
   test('a build does not undo a rollback that happened while it worked', async () => {
     const pve = new MemoryProxmox()
     put(pve, 9000, 'retired', '20260101.1', { turn: 1 })
