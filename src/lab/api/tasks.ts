@@ -31,11 +31,15 @@ export interface TaskContext {
 interface Running {
   record: TaskRecord
   controller: AbortController
+  /** only then it can be interrupted: the work alone knows what was reserved for it */
+  begun: boolean
+  stopped: boolean
   done: Promise<void>
 }
 
 /** What a task says whose daemon died before it ended. */
 const LOST = 'unexpected status'
+const INTERRUPT = new Error('received interrupt')
 /** tasks that are kept in the list */
 const KEPT = 1000
 
@@ -87,7 +91,7 @@ export class Tasks {
     const upid = `UPID:${node}:${hex(pid)}:${hex(pstart)}:${hex(starttime)}:${type}:${safeId}:${user}:`
     const record: TaskRecord = { upid, node, pid, pstart, starttime, type, id, user }
     const controller = new AbortController()
-    const running: Running = { record, controller, done: Promise.resolve() }
+    const running: Running = { record, controller, begun: false, stopped: false, done: Promise.resolve() }
     this.#running.set(upid, running)
     this.#logs.set(upid, [])
     this.#history.unshift(record)
@@ -103,18 +107,17 @@ export class Tasks {
     const log = (text: string) => {
       for (const line of text.replace(/\n$/, '').split('\n')) lines.push(line)
     }
+    const warn = (line: string) => {
+      warnings++
+      log(`WARN: ${line}`)
+    }
     await appendFile(join(this.#folder, 'index'), `${JSON.stringify(record)}\n`)
     let exitstatus: string
     try {
-      // Also where it was stopped already: only the work knows what was reserved for it.
-      await work({
-        log,
-        warn: (line) => {
-          warnings++
-          log(`WARN: ${line}`)
-        },
-        signal: controller.signal,
-      })
+      const working = work({ log, warn, signal: controller.signal })
+      running.begun = true
+      if (running.stopped) controller.abort(INTERRUPT)
+      await working
       exitstatus = warnings > 0 ? `WARNINGS: ${warnings}` : 'OK'
       log(warnings > 0 ? `TASK WARNINGS: ${warnings}` : 'TASK OK')
     } catch (error) {
@@ -177,13 +180,19 @@ export class Tasks {
 
   /** Interrupts the task, as `DELETE /nodes/{node}/tasks/{upid}` does. */
   stop(upid: string): void {
-    this.#running.get(upid)?.controller.abort(new Error('received interrupt'))
+    const running = this.#running.get(upid)
+    if (running !== undefined) interrupt(running)
   }
 
   /** Interrupts all that run and waits for their ends. */
   async stopAll(): Promise<void> {
     const all = [...this.#running.values()]
-    for (const { controller } of all) controller.abort(new Error('received interrupt'))
+    for (const running of all) interrupt(running)
     await Promise.all(all.map(({ done }) => done))
   }
+}
+
+function interrupt(running: Running): void {
+  running.stopped = true
+  if (running.begun) running.controller.abort(INTERRUPT)
 }
