@@ -1,4 +1,5 @@
 import { readFile, rm } from 'node:fs/promises'
+import { formatOf, virtualSize } from '../qemu-img.ts'
 import type { Storage, Volume } from '../world.ts'
 import { failure, messageOf, parameterError } from './errors.ts'
 import { splitList } from './formats.ts'
@@ -143,7 +144,14 @@ async function readVolume(call: Call): Promise<unknown> {
   call.require(`/storage/${storage.id}`, ['Datastore.Audit', 'Datastore.AllocateSpace'], true)
   const volume = await storage.find(volid)
   if (!volume) throw failure(`volume '${volid}' does not exist`)
-  return { path: storage.path(volid), size: volume.size, used: volume.used, format: volume.format }
+  return { path: storage.path(volid), used: volume.used, ...(await measured(storage, volume)) }
+}
+
+/** As qemu-img sees it, to which a file that is no disk image is a raw one, in whole sectors. */
+async function measured(storage: Storage, { volid, content, size, format }: Volume) {
+  if (content === 'images') return { size, format }
+  const path = storage.path(volid)
+  return { size: await virtualSize(path), format: formatOf(path) }
 }
 
 /** POST …/content: a disk for a guest, made at once. */
