@@ -70,16 +70,19 @@ describe('a create with start=1', () => {
     async (kind) => {
       const vmid = await target.vmid()
       const options = kind === 'lxc' ? container(vmid) : { vmid, memory: 16 }
-      const create = await target.client.post(`${node}/${kind}`, { ...options, start: 1 })
-      const upid = create.body.data as string
-      expect(upid).toMatch(kind === 'lxc' ? /:vzcreate:/ : /:qmcreate:/)
-      expect((await ended(target, upid)).exitstatus).toBe('OK')
-      const starts = async () =>
+      const all = async () =>
         (
           await target.client.get(`${node}/tasks`, {
             ...{ vmid, source: 'all', typefilter: kind === 'lxc' ? 'vzstart' : 'qmstart' },
           })
         ).body.data as { upid: string; user: string }[]
+      // An earlier guest may have had this VMID.
+      const before = new Set((await all()).map(({ upid }) => upid))
+      const starts = async () => (await all()).filter(({ upid }) => !before.has(upid))
+      const create = await target.client.post(`${node}/${kind}`, { ...options, start: 1 })
+      const upid = create.body.data as string
+      expect(upid).toMatch(kind === 'lxc' ? /:vzcreate:/ : /:qmcreate:/)
+      expect((await ended(target, upid)).exitstatus).toBe('OK')
       await expect.poll(async () => (await starts()).length, { timeout: 10_000 }).toBe(1)
       const [start] = await starts()
       expect((await ended(target, start?.upid as string)).exitstatus).toBe('OK')
