@@ -56,7 +56,7 @@ export async function keepArchive(
     const { sha256 } = await readTree(build, from.session, path)
     await refuseTaken(build, file)
     // First what shall be: whoever removes the guest of a killed run removes this file too.
-    const intent = noteOf(build, guest.vmid, { owner, expires, archive: { file } })
+    const intent = noteOf(build, guest.vmid, { owner, expires, guest: guest.token, archive: { file } })
     await guest.configure({ description: renderNote(intent) })
     const owned = new Ownership({
       resource: `${file} on storage ${place.storages.archives}`,

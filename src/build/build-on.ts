@@ -15,7 +15,7 @@ import type { PlacedSource } from './placement.ts'
 import { awaitPreparation } from './preparation.ts'
 import { provision } from './provision.ts'
 import { reasonOf } from './reason.ts'
-import { hardenAtLast, powerOff, seal } from './seal.ts'
+import { hardenAtLast, seal } from './seal.ts'
 
 /** An emulated machine needs seconds for a handshake. */
 const RECONNECT_SECONDS = 120
@@ -59,14 +59,11 @@ export async function buildOn(
       takeInventory(build, session, { version, digest: plan.digest, user: guest.access.user }),
     )
     await during(build, 'seal', 'sealing', () => seal(session, guest.access, build))
-    if (image.kind === 'lxc') {
-      if (image.template.archive) {
-        archive = await during(build, 'archive', 'keeping the archive', () =>
-          keepArchive(build, image, { machine: guest, session, version }),
-        )
-        results.use(archive)
-      }
-      await powerOff(session, build)
+    if (image.kind === 'lxc' && image.template.archive) {
+      archive = await during(build, 'archive', 'keeping the archive', () =>
+        keepArchive(build, image, { machine: guest, session, version }),
+      )
+      results.use(archive)
     }
   } catch (error) {
     if (options.onError !== 'keep' || build.interrupted.aborted) throw error

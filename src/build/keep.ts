@@ -28,7 +28,7 @@ export async function keepForInspection(
     await guestApi(pve, guest).config.$put({
       tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
       // Without the name of an archive: this build's goes now, and a later one may be called the same.
-      description: renderNote(noteOf(build, guest.vmid, { owner: build.owner, expires })),
+      description: renderNote(noteOf(build, guest.vmid, { owner: build.owner, expires, guest: guest.token })),
     })
   } catch (error) {
     // Without its marks the next run would take it for a leftover. What made the build fail must not be lost by it.

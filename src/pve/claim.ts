@@ -15,10 +15,10 @@ import { ClaimTaken, ImageHeld } from './claim-refused.ts'
 import type { Pve } from './client.ts'
 import { configIfThere, isBeingMade } from './destroy.ts'
 import type { GuestConfig } from './guest-ref.ts'
-import { isTaken } from './guests.ts'
 import { fromTags, type Note, parseNote } from './marks.ts'
 import { hasEnded } from './owner.ts'
 import type { Place } from './place.ts'
+import { isTaken } from './vmids.ts'
 
 /**
  * One builder per image in the whole cluster. Creating a VMID is atomic in Proxmox, so a diskless VM at a VMID
@@ -125,7 +125,7 @@ async function create(pve: Pve, request: Claiming, { node, vmid }: Slot): Promis
     await pve.waitTask(upid, { seconds: CLEANUP_SECONDS })
     return true
   } catch (error) {
-    if (isTaken(error)) return false
+    if (isTaken(error, vmid)) return false
     // Perhaps Proxmox makes it all the same; nobody would remove it then.
     await ownership(pve, request, { node, vmid })[Symbol.asyncDispose]()
     throw error

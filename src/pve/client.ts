@@ -7,6 +7,7 @@ import type { Credentials } from './session.ts'
 import { type TaskResult, type WaitOptions, waitTask } from './tasks.ts'
 import type { TlsTrust } from './tls.ts'
 import { type Upload, type UploadOptions, upload } from './upload.ts'
+import { VmidReservations } from './vmids.ts'
 
 export interface PveConnection {
   /** `https://host:8006`; 8006 where no port is named */
@@ -30,6 +31,8 @@ export interface Pve extends AsyncDisposable {
   readonly user: string
   /** state-changing requests so far, of all views of this connection; logins do not count */
   readonly writes: number
+  /** of all views of this connection */
+  readonly vmids: VmidReservations
   /** the same connection under another signal; disposing a view does nothing */
   withSignal(signal: AbortSignal): Pve
   /** streams a file to a storage; gives a UPID, and whether it worked shows only in that task */
@@ -70,27 +73,33 @@ export async function connect(connection: PveConnection): Promise<Pve> {
     const { data } = await engine.request('GET', '/version', {}, { signal, ...FIRST_REQUEST })
     const text = String((data as { version: unknown }).version)
     const [major = 0, minor = 0] = text.split(/[.-]/).map(Number)
-    return view(engine, { major, minor, text }, signal, () => engine[Symbol.asyncDispose]())
+    const shared = { engine, version: { major, minor, text }, vmids: new VmidReservations() }
+    return view(shared, signal, () => engine[Symbol.asyncDispose]())
   } catch (error) {
     await engine[Symbol.asyncDispose]()
     throw error
   }
 }
 
-function view(engine: Engine, version: PveVersion, signal: AbortSignal, close: () => Promise<void>): Pve {
+/** What all views of one connection have in common. */
+type Shared = Pick<Pve, 'version' | 'vmids'> & { engine: Engine }
+
+function view(shared: Shared, signal: AbortSignal, close: () => Promise<void>): Pve {
+  const { engine, version, vmids } = shared
   return {
     api: createApi(async (method, path, params) => {
       const { data } = await engine.request(method, path, params, { signal })
       return data
     }),
     version,
+    vmids,
     endpoint: engine.origin,
     kind: engine.session.kind,
     user: engine.session.user,
     get writes() {
       return engine.writes
     },
-    withSignal: (other) => view(engine, version, other, async () => {}),
+    withSignal: (other) => view(shared, other, async () => {}),
     upload: (node, storage, file, options) => upload(engine, node, storage, file, { signal, ...options }),
     waitTask: (upid, options) => waitTask(engine, upid, { signal, ...options }),
     missingPrivileges: (needs) => missingPrivileges(engine, needs, signal),

@@ -2,7 +2,10 @@ import { asImagebuildError } from '../core/errors.ts'
 import { poll } from '../core/scope.ts'
 import type { Pve } from './client.ts'
 import { type GuestConfig, type GuestRef, guestApi, readConfig } from './guest-ref.ts'
+import { activeTasks } from './guest-tasks.ts'
+import { isAnswerLost } from './lost-answer.ts'
 import { parseNote } from './marks.ts'
+import { stopGuest } from './stop.ts'
 
 /** How a guest goes, whatever state it is in. */
 
@@ -20,32 +23,37 @@ export function isBeingMade(config: GuestConfig): boolean {
 }
 
 /**
- * Removes a guest and the disks that its configuration names, running or not. Not `destroy-unreferenced-disks`: that
- * takes whatever bears this VMID on any storage, also the disks of another cluster that shares it. A guest that is gone is no error. With `run`, only a guest whose
- * note names that run is touched: another may have the VMID by now.
+ * Removes a guest and the disks that its configuration names, running or not. Not `destroy-unreferenced-disks`: that takes
+ * whatever bears this VMID on any storage, also the disks of another cluster that shares it. A guest that is gone is no
+ * error. With `token`, or `run`, only a guest whose note has it is touched: the VMID may be another guest's by now.
  */
 export async function destroyGuest(
   pve: Pve,
-  target: GuestRef & { run?: string; signal: AbortSignal },
+  target: GuestRef & { run?: string; token?: string; signal: AbortSignal },
 ): Promise<void> {
-  const { vmid, run, signal } = target
+  const { vmid, run, token, signal } = target
   const guest = guestApi(pve, target)
   await poll(
     async () => {
       const config = await configIfThere(pve, target)
       if (config === undefined) return true
       if (isBeingMade(config)) return undefined // its own failure removes it, or its end lets us
-      if (run !== undefined && parseNote(vmid, config.description)?.run !== run) return true
+      const note = parseNote(vmid, config.description)
+      const isMeant = (token ?? note?.guest) === note?.guest && (run ?? note?.run) === note?.run
+      if (!isMeant) return true
       const { status } = (await guest.status.current.$get()) as unknown as { status: string }
-      if (status === 'running') {
-        // Where stopping fails, it may have stopped by itself: what counts is whether it can be deleted.
-        const stop = async () =>
-          pve.waitTask((await guest.status.stop.$post()) as string, { seconds: 60, signal })
-        await stop().catch(() => signal.throwIfAborted())
+      // Where stopping fails, it may have stopped by itself: what counts is whether it can be deleted.
+      if (status === 'running') await stopGuest(pve, target, signal).catch(() => signal.throwIfAborted())
+      // Another call's stop may be at its end, whose hook would write the configuration of what is gone.
+      else if ((await activeTasks(pve, target)).length > 0) return undefined
+      try {
+        const upid = (await guest.$delete({ purge: true })) as string
+        await pve.waitTask(upid, { seconds: 300, signal })
+        return true
+      } catch (error) {
+        if (isAnswerLost(error)) return undefined // the next look tells
+        throw error
       }
-      const upid = (await guest.$delete({ purge: true })) as string
-      await pve.waitTask(upid, { seconds: 300, signal })
-      return true
     },
     { signal, first: 200, max: 1000 },
   )

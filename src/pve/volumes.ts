@@ -1,6 +1,7 @@
 import type { Emit } from '../core/events.ts'
 import { Ownership } from '../core/scope.ts'
 import type { Pve } from './client.ts'
+import { PveError } from './errors.ts'
 import type { Place } from './place.ts'
 
 /** Files that imagebuild puts on a storage: source images, which stay for the next build, and seeds, which do not. */
@@ -24,6 +25,32 @@ export async function listFiles(pve: Pve, place: Place, content: FileContent): P
     .$(place.node)
     .storage.$(storageFor(place, content))
     .content.$get({ content: content as 'iso' })) as unknown as StoredFile[]
+}
+
+/** A guest's volume on a storage. */
+export interface StoredDisk {
+  volid: string
+  vmid?: number
+  parent?: string | null
+}
+
+/**
+ * The volumes on a storage, of one guest or of all; undefined where these credentials may not look at it. Files may be
+ * among them; they have no VMID.
+ */
+export async function listDisks(
+  pve: Pve,
+  node: string,
+  storage: string,
+  vmid?: number,
+): Promise<StoredDisk[] | undefined> {
+  const query = vmid === undefined ? {} : { vmid }
+  try {
+    return (await pve.api.nodes.$(node).storage.$(storage).content.$get(query)) as unknown as StoredDisk[]
+  } catch (error) {
+    if (error instanceof PveError && error.status === 403) return undefined
+    throw error
+  }
 }
 
 export function filenameOf(file: { volid: string }): string {

@@ -5,12 +5,14 @@ import { PveError, PveTaskError } from '../../src/pve/errors.ts'
 import type { GuestKind, GuestRef } from '../../src/pve/guest-ref.ts'
 import type { Owner } from '../../src/pve/marks.ts'
 import type { Place } from '../../src/pve/place.ts'
+import { VmidReservations } from '../../src/pve/vmids.ts'
 
 /**
  * A Proxmox that lives in memory: guests, tasks, files on a storage, behind the interface of our client. It keeps
  * to what real Proxmox does where our code relies on it: creating a VMID is exclusive in the whole cluster, a
  * guest in the making shows `lock: create` and nothing else, a config's digest is compared and swapped, a guest
- * that runs is not deleted, tags are sorted, failures of work show in the task.
+ * that runs is not deleted, tags are sorted, failures of work show in the task. Two clones to one VMID are both accepted, and
+ * the slower one's task fails. A stopped container's hook writes an old copy of its configuration back before the task ends.
  */
 
 export type Config = Record<string, string | number | boolean>
@@ -23,6 +25,10 @@ export interface MemoryGuest {
 }
 
 interface Task {
+  type: string
+  vmid: number
+  /** undefined while it runs */
+  exitstatus?: string
   done: Promise<string>
   stop: (exitstatus: string) => void
 }
@@ -51,6 +57,8 @@ export class MemoryProxmox {
     ['local', { type: 'dir', content: 'iso,import,vztmpl', active: 1, enabled: 1 }],
     ['local-lvm', { type: 'lvmthin', content: 'images,rootdir', active: 1, enabled: 1 }],
   ])
+  /** what the storages have of guests; when missing, what the configurations name */
+  volumes: { volid: string; vmid: number }[] | undefined
   /** `METHOD /path` of all calls that change something */
   readonly writes: string[] = []
   /** called before a call is carried out: may throw, or wait, or change the world meanwhile */
@@ -59,6 +67,11 @@ export class MemoryProxmox {
   after: (call: string) => void | Promise<void> = () => {}
   /** what a task waits for before it does its work, and how it ends */
   work: (type: string, vmid: number) => Promise<string | undefined> = async () => undefined
+  /** whether a task that fails takes away what it has made */
+  undo = true
+  /** what a container's post-stop hook waits for before it writes */
+  hook: (vmid: number) => Promise<void> = async () => {}
+  readonly vmids = new VmidReservations()
   readonly #tasks = new Map<string, Task>()
 
   /** Puts a guest there, as if it had always been. */
@@ -100,6 +113,7 @@ export class MemoryProxmox {
       kind: 'token',
       user: 'builder@pve!t1',
       writes: this.writes.length,
+      vmids: this.vmids,
       withSignal: (other) => this.client(other),
       upload: async (_node, storage, file) => {
         this.writes.push(`upload ${file.filename}`)
@@ -119,6 +133,7 @@ export class MemoryProxmox {
         until.addEventListener('abort', () => aborted.reject(until.reason), { once: true })
         const done = this.#tasks.get(upid)?.done ?? Promise.resolve('no such task')
         const exitstatus = await Promise.race([done, aborted.promise])
+        options.onLog?.(`TASK ${exitstatus}`)
         const [, node = '', , , , type = '', id = '', user = ''] = upid.split(':')
         if (exitstatus !== 'OK') throw new PveTaskError({ upid, type, id, exitstatus, output: [exitstatus] })
         return { upid, node, type, id, user, exitstatus, warnings: 0 }
@@ -162,7 +177,7 @@ export class MemoryProxmox {
       const message = 'Parameter verification failed.'
       throw new PveError({ method, path, delivery: 'answered', status: 400, message, fields })
     }
-    if (route('GET /nodes/[^/]+/tasks')) return []
+    if (route('GET /nodes/[^/]+/tasks')) return this.#taskList(params)
     if (route('GET /nodes/([^/]+)/storage')) {
       const rows = [...this.storages].map(([storage, status]) => ({ storage, shared: 0, ...status }))
       return rows.filter(({ storage }) => params.storage === undefined || params.storage === storage)
@@ -178,7 +193,7 @@ export class MemoryProxmox {
       return status
     }
     found = route('GET /nodes/([^/]+)/storage/([^/]+)/content')
-    if (found) return this.#content(String(found[2]), params.content)
+    if (found) return this.#content(String(found[2]), params)
     found = route('DELETE /nodes/[^/]+/storage/local/content/(.+)')
     if (found) {
       const volid = found[1]
@@ -239,9 +254,12 @@ export class MemoryProxmox {
           guest.status = 'running'
         })
       case 'POST status/stop':
-        return this.#task('qmstop', vmid, () => {
-          guest.status = 'stopped'
-        })
+        if (kind === 'vm')
+          return this.#task('qmstop', vmid, () => {
+            guest.status = 'stopped'
+          })
+        if (guest.status === 'stopped') throw refused(method, path, `CT ${vmid} not running`)
+        return this.#stopContainer(vmid, guest)
       case 'POST template':
         // Of a container Proxmox answers null and goes on converting.
         if (kind === 'lxc') {
@@ -293,7 +311,26 @@ export class MemoryProxmox {
     }
     const type = kind === 'vm' ? 'qmclone' : 'vzclone'
     const lock = kind === 'vm' ? 'clone' : 'create'
-    return this.#make({ kind, node, vmid }, type, lock, { ...inherited, ...(change as Config) })
+    const made = { ...inherited, ...(change as Config) }
+    if (kind === 'lxc') return this.#make({ kind, node, vmid }, type, lock, made)
+    const why = `unable to create VM ${vmid}: config file already exists`
+    if (this.guests.has(vmid)) throw refused('POST', path, why)
+    // The call looks once; what it then begins looks again, and only then takes the VMID.
+    let guest: MemoryGuest | undefined
+    return this.#task(
+      type,
+      from,
+      () => {
+        if (guest) guest.config = marked(made)
+      },
+      () => guest && this.guests.delete(vmid),
+      async () => {
+        await new Promise(setImmediate)
+        if (this.guests.has(vmid)) return why
+        guest = this.put(vmid, { lock }, { kind, node })
+        return await this.work(type, vmid)
+      },
+    )
   }
 
   #make({ kind, node, vmid }: GuestRef, type: string, lock: string, config: Config): string {
@@ -307,14 +344,47 @@ export class MemoryProxmox {
       type,
       vmid,
       () => {
-        guest.config = { ...config, ...(config.tags !== undefined && { tags: sorted(String(config.tags)) }) }
+        guest.config = marked(config)
       },
       () => this.guests.delete(vmid),
     )
   }
 
+  #stopContainer(vmid: number, guest: MemoryGuest): string {
+    guest.status = 'stopped'
+    const copy = { ...guest.config }
+    return this.#task(
+      'vzstop',
+      vmid,
+      () => {},
+      () => {},
+      async () => {
+        await this.hook(vmid)
+        guest.config = copy
+        return this.work('vzstop', vmid)
+      },
+    )
+  }
+
+  #taskList({ vmid, typefilter, source }: Record<string, unknown>): unknown[] {
+    return [...this.#tasks]
+      .filter(
+        ([, task]) =>
+          (vmid === undefined || task.vmid === Number(vmid)) &&
+          (typefilter === undefined || task.type === typefilter) &&
+          (source !== 'active' || task.exitstatus === undefined),
+      )
+      .map(([upid, { type, exitstatus }]) => ({
+        upid,
+        type,
+        user: 'builder@pve!t1',
+        ...(exitstatus !== undefined && { status: exitstatus }),
+      }))
+      .reverse()
+  }
+
   /** Files, and the disks that configurations name. */
-  #content(storage: string, wanted: unknown): unknown[] {
+  #content(storage: string, { content: wanted, vmid: owner }: Record<string, unknown>): unknown[] {
     const disks = [...this.guests].flatMap(([vmid, { kind, config }]) =>
       disksOf(config)
         .filter((volid) => volid.startsWith(`${storage}:`))
@@ -324,8 +394,13 @@ export class MemoryProxmox {
           return { volid, vmid, content, size: 1, parent: base === undefined ? null : `../${base}` }
         }),
     )
+    const listed = this.volumes?.map((volume) => ({ ...volume, content: 'rootdir', size: 1, parent: null }))
     const files = this.files.filter(({ volid }) => volid.startsWith(`${storage}:`))
-    return [...files, ...disks].filter(({ content }) => wanted === undefined || content === wanted)
+    return [...files, ...(listed ?? disks)].filter(
+      (volume) =>
+        (wanted === undefined || volume.content === wanted) &&
+        (owner === undefined || ('vmid' in volume && volume.vmid === Number(owner))),
+    )
   }
 
   #task(
@@ -334,16 +409,21 @@ export class MemoryProxmox {
     // biome-ignore lint/suspicious/noConfusingVoidType: what fails in the task says why, and all others nothing
     work: () => string | void,
     undo: () => void = () => {},
+    wait: () => Promise<string | undefined> = () => this.work(type, vmid),
   ): string {
     const number = (this.#tasks.size + 1).toString(16).padStart(8, '0').toUpperCase()
     const upid = `UPID:pve:${number}:00000001:00000001:${type}:${vmid || ''}:builder@pve!t1:`
     const stopped = Promise.withResolvers<string>()
-    const done = Promise.race([this.work(type, vmid), stopped.promise]).then((failure) => {
+    const done = Promise.race([wait(), stopped.promise]).then((failure) => {
       if (failure === undefined) return work() || 'OK'
-      undo()
+      if (this.undo) undo()
       return failure
     })
-    this.#tasks.set(upid, { done, stop: stopped.resolve })
+    const task: Task = { type, vmid, done, stop: stopped.resolve }
+    this.#tasks.set(upid, task)
+    void done.then((exitstatus) => {
+      task.exitstatus = exitstatus
+    })
     return upid
   }
 }
@@ -352,6 +432,10 @@ const MAC = /([0-9A-F]{2}:){5}[0-9A-F]{2}/
 
 function randomMac(): string {
   return `BC:24:11:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, '0').toUpperCase()).join(':')}`
+}
+
+function marked(config: Config): Config {
+  return { ...config, ...(config.tags !== undefined && { tags: sorted(String(config.tags)) }) }
 }
 
 /** A template, whose disks others may stand on. */
