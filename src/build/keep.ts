@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
-import { consoleCommand, guestApi, guestLabel } from '../pve/guest-ref.ts'
+import { consoleCommand, guestLabel } from '../pve/guest-ref.ts'
+import { writeConfig } from '../pve/lost-answer.ts'
 import { renderNote } from '../pve/marks.ts'
 import { saveAccess } from './access.ts'
 import { type Build, noteOf, tagsOf } from './context.ts'
@@ -25,7 +26,7 @@ export async function keepForInspection(
   // Under a signal of its own: what failed may be that the time for the build is over.
   try {
     const pve = build.pve.withSignal(AbortSignal.timeout(KEEPING_SECONDS * 1000))
-    await guestApi(pve, guest).config.$put({
+    await writeConfig(pve, guest, {
       tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
       // Without the name of an archive: this build's goes now, and a later one may be called the same.
       description: renderNote(noteOf(build, guest.vmid, { owner: build.owner, expires, guest: guest.token })),

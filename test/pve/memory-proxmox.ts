@@ -124,7 +124,9 @@ export class MemoryProxmox {
           ctime: 0,
           content: file.content,
         })
-        return this.#task('imgcopy', 0, () => {})
+        const upid = this.#task('imgcopy', 0, () => {})
+        await this.after(`upload ${file.filename}`)
+        return upid
       },
       waitTask: async (upid, options) => {
         const until = options.signal ?? signal
