@@ -92,8 +92,16 @@ export async function connectTarget(
       ssh,
     })
   }
+  const { requireNodesOfTarget } = await import('../pve/nodes.ts')
   const pve = await connect(await connectionTo(invocation, project, target))
-  return connected(pve, nodesOf(target), {
+  const nodes = nodesOf(target)
+  try {
+    await requireNodesOfTarget(pve, name, nodes)
+  } catch (error) {
+    await pve[Symbol.asyncDispose]()
+    throw error
+  }
+  return connected(pve, nodes, {
     ...common,
     storages: withArchives(target.storages),
     bridge: target.bridge,
