@@ -15,6 +15,7 @@ import {
   guestLabel,
   readConfig,
 } from './guest-ref.ts'
+import { LockedGuest, mayBeOurs } from './locked-guest.ts'
 import { parseNote } from './marks.ts'
 import type { Place, VmidRange } from './place.ts'
 import { parseUpid } from './tasks.ts'
@@ -234,7 +235,7 @@ export class Guest implements AsyncDisposable, GuestRef {
       await converted(pve, this, this.#converting, patience).catch(() => signal.throwIfAborted())
     }
     const { kind, node, vmid } = this
-    await destroyGuest(pve, { kind, node, vmid, run: this.#request.run, signal })
+    await destroyGuest(pve, { kind, node, vmid, run: this.#request.run, ordered: this.#task, signal })
   }
 
   /**
@@ -243,11 +244,13 @@ export class Guest implements AsyncDisposable, GuestRef {
    */
   async #isThere(pve: Pve, signal: AbortSignal): Promise<boolean> {
     const until = performance.now() + APPEARS_MILLISECONDS
+    const locked = new LockedGuest(pve, this)
     return await poll(
       async () => {
         const config = await configIfThere(pve, this)
         if (config === undefined) return performance.now() < until ? undefined : false
-        if (isBeingMade(config)) return undefined
+        // What nobody is making stays so: that it cannot be removed is said when that is tried.
+        if (isBeingMade(config)) return mayBeOurs(await locked.look()) ? undefined : true
         return parseNote(this.vmid, config.description)?.run === this.#request.run
       },
       { signal, first: 200, max: 1000 },

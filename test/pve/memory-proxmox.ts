@@ -25,7 +25,16 @@ export interface MemoryGuest {
 interface Task {
   done: Promise<string>
   stop: (exitstatus: string) => void
+  /** undefined while it runs */
+  ended: string | undefined
+  log: string[]
 }
+
+/** How the task of a worker ends that was killed: it has said nothing, and undone nothing. */
+export const DIED = 'unexpected status'
+
+/** Who the client is. */
+const USER = 'builder@pve!t1'
 
 export const PLACE: Place = {
   target: 'home',
@@ -59,7 +68,30 @@ export class MemoryProxmox {
   after: (call: string) => void | Promise<void> = () => {}
   /** what a task waits for before it does its work, and how it ends */
   work: (type: string, vmid: number) => Promise<string | undefined> = async () => undefined
+  /** nodes whose tasks of others these credentials may see; undefined: all */
+  audited: readonly string[] | undefined
   readonly #tasks = new Map<string, Task>()
+
+  /** A task of whoever it is, that runs for ever or has ended so. */
+  addTask(task: {
+    type: string
+    id: number
+    user?: string
+    node?: string
+    log?: string[]
+    status?: string
+  }): string {
+    const { type, id, user = 'root@pam', node = 'pve', log = [], status } = task
+    const upid = this.#upid({ type, id, user, node })
+    this.#tasks.set(upid, { done: new Promise(() => {}), stop: () => {}, ended: status, log })
+    return upid
+  }
+
+  /** It has ended so, and is listed among those that have. */
+  endTask(upid: string, status: string): void {
+    const task = this.#tasks.get(upid)
+    if (task !== undefined) task.ended = status
+  }
 
   /** Puts a guest there, as if it had always been. */
   put(vmid: number, config: Config, rest: Partial<MemoryGuest> = {}): MemoryGuest {
@@ -98,7 +130,7 @@ export class MemoryProxmox {
       version: { major: 8, minor: 4, text: '8.4.21' },
       endpoint: 'https://pve.example:8006',
       kind: 'token',
-      user: 'builder@pve!t1',
+      user: USER,
       writes: this.writes.length,
       withSignal: (other) => this.client(other),
       upload: async (_node, storage, file) => {
@@ -123,7 +155,16 @@ export class MemoryProxmox {
         if (exitstatus !== 'OK') throw new PveTaskError({ upid, type, id, exitstatus, output: [exitstatus] })
         return { upid, node, type, id, user, exitstatus, warnings: 0 }
       },
-      missingPrivileges: async () => [],
+      missingPrivileges: async (needs) =>
+        needs.flatMap(({ path, privileges, why }) => {
+          const node = /^\/nodes\/(.+)$/.exec([path].flat()[0] as string)?.[1]
+          if (this.audited === undefined || node === undefined || this.audited.includes(node)) return []
+          return privileges.map((privilege) => ({
+            path: String(path),
+            privilege: String(privilege),
+            why,
+          }))
+        }),
       requirePrivileges: async () => {},
       openConsole: async () => ({ unavailable: 'a token may not' }),
       [Symbol.asyncDispose]: async () => {},
@@ -162,7 +203,16 @@ export class MemoryProxmox {
       const message = 'Parameter verification failed.'
       throw new PveError({ method, path, delivery: 'answered', status: 400, message, fields })
     }
-    if (route('GET /nodes/[^/]+/tasks')) return []
+    found = route('GET /nodes/([^/]+)/tasks')
+    if (found) return this.#taskRows(params, found[1])
+    if (route('GET /cluster/tasks')) return this.#taskRows({ source: 'all' }, undefined)
+    found = route('GET /nodes/[^/]+/tasks/(.+)/status')
+    if (found) {
+      const ended = this.#tasks.get(String(found[1]))?.ended
+      return ended === undefined ? { status: 'running' } : { status: 'stopped', exitstatus: ended }
+    }
+    found = route('GET /nodes/[^/]+/tasks/(.+)/log')
+    if (found) return (this.#tasks.get(String(found[1]))?.log ?? []).map((t, index) => ({ n: index + 1, t }))
     if (route('GET /nodes/([^/]+)/storage')) {
       const rows = [...this.storages].map(([storage, status]) => ({ storage, shared: 0, ...status }))
       return rows.filter(({ storage }) => params.storage === undefined || params.storage === storage)
@@ -189,7 +239,7 @@ export class MemoryProxmox {
     }
     found = route('DELETE /nodes/[^/]+/tasks/(.+)')
     if (found) {
-      this.#tasks.get(String(found[1]))?.stop('unexpected status')
+      this.#tasks.get(String(found[1]))?.stop('received interrupt')
       return null
     }
     found = route('\\w+ /nodes/([^/]+)/(qemu|lxc)/(\\d+)/?(.*)')
@@ -335,16 +385,44 @@ export class MemoryProxmox {
     work: () => string | void,
     undo: () => void = () => {},
   ): string {
-    const number = (this.#tasks.size + 1).toString(16).padStart(8, '0').toUpperCase()
-    const upid = `UPID:pve:${number}:00000001:00000001:${type}:${vmid || ''}:builder@pve!t1:`
+    const upid = this.#upid({ type, id: vmid, user: USER, node: 'pve' })
     const stopped = Promise.withResolvers<string>()
     const done = Promise.race([this.work(type, vmid), stopped.promise]).then((failure) => {
       if (failure === undefined) return work() || 'OK'
-      undo()
+      if (failure !== DIED) undo()
       return failure
     })
-    this.#tasks.set(upid, { done, stop: stopped.resolve })
+    const task: Task = { done, stop: stopped.resolve, ended: undefined, log: [] }
+    this.#tasks.set(upid, task)
+    void done.then((status) => {
+      task.ended = status
+    })
     return upid
+  }
+
+  #upid({ type, id, user, node }: { type: string; id: number; user: string; node: string }): string {
+    const number = (this.#tasks.size + 1).toString(16).padStart(8, '0').toUpperCase()
+    return `UPID:${node}:${number}:00000001:00000001:${type}:${id || ''}:${user}:`
+  }
+
+  /** One's own, and those of others where they may be seen. */
+  #taskRows(params: Record<string, unknown>, node: string | undefined): unknown[] {
+    const { source = 'archive', vmid, typefilter } = params
+    return [...this.#tasks].flatMap(([upid, { ended }]) => {
+      const [, at = '', , , , type, id, user = ''] = upid.split(':')
+      const visible =
+        (user === USER && node !== undefined) || this.audited === undefined || this.audited.includes(at)
+      const wanted =
+        visible &&
+        (node === undefined || at === node) &&
+        (source === 'all' || (source === 'active') === (ended === undefined)) &&
+        (vmid === undefined || id === String(vmid)) &&
+        (typefilter === undefined || type === typefilter)
+      const row = { upid, node: at, type, id, user: user.split('!')[0] }
+      return wanted
+        ? [{ ...row, status: ended ?? 'RUNNING', ...(ended !== undefined && { endtime: 1 }) }]
+        : []
+    })
   }
 }
 
