@@ -5,6 +5,7 @@ import type { Pve } from './client.ts'
 import { type CloneOf, cannotLink, inheritedDrives, orderClone } from './clone.ts'
 import { conversionsOf, converted } from './container-conversion.ts'
 import { configIfThere, destroyGuest, isBeingMade } from './destroy.ts'
+import { sizeIn } from './disk-size.ts'
 import { PveError } from './errors.ts'
 import { addressesOf } from './guest-addresses.ts'
 import {
@@ -133,10 +134,7 @@ export class Guest implements AsyncDisposable, GuestRef {
 
   /** Bytes, as the configuration says; undefined where it does not. */
   async diskSize(slot: string): Promise<number | undefined> {
-    const config = await readConfig(this.#pve, this)
-    const size = /(?:^|,)size=(\d+)([KMGT]?)/.exec(String(config[slot] ?? ''))
-    const unit = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }[(size?.[2] ?? '') as 'K']
-    return size?.[1] === undefined ? undefined : Number(size[1]) * unit
+    return sizeIn((await readConfig(this.#pve, this))[slot])
   }
 
   /** Makes the disk at least `bytes` large. */

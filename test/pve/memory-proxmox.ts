@@ -22,6 +22,15 @@ export interface MemoryGuest {
   status: 'running' | 'stopped'
 }
 
+export interface MemoryStorage {
+  type: string
+  content: string
+  active: number
+  enabled: number
+  /** bytes; missing: it does not say */
+  avail?: number
+}
+
 interface Task {
   done: Promise<string>
   stop: (exitstatus: string) => void
@@ -56,10 +65,12 @@ export const past = () => Math.ceil(Date.now() / 1000) - 1
 export class MemoryProxmox {
   readonly guests = new Map<number, MemoryGuest>()
   readonly files: { volid: string; size: number; ctime: number; content: string }[] = []
-  readonly storages = new Map([
+  readonly storages = new Map<string, MemoryStorage>([
     ['local', { type: 'dir', content: 'iso,import,vztmpl', active: 1, enabled: 1 }],
     ['local-lvm', { type: 'lvmthin', content: 'images,rootdir', active: 1, enabled: 1 }],
   ])
+  /** what Proxmox tells of one volume */
+  readonly volumes = new Map<string, { size: number; used: number; format: string }>()
   /** `METHOD /path` of all calls that change something */
   readonly writes: string[] = []
   /** called before a call is carried out: may throw, or wait, or change the world meanwhile */
@@ -229,6 +240,12 @@ export class MemoryProxmox {
     }
     found = route('GET /nodes/([^/]+)/storage/([^/]+)/content')
     if (found) return this.#content(String(found[2]), params.content)
+    found = route('GET /nodes/([^/]+)/storage/[^/]+/content/(.+)')
+    if (found) {
+      const info = this.volumes.get(String(found[2]))
+      if (info === undefined) throw refused(method, path, `volume '${found[2]}' does not exist`)
+      return info
+    }
     found = route('DELETE /nodes/[^/]+/storage/local/content/(.+)')
     if (found) {
       const volid = found[1]

@@ -1,4 +1,5 @@
 import { readFile, rm } from 'node:fs/promises'
+import { virtualSize } from '../qemu-img.ts'
 import type { Storage, Volume } from '../world.ts'
 import { failure, messageOf, parameterError } from './errors.ts'
 import { splitList } from './formats.ts'
@@ -132,7 +133,10 @@ async function readVolume(call: Call): Promise<unknown> {
     throw failure(`volume '${volid}' does not exist`)
   }
   requireRead(call, volume)
-  return { path: storage.path(volid), size: volume.size, used: volume.used, format: volume.format }
+  const path = storage.path(volid)
+  // Of an image to import Proxmox tells what a guest would see; of other files, and in lists, how long the file is.
+  const size = volume.content === 'import' ? await virtualSize(path) : volume.size
+  return { path, size, used: volume.used, format: volume.format }
 }
 
 /** POST …/content: a disk for a guest, made at once. */
