@@ -99,7 +99,7 @@ async function openSwitch(
   const connected = await connectTarget(invocation, { ...config, fixedVmids }, target, emit)
   const { root, namespace } = config
   return {
-    ...{ root, namespace, image, emit, signal: invocation.signal },
+    ...{ root, namespace, image, emit, signal: connected.signal },
     tool: invocation.version,
     vmid: await readFixedVmid(root, image),
     pve: connected.pve,

@@ -23,14 +23,14 @@ export async function pruneCommand(
   const images = await definitions(invocation, emit)
   const fixedVmids = await allFixedVmids(config.root)
   await using connected = await connectTarget(invocation, { ...config, fixedVmids }, options.target, emit)
-  const { pve, places } = connected
+  const { pve, places, signal } = connected
   let count = 0
   for (const place of places) {
     const pruned = await prune({
       ...{ pve, place, ...options, emit },
       namespace: config.namespace,
       keep: (image) => images.get(image)?.template.keep,
-      signal: invocation.signal,
+      signal,
     })
     for (const one of pruned) process.stdout.write(`${said(one, options.dryRun)}\n`)
     count += pruned.filter(({ spared }) => spared === undefined).length

@@ -10,6 +10,7 @@ import { parentOf, requestFor } from '../build-request.ts'
 import { renderFailure } from '../failure.ts'
 import { buildFolder, explainFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
+import { LabEnded } from '../lab-end.ts'
 import { LeftBehind } from '../left-behind.ts'
 import { lockCurrent } from '../locking.ts'
 import { openProject } from '../project.ts'
@@ -156,15 +157,26 @@ async function runOne(
     const at = { ...request, target: request.place.target, root: project.root }
     await lockCurrent(at, image, result.templates)
   } catch (thrown) {
-    const error = asImagebuildError(
-      invocation.signal.aborted ? invocation.signal.reason : explainFolder(thrown),
-    )
+    const error = await reasonFor(invocation, name, thrown)
     lane.failures.set(name, error)
     const seconds = (performance.now() - started) / 1000
     result = { image: name, status: 'failed', held: false, templates: [], seconds, error: error.toJSON() }
   }
   emit({ type: 'image.end', image: name, result })
   return result
+}
+
+/** What ended the work on an image, in words for a person. */
+async function reasonFor(
+  { signal, explain }: Invocation,
+  image: string,
+  thrown: unknown,
+): Promise<ImagebuildError> {
+  if (signal.aborted) return asImagebuildError(signal.reason)
+  const reason = (await explain?.(thrown)) ?? thrown
+  return reason instanceof LabEnded
+    ? reason.during(`${image} was built`)
+    : asImagebuildError(explainFolder(reason))
 }
 
 function specOf(project: Project, name: string): ImageSpec {
