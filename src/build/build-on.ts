@@ -15,6 +15,7 @@ import type { PlacedSource } from './placement.ts'
 import { awaitPreparation } from './preparation.ts'
 import { provision } from './provision.ts'
 import { reasonOf } from './reason.ts'
+import { requireRoom } from './require-room.ts'
 import { hardenAtLast, seal } from './seal.ts'
 
 /** An emulated machine needs seconds for a handshake. */
@@ -31,10 +32,12 @@ export async function buildOn(
 ): Promise<Template> {
   const { image, options } = build
   const { plan, decision, version } = how
+  await requireRoom(build, decision)
   // Hearing that nobody answers at an address takes most of a second; meanwhile the source is placed.
   const choosing = chooseIdentities(build, claim, ['build'])
   await using _chosen = awaited(choosing)
   const source = await how.place()
+  await requireRoom(build, decision, source)
   await using guest = await bootGuest(build, source, (await choosing).build)
   await using results = new AsyncDisposableStack()
   let archive: Artifact | undefined

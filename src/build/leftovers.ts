@@ -10,6 +10,7 @@ import { nodeTemplates, readNote, select, type Template } from '../pve/templates
 import { filenameOf, listFiles, removeFile } from '../pve/volumes.ts'
 import { removeArchive } from './archive.ts'
 import type { Build } from './context.ts'
+import { tellNeverFinished } from './locked-guests.ts'
 import { type OurGuest, unmarkedClones } from './unmarked.ts'
 
 /** What interrupted runs leave behind, and how it goes. Only what bears our marks is ever looked at. */
@@ -86,6 +87,7 @@ export async function removeLeftovers(build: Build, digest: string): Promise<Fou
   for (const seed of await seeds(pve, place, namespace)) {
     if (seed.image === image.name && !kept.has(seed.run)) await removeFile(pve, place, seed.volid)
   }
+  await tellNeverFinished(build)
   return found
 }
 

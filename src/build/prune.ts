@@ -17,11 +17,12 @@ import {
   seeds,
   stillThere,
 } from './leftovers.ts'
+import { awaitMaking } from './locked-guests.ts'
 import { swapPrivileges } from './privileges.ts'
 import { oldVersions, settleOld } from './retention.ts'
 import { finishSwaps } from './swap.ts'
 import { allRemains } from './swap-remains.ts'
-import { awaitMaking, type OurGuest } from './unmarked.ts'
+import type { OurGuest } from './unmarked.ts'
 
 /** What nobody needs any more on one node, and how it goes. */
 
@@ -61,8 +62,7 @@ type Work = Pruned & { work: () => Promise<string | undefined> }
  * @returns what was done and what was spared; what would be, with `dryRun`
  */
 export async function prune(request: PruneRequest): Promise<Pruned[]> {
-  const { pve, place, signal } = request
-  await awaitMaking(pve, place, request.emit, signal)
+  await awaitMaking(request)
   const swaps = await carryOut(request, await cutOffSwaps(request))
   const works = [
     ...(await cutOffPromotions(request)),

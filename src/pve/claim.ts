@@ -15,6 +15,7 @@ import { ClaimTaken, ImageHeld } from './claim-refused.ts'
 import type { Pve } from './client.ts'
 import { configIfThere, isBeingMade } from './destroy.ts'
 import type { GuestConfig } from './guest-ref.ts'
+import { LockedGuest } from './locked-guest.ts'
 import { fromTags, type Note, parseNote } from './marks.ts'
 import { hasEnded } from './owner.ts'
 import type { Place } from './place.ts'
@@ -139,6 +140,7 @@ async function findHolder(
   vmid: number,
 ): Promise<(Slot & { config: GuestConfig }) | undefined> {
   using patience = withDeadline(undefined, CREATE_SECONDS, 'somebody else creating a guest')
+  let locked: LockedGuest | undefined
   const look = async () => {
     let node = place.node
     let config = await configIfThere(pve, { kind: KIND, node, vmid })
@@ -151,7 +153,11 @@ async function findHolder(
     }
     if (config === undefined) return { holder: undefined }
     // Another builder may be claiming the same image at this moment: wait until the claim shows who.
-    if (isBeingMade(config) && !patience.aborted) return undefined
+    if (isBeingMade(config) && !patience.aborted) {
+      locked ??= new LockedGuest(pve, { kind: KIND, node, vmid })
+      const { by } = await locked.look()
+      if (by === 'task' || by === 'unsettled') return undefined
+    }
     return { holder: { node, vmid, config } }
   }
   for (;;) {

@@ -16,6 +16,8 @@ export interface PveConnection {
   tls: TlsTrust
   /** ends every call of this connection; calls that must outlive it (cleaning up) go through `withSignal` */
   signal: AbortSignal
+  /** aborts when there is no Proxmox any more: also cleaning up asks for nothing then, and fails with its reason */
+  ended?: AbortSignal
   /** seconds for one request, 60 by default; uploads and tasks have their own measure */
   requestSeconds?: number
 }

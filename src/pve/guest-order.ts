@@ -4,6 +4,7 @@ import { configIfThere, isBeingMade } from './destroy.ts'
 import { PveError } from './errors.ts'
 import type { GuestRef } from './guest-ref.ts'
 import { newestTask } from './guest-tasks.ts'
+import { LockedGuest, mayBeOurs } from './locked-guest.ts'
 import { isAnswerLost, TRIES } from './lost-answer.ts'
 import { parseNote } from './marks.ts'
 import { isTaken } from './vmids.ts'
@@ -49,10 +50,12 @@ export class GuestOrder {
         const taken = isTaken(error, vmid)
         // What took the VMID may be the order whose answer was lost.
         const mayBeMade = isAnswerLost(error) || (taken && isLost)
-        if (mayBeMade && (await this.isMade(this.#pve, signal))) {
+        const state = mayBeMade ? await this.look(this.#pve, signal) : 'not made'
+        if (state === 'made') {
           this.outcome = 'accepted'
           return await this.#readLog()
         }
+        if (state === 'locked') throw error
         if (taken) this.outcome = 'nothing'
         if (!isAnswerLost(error) || tries === TRIES) throw error
         isLost = true
@@ -90,16 +93,20 @@ export class GuestOrder {
     if (task !== undefined) await this.#wait(task.upid)
   }
 
-  /** Whether the guest at this VMID is this order's: waits until Proxmox has made it, or it will not appear any more. */
-  async isMade(pve: Pve, signal: AbortSignal): Promise<boolean> {
+  /**
+   * Whether the guest at this VMID is this order's: waits until Proxmox has made it, or it will not appear any more.
+   * `locked`: it keeps the lock of its creation, and no task of these credentials is at work on it.
+   */
+  async look(pve: Pve, signal: AbortSignal): Promise<'made' | 'not made' | 'locked'> {
     const { vmid, token } = this.#request
     const until = performance.now() + APPEARS_MILLISECONDS
+    const locked = new LockedGuest(pve, this.#request)
     return await poll(
       async () => {
         const config = await configIfThere(pve, this.#request)
-        if (config === undefined) return performance.now() < until ? undefined : false
-        if (isBeingMade(config)) return undefined
-        return parseNote(vmid, config.description)?.guest === token
+        if (config === undefined) return performance.now() < until ? undefined : 'not made'
+        if (isBeingMade(config)) return mayBeOurs(await locked.look()) ? undefined : 'locked'
+        return parseNote(vmid, config.description)?.guest === token ? 'made' : 'not made'
       },
       { signal, first: 200, max: 1000 },
     )

@@ -6,6 +6,7 @@ import type { Pve } from './client.ts'
 import { type CloneOf, cannotLink, inheritedDrives, orderClone } from './clone.ts'
 import { conversionsOf, converted } from './container-conversion.ts'
 import { destroyGuest } from './destroy.ts'
+import { sizeIn } from './disk-size.ts'
 import { PveError } from './errors.ts'
 import { addressesOf } from './guest-addresses.ts'
 import { GuestOrder } from './guest-order.ts'
@@ -142,10 +143,7 @@ export class Guest implements AsyncDisposable, GuestRef {
 
   /** Bytes, as the configuration says; undefined where it does not. */
   async diskSize(slot: string): Promise<number | undefined> {
-    const config = await readConfig(this.#pve, this)
-    const size = /(?:^|,)size=(\d+)([KMGT]?)/.exec(String(config[slot] ?? ''))
-    const unit = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }[(size?.[2] ?? '') as 'K']
-    return size?.[1] === undefined ? undefined : Number(size[1]) * unit
+    return sizeIn((await readConfig(this.#pve, this))[slot])
   }
 
   /** Makes the disk at least `bytes` large. */
@@ -242,7 +240,7 @@ export class Guest implements AsyncDisposable, GuestRef {
     const pve = this.#pve.withSignal(signal)
     const { outcome } = this.#order
     if (outcome === 'nothing') return
-    if (outcome === 'unknown' && !(await this.#order.isMade(pve, signal))) return
+    if (outcome === 'unknown' && (await this.#order.look(pve, signal)) === 'not made') return
     const upid = this.#order.task ?? this.#task
     if (upid !== undefined) {
       // A task that is stopped cleans up after itself, and sooner than one that goes on copying. But between a
@@ -261,7 +259,7 @@ export class Guest implements AsyncDisposable, GuestRef {
       await converted(pve, this, this.#converting, patience).catch(() => signal.throwIfAborted())
     }
     const { kind, node, vmid, token } = this
-    await destroyGuest(pve, { kind, node, vmid, token, signal })
+    await destroyGuest(pve, { kind, node, vmid, token, ordered: this.#order.task, signal })
   }
 }
 

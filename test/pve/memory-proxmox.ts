@@ -24,14 +24,28 @@ export interface MemoryGuest {
   status: 'running' | 'stopped'
 }
 
-interface Task {
+export interface MemoryStorage {
   type: string
-  vmid: number
-  /** undefined while it runs */
-  exitstatus?: string
+  content: string
+  active: number
+  enabled: number
+  /** bytes; missing: it does not say */
+  avail?: number
+}
+
+interface Task {
   done: Promise<string>
   stop: (exitstatus: string) => void
+  /** undefined while it runs */
+  ended: string | undefined
+  log: string[]
 }
+
+/** How the task of a worker ends that was killed: it has said nothing, and undone nothing. */
+export const DIED = 'unexpected status'
+
+/** Who the client is. */
+const USER = 'builder@pve!t1'
 
 export const PLACE: Place = {
   target: 'home',
@@ -53,12 +67,14 @@ export const past = () => Math.ceil(Date.now() / 1000) - 1
 export class MemoryProxmox {
   readonly guests = new Map<number, MemoryGuest>()
   readonly files: { volid: string; size: number; ctime: number; content: string }[] = []
-  readonly storages = new Map([
+  readonly storages = new Map<string, MemoryStorage>([
     ['local', { type: 'dir', content: 'iso,import,vztmpl', active: 1, enabled: 1 }],
     ['local-lvm', { type: 'lvmthin', content: 'images,rootdir', active: 1, enabled: 1 }],
   ])
   /** what the storages have of guests; when missing, what the configurations name */
-  volumes: { volid: string; vmid: number }[] | undefined
+  stored: { volid: string; vmid: number }[] | undefined
+  /** what Proxmox tells of one volume */
+  readonly volumes = new Map<string, { size: number; used: number; format: string }>()
   /** `METHOD /path` of all calls that change something */
   readonly writes: string[] = []
   /** called before a call is carried out: may throw, or wait, or change the world meanwhile */
@@ -72,7 +88,30 @@ export class MemoryProxmox {
   /** what a container's post-stop hook waits for before it writes */
   hook: (vmid: number) => Promise<void> = async () => {}
   readonly vmids = new VmidReservations()
+  /** nodes whose tasks of others these credentials may see; undefined: all */
+  audited: readonly string[] | undefined
   readonly #tasks = new Map<string, Task>()
+
+  /** A task of whoever it is, that runs for ever or has ended so. */
+  addTask(task: {
+    type: string
+    id: number
+    user?: string
+    node?: string
+    log?: string[]
+    status?: string
+  }): string {
+    const { type, id, user = 'root@pam', node = 'pve', log = [], status } = task
+    const upid = this.#upid({ type, id, user, node })
+    this.#tasks.set(upid, { done: new Promise(() => {}), stop: () => {}, ended: status, log })
+    return upid
+  }
+
+  /** It has ended so, and is listed among those that have. */
+  endTask(upid: string, status: string): void {
+    const task = this.#tasks.get(upid)
+    if (task !== undefined) task.ended = status
+  }
 
   /** Puts a guest there, as if it had always been. */
   put(vmid: number, config: Config, rest: Partial<MemoryGuest> = {}): MemoryGuest {
@@ -111,7 +150,7 @@ export class MemoryProxmox {
       version: { major: 8, minor: 4, text: '8.4.21' },
       endpoint: 'https://pve.example:8006',
       kind: 'token',
-      user: 'builder@pve!t1',
+      user: USER,
       writes: this.writes.length,
       vmids: this.vmids,
       withSignal: (other) => this.client(other),
@@ -140,7 +179,16 @@ export class MemoryProxmox {
         if (exitstatus !== 'OK') throw new PveTaskError({ upid, type, id, exitstatus, output: [exitstatus] })
         return { upid, node, type, id, user, exitstatus, warnings: 0 }
       },
-      missingPrivileges: async () => [],
+      missingPrivileges: async (needs) =>
+        needs.flatMap(({ path, privileges, why }) => {
+          const node = /^\/nodes\/(.+)$/.exec([path].flat()[0] as string)?.[1]
+          if (this.audited === undefined || node === undefined || this.audited.includes(node)) return []
+          return privileges.map((privilege) => ({
+            path: String(path),
+            privilege: String(privilege),
+            why,
+          }))
+        }),
       requirePrivileges: async () => {},
       openConsole: async () => ({ unavailable: 'a token may not' }),
       [Symbol.asyncDispose]: async () => {},
@@ -179,7 +227,16 @@ export class MemoryProxmox {
       const message = 'Parameter verification failed.'
       throw new PveError({ method, path, delivery: 'answered', status: 400, message, fields })
     }
-    if (route('GET /nodes/[^/]+/tasks')) return this.#taskList(params)
+    found = route('GET /nodes/([^/]+)/tasks')
+    if (found) return this.#taskRows(params, found[1])
+    if (route('GET /cluster/tasks')) return this.#taskRows({ source: 'all' }, undefined)
+    found = route('GET /nodes/[^/]+/tasks/(.+)/status')
+    if (found) {
+      const ended = this.#tasks.get(String(found[1]))?.ended
+      return ended === undefined ? { status: 'running' } : { status: 'stopped', exitstatus: ended }
+    }
+    found = route('GET /nodes/[^/]+/tasks/(.+)/log')
+    if (found) return (this.#tasks.get(String(found[1]))?.log ?? []).map((t, index) => ({ n: index + 1, t }))
     if (route('GET /nodes/([^/]+)/storage')) {
       const rows = [...this.storages].map(([storage, status]) => ({ storage, shared: 0, ...status }))
       return rows.filter(({ storage }) => params.storage === undefined || params.storage === storage)
@@ -196,6 +253,12 @@ export class MemoryProxmox {
     }
     found = route('GET /nodes/([^/]+)/storage/([^/]+)/content')
     if (found) return this.#content(String(found[2]), params)
+    found = route('GET /nodes/([^/]+)/storage/[^/]+/content/(.+)')
+    if (found) {
+      const info = this.volumes.get(String(found[2]))
+      if (info === undefined) throw refused(method, path, `volume '${found[2]}' does not exist`)
+      return info
+    }
     found = route('DELETE /nodes/[^/]+/storage/local/content/(.+)')
     if (found) {
       const volid = found[1]
@@ -206,7 +269,7 @@ export class MemoryProxmox {
     }
     found = route('DELETE /nodes/[^/]+/tasks/(.+)')
     if (found) {
-      this.#tasks.get(String(found[1]))?.stop('unexpected status')
+      this.#tasks.get(String(found[1]))?.stop('received interrupt')
       return null
     }
     found = route('\\w+ /nodes/([^/]+)/(qemu|lxc)/(\\d+)/?(.*)')
@@ -368,23 +431,6 @@ export class MemoryProxmox {
     )
   }
 
-  #taskList({ vmid, typefilter, source }: Record<string, unknown>): unknown[] {
-    return [...this.#tasks]
-      .filter(
-        ([, task]) =>
-          (vmid === undefined || task.vmid === Number(vmid)) &&
-          (typefilter === undefined || task.type === typefilter) &&
-          (source !== 'active' || task.exitstatus === undefined),
-      )
-      .map(([upid, { type, exitstatus }]) => ({
-        upid,
-        type,
-        user: 'builder@pve!t1',
-        ...(exitstatus !== undefined && { status: exitstatus }),
-      }))
-      .reverse()
-  }
-
   /** Files, and the disks that configurations name. */
   #content(storage: string, { content: wanted, vmid: owner }: Record<string, unknown>): unknown[] {
     const disks = [...this.guests].flatMap(([vmid, { kind, config }]) =>
@@ -396,7 +442,7 @@ export class MemoryProxmox {
           return { volid, vmid, content, size: 1, parent: base === undefined ? null : `../${base}` }
         }),
     )
-    const listed = this.volumes?.map((volume) => ({ ...volume, content: 'rootdir', size: 1, parent: null }))
+    const listed = this.stored?.map((volume) => ({ ...volume, content: 'rootdir', size: 1, parent: null }))
     const files = this.files.filter(({ volid }) => volid.startsWith(`${storage}:`))
     return [...files, ...(listed ?? disks)].filter(
       (volume) =>
@@ -413,20 +459,45 @@ export class MemoryProxmox {
     undo: () => void = () => {},
     wait: () => Promise<string | undefined> = () => this.work(type, vmid),
   ): string {
-    const number = (this.#tasks.size + 1).toString(16).padStart(8, '0').toUpperCase()
-    const upid = `UPID:pve:${number}:00000001:00000001:${type}:${vmid || ''}:builder@pve!t1:`
+    const upid = this.#upid({ type, id: vmid, user: USER, node: 'pve' })
     const stopped = Promise.withResolvers<string>()
     const done = Promise.race([wait(), stopped.promise]).then((failure) => {
       if (failure === undefined) return work() || 'OK'
-      if (this.undo) undo()
+      if (this.undo && failure !== DIED) undo()
       return failure
     })
-    const task: Task = { type, vmid, done, stop: stopped.resolve }
+    const task: Task = { done, stop: stopped.resolve, ended: undefined, log: [] }
     this.#tasks.set(upid, task)
-    void done.then((exitstatus) => {
-      task.exitstatus = exitstatus
+    void done.then((status) => {
+      task.ended = status
     })
     return upid
+  }
+
+  #upid({ type, id, user, node }: { type: string; id: number; user: string; node: string }): string {
+    const number = (this.#tasks.size + 1).toString(16).padStart(8, '0').toUpperCase()
+    return `UPID:${node}:${number}:00000001:00000001:${type}:${id || ''}:${user}:`
+  }
+
+  /** One's own, and those of others where they may be seen. */
+  #taskRows(params: Record<string, unknown>, node: string | undefined): unknown[] {
+    const { source = 'archive', vmid, typefilter } = params
+    const newestFirst = [...this.#tasks].reverse()
+    return newestFirst.flatMap(([upid, { ended }]) => {
+      const [, at = '', , , , type, id, user = ''] = upid.split(':')
+      const visible =
+        (user === USER && node !== undefined) || this.audited === undefined || this.audited.includes(at)
+      const wanted =
+        visible &&
+        (node === undefined || at === node) &&
+        (source === 'all' || (source === 'active') === (ended === undefined)) &&
+        (vmid === undefined || id === String(vmid)) &&
+        (typefilter === undefined || type === typefilter)
+      const row = { upid, node: at, type, id, user: user.split('!')[0] }
+      return wanted
+        ? [{ ...row, status: ended ?? 'RUNNING', ...(ended !== undefined && { endtime: 1 }) }]
+        : []
+    })
   }
 }
 

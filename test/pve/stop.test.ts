@@ -50,7 +50,7 @@ test('a template that is as it was written is left alone', async () => {
 
 test('one whose configuration was overwritten by an old copy is repaired, root volume and all', async () => {
   const pve = new MemoryProxmox()
-  pve.volumes = [{ volid: 'local-lvm:base-9000-disk-0', vmid: 9000 }]
+  pve.stored = [{ volid: 'local-lvm:base-9000-disk-0', vmid: 9000 }]
   const old = { tags: 'ib-building', description: 'old', rootfs: 'local-lvm:vm-9000-disk-0,size=2G' }
   const guest = pve.put(9000, old, { kind: 'lxc' })
   await confirmTemplate(pve.client(), CONTAINER, WRITTEN)
@@ -63,7 +63,7 @@ test.each([
   ['its root volume may be one of two', 'local-lvm:vm-9000-disk-0', ['local-lvm:a', 'local-lvm:b']],
 ])('where %s, it is an error', async (_what, rootfs, volumes) => {
   const pve = new MemoryProxmox()
-  pve.volumes = volumes.map((volid) => ({ volid, vmid: 9000 }))
+  pve.stored = volumes.map((volid) => ({ volid, vmid: 9000 }))
   const old = { tags: 'ib-building', description: 'old', rootfs }
   const guest = pve.put(9000, old, { kind: 'lxc' })
   pve.after = (call) => {
