@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -228,6 +229,7 @@ describe.skipIf(notRoot)(`the end of a lab${notRoot ? ' (skipped: needs root)' :
     })
     // A lab that was started again is another one.
     lab = await ensureLab({ dir, signal, emit: () => {} })
+    expect(existsSync(join(dir, 'stopped.json'))).toBe(false)
     using again = watchLab(dir, lab.pid, signal)
     expect(await again.explain(lost)).toBe(lost)
     expect(await again.explain(failed)).toBe(failed)
