@@ -1,4 +1,5 @@
 import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
+import { withDeadline } from '../core/scope.ts'
 import { digestOfChecks, type Plan } from '../plan/plan.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import { guestLabel } from '../pve/guest-ref.ts'
@@ -100,7 +101,7 @@ export async function proveCandidate(
 }
 
 async function discard(build: Build, candidate: Template): Promise<void> {
-  const signal = AbortSignal.timeout(REMOVAL_SECONDS * 1000)
+  using signal = withDeadline(undefined, REMOVAL_SECONDS, `removing ${guestLabel(candidate)}`)
   try {
     await removeCandidate({ ...build, pve: build.pve.withSignal(signal), signal }, candidate)
   } catch (error) {
@@ -120,7 +121,7 @@ async function keepCandidate(
   failure: ImagebuildError,
   candidate: Template,
 ): Promise<ImagebuildError> {
-  const expires = Math.ceil(Date.now() / 1000) + KEPT_SECONDS
+  const expires = pve.clock.after(KEPT_SECONDS)
   try {
     await mark(pve, candidate, ({ state }) => (state === 'candidate' ? { expires } : undefined))
   } catch (error) {

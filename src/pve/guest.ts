@@ -1,5 +1,6 @@
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
+import { pauses } from '../core/pauses.ts'
 import { DeadlineError, Ownership, poll, withDeadline } from '../core/scope.ts'
 import type { Pve } from './client.ts'
 import { type CloneOf, cannotLink, inheritedDrives, orderClone } from './clone.ts'
@@ -242,11 +243,11 @@ export class Guest implements AsyncDisposable, GuestRef {
    * is can only be told by its note, which it gets when it is complete.
    */
   async #isThere(pve: Pve, signal: AbortSignal): Promise<boolean> {
-    const until = performance.now() + APPEARS_MILLISECONDS
+    const until = pauses.running() + APPEARS_MILLISECONDS
     return await poll(
       async () => {
         const config = await configIfThere(pve, this)
-        if (config === undefined) return performance.now() < until ? undefined : false
+        if (config === undefined) return pauses.running() < until ? undefined : false
         if (isBeingMade(config)) return undefined
         return parseNote(this.vmid, config.description)?.run === this.#request.run
       },

@@ -9,6 +9,7 @@ import type { Invocation } from '../invocation.ts'
 import { plainRenderer } from '../render.ts'
 import { type Switch, switchTo, templatesThere } from '../switching.ts'
 import { connectTarget, onTarget } from '../target.ts'
+import { tellPauses } from '../tell-pauses.ts'
 
 /** Makes a version the current one, and ends a hold. */
 export async function promoteCommand(
@@ -94,6 +95,7 @@ async function openSwitch(
   const emit = createBus(invocation.secrets, [plainRenderer(process.stderr)])
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
   const fixedVmids = await allFixedVmids(config.root)
+  const telling = tellPauses(emit)
   const connected = await connectTarget(invocation, { ...config, fixedVmids }, target, emit)
   const { root, namespace } = config
   return {
@@ -102,6 +104,9 @@ async function openSwitch(
     vmid: await readFixedVmid(root, image),
     pve: connected.pve,
     places: connected.places,
-    [Symbol.asyncDispose]: () => connected[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: async () => {
+      telling[Symbol.dispose]()
+      await connected[Symbol.asyncDispose]()
+    },
   }
 }

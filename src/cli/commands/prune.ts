@@ -10,6 +10,7 @@ import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { plainRenderer } from '../render.ts'
 import { connectTarget } from '../target.ts'
+import { tellPauses } from '../tell-pauses.ts'
 
 /** Removes what nobody needs: what interrupted runs have left, and versions beyond those that are kept. */
 export async function pruneCommand(
@@ -18,6 +19,7 @@ export async function pruneCommand(
 ): Promise<void> {
   const emit = createBus(invocation.secrets, [plainRenderer(process.stderr)])
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
+  using _telling = tellPauses(emit)
   const images = await definitions(invocation, emit)
   const fixedVmids = await allFixedVmids(config.root)
   await using connected = await connectTarget(invocation, { ...config, fixedVmids }, options.target, emit)
@@ -29,6 +31,7 @@ export async function pruneCommand(
       namespace: config.namespace,
       keep: (image) => images.get(image)?.template.keep,
       signal: invocation.signal,
+      tool: invocation.version,
     })
     for (const one of pruned) process.stdout.write(`${said(one, options.dryRun)}\n`)
     count += pruned.filter(({ spared }) => spared === undefined).length
