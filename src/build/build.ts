@@ -7,7 +7,7 @@ import { halfSwitched, tidy } from '../pve/promotion.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { bringToFixed, finishCutOff, fixedVmidOf, requireFixedVmids } from './at-fixed-vmid.ts'
 import { buildOn } from './build-on.ts'
-import { slotOf } from './claiming.ts'
+import { isStillOurs, slotOf } from './claiming.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
 import { settleCutOff } from './cut-off.ts'
 import type { Decision } from './decide.ts'
@@ -93,6 +93,8 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
         const place = () => placing.take(() => placed(one, decided))
         return await settle(one, claim, found.get(one) ?? {}, { ...decided, version, place })
       } catch (error) {
+        // Where another run has the image, that is the reason: its signal says so from here on.
+        if (!one.signal.aborted) await isStillOurs(claim)
         throw reasonOf(one, error)
       }
     })

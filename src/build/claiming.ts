@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Emit } from '../core/events.ts'
+import { withDeadline } from '../core/scope.ts'
 import { choose } from '../plan/identity.ts'
 import { claimImage } from '../pve/claim.ts'
 import type { Claim } from '../pve/claim-held.ts'
@@ -46,4 +47,21 @@ export async function claimAlone(by: Claimant, name: string, tool: string): Prom
     onLost: (why) => lost.abort(why),
   })
   return { claim, run, lost: lost.signal }
+}
+
+/** Seconds in which Proxmox must say whose a claim is. */
+const ASK_SECONDS = 60
+
+/**
+ * Whether the claim is this run's at this moment. What goes wrong in a build may come from another run that has taken it and
+ * removes what it finds. Under a deadline of its own, since the build's may be over.
+ */
+export async function isStillOurs(claim: Claim): Promise<boolean> {
+  using signal = withDeadline(undefined, ASK_SECONDS, 'looking at the claim')
+  try {
+    await claim.confirm(signal)
+    return true
+  } catch {
+    return false
+  }
 }

@@ -6,6 +6,7 @@ import { guestLabel } from '../pve/guest-ref.ts'
 import { mark } from '../pve/marking.ts'
 import type { Note } from '../pve/marks.ts'
 import { recordVerification, type Template } from '../pve/templates.ts'
+import { isStillOurs } from './claiming.ts'
 import type { Build } from './context.ts'
 import { KEPT_SECONDS } from './keep.ts'
 import { removeCandidate } from './leftovers.ts'
@@ -87,7 +88,8 @@ export async function proveCandidate(
   try {
     return await prove(build, claim, candidate, plan)
   } catch (thrown) {
-    if (build.signal.aborted) throw thrown
+    // Another run that has the image removes clones, and may have taken this candidate for its own.
+    if (build.signal.aborted || !(await isStillOurs(claim))) throw thrown
     const failure = asImagebuildError(thrown)
     if (failure.code !== 'build_failed') {
       const message = `${guestLabel(candidate)}, the new template, stays as a candidate: the next run of this image verifies it`
