@@ -3,6 +3,7 @@ import type { Claim } from '../pve/claim-held.ts'
 import type { Template } from '../pve/templates.ts'
 import { type Artifact, keepArchive } from './archive.ts'
 import { bootGuest } from './boot.ts'
+import { isStillOurs } from './claiming.ts'
 import { awaitCloudInit } from './cloud-init.ts'
 import { type Build, during } from './context.ts'
 import { convert } from './convert.ts'
@@ -69,7 +70,9 @@ export async function buildOn(
       results.use(archive)
     }
   } catch (error) {
-    if (options.onError !== 'keep' || build.interrupted.aborted) throw error
+    const isKept = options.onError === 'keep' && !build.interrupted.aborted
+    // Another run may have removed the guest, and have one of its own at that VMID.
+    if (!isKept || !(await isStillOurs(claim))) throw error
     throw await keepForInspection(build, guest, reasonOf(build, error))
   }
   const candidate = await convert(build, guest, { plan, decision, version, archive, artifacts })

@@ -63,7 +63,7 @@ export async function convert(
       version,
       digest: plan.digest,
       source: decision.record,
-      built: new Date().toISOString(),
+      built: pve.clock.date().toISOString(),
       verify: 'off',
       ...(archive !== undefined && { archive: archive.note }),
       ...(made && { made }),

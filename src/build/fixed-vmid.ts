@@ -1,6 +1,7 @@
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { DeadlineError, poll, withDeadline } from '../core/scope.ts'
+import type { Claim } from '../pve/claim-held.ts'
 import type { Pve } from '../pve/client.ts'
 import { configIfThere, isBeingMade } from '../pve/destroy.ts'
 import {
@@ -28,6 +29,8 @@ export interface SwapBy {
   image: string
   emit: Emit
   signal: AbortSignal
+  /** of a build, which must have it still when the old template goes */
+  claim?: Claim
 }
 
 /** Seconds that an earlier run's copy is waited for, while Proxmox goes on making it. */

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
+import { withDeadline } from '../core/scope.ts'
 import { consoleCommand, guestLabel } from '../pve/guest-ref.ts'
 import { writeConfig } from '../pve/lost-answer.ts'
 import { renderNote } from '../pve/marks.ts'
@@ -22,10 +23,11 @@ export async function keepForInspection(
 ): Promise<ImagebuildError> {
   const { guest, access, identity } = machine
   const failure = asImagebuildError(cause)
-  const expires = Math.ceil(Date.now() / 1000) + KEPT_SECONDS
+  const expires = build.pve.clock.after(KEPT_SECONDS)
   // Under a signal of its own: what failed may be that the time for the build is over.
+  using signal = withDeadline(undefined, KEEPING_SECONDS, `keeping ${guestLabel(guest)}`)
   try {
-    const pve = build.pve.withSignal(AbortSignal.timeout(KEEPING_SECONDS * 1000))
+    const pve = build.pve.withSignal(signal)
     await writeConfig(pve, guest, {
       tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
       // Without the name of an archive: this build's goes now, and a later one may be called the same.

@@ -76,7 +76,7 @@ async function placeFile(build: Build, file: DiskFile, context: SourceContext): 
 
 /** A file on the storage that bears this digest in its name and is not being written at this moment. */
 async function findStored({ pve, place }: Build, digest: string): Promise<string | undefined> {
-  const settled = (file: StoredFile) => Date.now() / 1000 - file.ctime > SETTLED_SECONDS
+  const settled = (file: StoredFile) => pve.clock.date().getTime() / 1000 - file.ctime > SETTLED_SECONDS
   const files = await listFiles(pve, place, 'import')
   return files.find((file) => filenameOf(file).startsWith(sourceStem(digest)) && settled(file))?.volid
 }

@@ -54,6 +54,7 @@ export async function replace(
       { ...copying(by, lock, fixed, onLine), at: fixed },
       { marks: marksAtFixed(source, fixed), ...(standin && { note: { previous: standin.vmid } }) },
     )
+    await lock.confirm(by.signal)
     await becomeCurrent(by, source, made)
   })
 }

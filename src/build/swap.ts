@@ -1,5 +1,6 @@
 import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
-import { sleep } from '../core/scope.ts'
+import { sleep, withDeadline } from '../core/scope.ts'
+import { ClaimLost } from '../pve/claim-refused.ts'
 import { readConfig } from '../pve/guest-ref.ts'
 import { mark } from '../pve/marking.ts'
 import { requireStaying, tidy, yieldIfRolledBack } from '../pve/promotion.ts'
@@ -53,7 +54,7 @@ export async function swap(
   { tool, held, since }: SwapOptions,
 ): Promise<Swapped> {
   await using lock = await lockSwap(by, { tool, wait: true })
-  const inside = { ...by, signal: lock.signal, pve: by.pve.withSignal(lock.signal) }
+  const inside = underLock(by, lock)
   await settleAll(inside, lock, held === undefined ? 'finish' : 'abandon')
   const yieldedTo = since === undefined ? undefined : await yieldIfRolledBack(inside.pve, source, since)
   if (yieldedTo !== undefined) return { template: source, yieldedTo }
@@ -78,14 +79,20 @@ export async function swap(
   try {
     return await finishSwap(inside, lock, marked, fixed)
   } catch (error) {
-    if (held !== undefined && by.signal.aborted) await takeBack(inside, marked, fixed)
+    const isCancelled = by.signal.aborted && (held !== undefined || by.signal.reason instanceof ClaimLost)
+    if (isCancelled) await takeBack(inside, marked, fixed)
     throw error
   }
 }
 
-/** Who asked for it has changed his mind: where nothing has gone yet, nobody shall finish it. */
+/** What is done under the lock ends with it, and waits after each pause of this process until the lock is confirmed. */
+function underLock(by: SwapBy, lock: SwapLock, signal = lock.signal): SwapBy {
+  return { ...by, signal, pve: lock.guard(by.pve.withSignal(signal)) }
+}
+
+/** Who asked for it has changed his mind, or has lost the image to another run: where nothing has gone yet, nobody shall finish it. */
 async function takeBack(by: SwapBy, source: Template, fixed: number): Promise<void> {
-  const signal = AbortSignal.timeout(TAKE_BACK_SECONDS * 1000)
+  using signal = withDeadline(undefined, TAKE_BACK_SECONDS, 'taking the swap back')
   const after: SwapBy = { ...by, signal, pve: by.pve.withSignal(signal) }
   try {
     if (oldOne(await lookAt(after, fixed), source) !== undefined) await abandonAll(after, fixed)
@@ -106,7 +113,7 @@ export async function finishSwaps(
 ): Promise<{ finished: number; seconds?: number }> {
   if ((await remainsOf(by)).length === 0 && !(await isLockAbandoned(by))) return { finished: 0 }
   await using lock = await lockSwap(by, how)
-  return await settleAll({ ...by, signal: lock.signal, pve: by.pve.withSignal(lock.signal) }, lock, 'finish')
+  return await settleAll(underLock(by, lock), lock, 'finish')
 }
 
 /** Under the lock, so whatever of a swap is there was cut off. */
@@ -121,6 +128,7 @@ async function settleAll(
   let seconds: number | undefined
   for (const one of remains) {
     const there = await lookAt(by, one.fixed)
+    await lock.confirm()
     if (one.source === undefined) await settleRemains(by, one, there)
     else if (await isOutdated(by, one)) {
       await settleRemains(by, { ...one, source: undefined }, there)
@@ -149,9 +157,9 @@ async function isOutdated(
 /** Looks at what is there and does the next step, until the marked template's copy counts and nothing else is left of it. */
 async function finishSwap(by: SwapBy, lock: SwapLock, source: Template, fixed: number): Promise<Swapped> {
   const { image, emit, place } = by
-  // From the removal on nothing but a kill stops it: what Terraform clones is away.
-  const signal = AbortSignal.timeout(WINDOW_SECONDS * 1000)
-  const inside: SwapBy = { ...by, signal, pve: by.pve.withSignal(signal) }
+  // From the removal on nothing but a kill or the loss of the lock stops it: what Terraform clones is away.
+  using signal = withDeadline(lock.lost, WINDOW_SECONDS, `the swap of VMID ${fixed}`)
+  const inside = underLock(by, lock, signal)
   let begun: number | undefined
   let seconds: number | undefined
   for (let tries = 1; ; ) {
@@ -159,6 +167,7 @@ async function finishSwap(by: SwapBy, lock: SwapLock, source: Template, fixed: n
     const there = await lookAt(now, fixed)
     const old = oldOne(there, source)
     if (there.is === 'template' && old === undefined) {
+      await lock.confirm(now.signal)
       const template = await complete(now, source, there.template, fixed)
       return { template, ...(seconds !== undefined && { seconds }) }
     }
@@ -169,8 +178,10 @@ async function finishSwap(by: SwapBy, lock: SwapLock, source: Template, fixed: n
       await requireRoom(now, fixed)
     }
     const standin = (await remainsOf(now)).find((one) => one.fixed === fixed)?.standins[0]
+    if (begun === undefined) await by.claim?.confirm(by.signal)
     begun ??= performance.now()
     try {
+      await lock.confirm(signal)
       await replace(inside, lock, source, fixed, { there, standin })
       if (standin !== undefined) {
         seconds = (performance.now() - begun) / 1000
@@ -178,6 +189,7 @@ async function finishSwap(by: SwapBy, lock: SwapLock, source: Template, fixed: n
         emit({ type: 'info', image, message })
       }
     } catch (error) {
+      lock.lost.throwIfAborted()
       const left = await lookAt(inside, fixed).catch(() => undefined)
       if (left?.is === 'template' || left?.is === 'foreign') throw error
       if (tries === TRIES) throw whileAway(error, { place, image, fixed, standin })

@@ -46,6 +46,8 @@ export function eventLine(event: Event, options: { output: boolean }): string | 
         : `${subject(event)}: ${event.label}: failed after ${formatSeconds(event.seconds)}`
     case 'output':
       return options.output ? `${subject(event)} | ${stripVTControlCharacters(event.line)}` : undefined
+    case 'pause':
+      return `imagebuild did not run for ${formatSeconds(event.seconds)}: this machine was suspended, the process was stopped, or it got no processor time (or the clock was set). Deadlines wait for as long`
     case 'info':
       return `${prefix(event)}${event.message}`
     case 'warning':

@@ -1,23 +1,23 @@
 import { ImagebuildError } from '../core/errors.ts'
 import { CLEANUP_SECONDS, sleep, withDeadline } from '../core/scope.ts'
+import { type Claim, hold } from './claim-held.ts'
+import { type Holder, isStale, runsHere, tellsTime } from './claim-judged.ts'
 import {
-  type Claim,
   type Claiming,
   type ClaimRequest,
-  hold,
+  FIRST,
   KIND,
   marksOf,
   ownership,
   type Slot,
   write,
-} from './claim-held.ts'
+} from './claim-note.ts'
 import { ClaimTaken, ImageHeld } from './claim-refused.ts'
 import type { Pve } from './client.ts'
 import { configIfThere, isBeingMade } from './destroy.ts'
-import type { GuestConfig } from './guest-ref.ts'
+import { GuestOrder } from './guest-order.ts'
 import { LockedGuest } from './locked-guest.ts'
 import { fromTags, type Note, parseNote } from './marks.ts'
-import { hasEnded } from './owner.ts'
 import type { Place } from './place.ts'
 import { isTaken } from './vmids.ts'
 
@@ -35,20 +35,32 @@ const CREATE_SECONDS = 30
 
 /** @throws ImageHeld when another builder holds the image */
 export async function claimImage(pve: Pve, asked: ClaimRequest): Promise<Claim> {
-  const request: Claiming = { ...asked, since: new Date().toISOString() }
+  runsHere.add(asked.run)
+  try {
+    // By the answers to its first look it is known what time it is for the server.
+    const there = await claimsOf(pve, asked)
+    const request: Claiming = { ...asked, since: pve.clock.date().toISOString() }
+    const slot = await takeSlot(pve, request, there)
+    return hold(pve, request, slot, async (by) => takeSlot(by, request, await claimsOf(by, request)))
+  } catch (error) {
+    runsHere.delete(asked.run)
+    throw error
+  }
+}
+
+/** @param there where claims on this image lie: its own slot may have been taken by another image's, and these count */
+async function takeSlot(pve: Pve, request: Claiming, there: readonly number[]): Promise<Slot> {
   const { first, last } = request.place.vmids.claims
   const count = last - first + 1
   const range = Array.from({ length: count }, (_, offset) => first + ((request.slot + offset) % count))
-  // Where the image's own slot was taken by another image's claim, its claim lies further on, and counts.
-  for (const vmid of [...(await claimsOf(pve, request)), ...range]) {
+  for (const vmid of [...there, ...range]) {
     const slot = await tryClaim(pve, request, vmid)
     if (slot === undefined) continue
-    const claim = hold(pve, request, slot)
     try {
       await refuseSecond(pve, request, slot)
-      return claim
+      return slot
     } catch (error) {
-      await claim[Symbol.asyncDispose]()
+      await ownership(pve, request, slot)[Symbol.asyncDispose]()
       throw error
     }
   }
@@ -65,10 +77,20 @@ type OfImage = Pick<ClaimRequest, 'place' | 'image' | 'namespace'>
 export async function isAbandoned(pve: Pve, of: OfImage): Promise<boolean> {
   for (const vmid of await claimsOf(pve, of)) {
     const holder = await findHolder(pve, of.place, vmid)
-    const note = holder && parseNote(vmid, holder.config.description)
-    if (note !== undefined && (await isStale(note))) return true
+    if (holder !== undefined && (await isStale(pve, holder))) return true
   }
   return false
+}
+
+/** Runs that work under a claim on this image, whatever node it lies on. */
+export async function runsOf(pve: Pve, of: OfImage): Promise<string[]> {
+  const runs: string[] = []
+  for (const vmid of await claimsOf(pve, of)) {
+    const holder = await findHolder(pve, of.place, vmid)
+    const note = holder && parseNote(vmid, holder.config.description)
+    if (holder !== undefined && note !== undefined && !(await isStale(pve, holder))) runs.push(note.run)
+  }
+  return runs
 }
 
 /** VMIDs of all claims on this image; those of this node as they are at this moment. */
@@ -88,10 +110,15 @@ async function claimsOf(pve: Pve, { place, image, namespace }: OfImage): Promise
 async function refuseSecond(pve: Pve, request: Claiming, slot: Slot): Promise<void> {
   for (const vmid of await claimsOf(pve, request)) {
     const holder = vmid === slot.vmid ? undefined : await findHolder(pve, request.place, vmid)
-    const note = holder && parseNote(vmid, holder.config.description)
-    if (holder !== undefined && note !== undefined && !(await isStale(note)))
-      throw new ImageHeld(request.image, note, holder)
+    if (holder !== undefined) await refuseHeld(pve, request, holder)
   }
+}
+
+/** @throws ImageHeld where somebody may still be working under this claim */
+async function refuseHeld(pve: Pve, { image }: Claiming, holder: Holder): Promise<void> {
+  if (await isStale(pve, holder)) return
+  const note = parseNote(holder.vmid, holder.config.description) as Note
+  throw new ImageHeld(image, note, holder, tellsTime(pve, note.expires) ? note.expires : undefined)
 }
 
 /** Undefined where the VMID belongs to something else. */
@@ -104,26 +131,29 @@ async function tryClaim(pve: Pve, request: Claiming, vmid: number): Promise<Slot
     if (holder === undefined) continue // released this moment: ours to take
     const marks = fromTags(vmid, holder.config.tags)
     if (marks?.state !== 'claim' || marks.namespace !== namespace || marks.image !== image) return undefined
-    const note = parseNote(vmid, holder.config.description)
-    if (note !== undefined && !(await isStale(note))) throw new ImageHeld(image, note, holder)
+    await refuseHeld(pve, request, holder)
     await takeOver(pve, request, holder)
     return { node: holder.node, vmid }
   }
   return undefined
 }
 
-/** False where somebody has the VMID already. */
+/** False where another guest has the VMID already. */
 async function create(pve: Pve, request: Claiming, { node, vmid }: Slot): Promise<boolean> {
-  const { place, image } = request
+  const { place, image, run, signal } = request
+  const order = new GuestOrder(pve, {
+    ...{ kind: KIND, node, vmid, token: run, seconds: CLEANUP_SECONDS, signal },
+  })
   try {
-    const upid = (await pve.api.nodes.$(node).qemu.$post({
-      vmid,
-      name: `ib-claim-${image}`,
-      ...marksOf(request, vmid),
-      memory: '16',
-      ...(place.pool !== undefined && { pool: place.pool }),
-    })) as string
-    await pve.waitTask(upid, { seconds: CLEANUP_SECONDS })
+    await order.carryOut(() =>
+      pve.api.nodes.$(node).qemu.$post({
+        vmid,
+        name: `ib-claim-${image}`,
+        ...marksOf(pve, request, vmid, FIRST),
+        memory: '16',
+        ...(place.pool !== undefined && { pool: place.pool }),
+      }),
+    )
     return true
   } catch (error) {
     if (isTaken(error, vmid)) return false
@@ -134,11 +164,7 @@ async function create(pve: Pve, request: Claiming, { node, vmid }: Slot): Promis
 }
 
 /** Whose the VMID is, on whatever node; undefined when it is free again. */
-async function findHolder(
-  pve: Pve,
-  place: Place,
-  vmid: number,
-): Promise<(Slot & { config: GuestConfig }) | undefined> {
+async function findHolder(pve: Pve, place: Place, vmid: number) {
   using patience = withDeadline(undefined, CREATE_SECONDS, 'somebody else creating a guest')
   let locked: LockedGuest | undefined
   const look = async () => {
@@ -167,15 +193,9 @@ async function findHolder(
   }
 }
 
-/** Nobody can still be working under this note. */
-export async function isStale(note: Note): Promise<boolean> {
-  if ((note.expires ?? 0) * 1000 < Date.now()) return true
-  return note.owner !== undefined && (await hasEnded(note.owner)) === true
-}
-
-async function takeOver(pve: Pve, request: Claiming, holder: Slot & { config: GuestConfig }): Promise<void> {
+async function takeOver(pve: Pve, request: Claiming, holder: Holder): Promise<void> {
   try {
-    await write(pve, request, holder, holder.config.digest)
+    await write(pve, request, holder, holder.config.digest, FIRST)
   } catch (cause) {
     if (!/mismatch|file change by other user|does not exist/i.test((cause as Error).message)) throw cause
     throw new ClaimTaken(request.image, cause)

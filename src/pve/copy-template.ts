@@ -44,7 +44,7 @@ export async function copyTemplate(
   if (note === undefined) throw new TypeError(`the note of ${guestLabel(from)} is not its own`)
   const { place, run, fixed, emit, signal } = copy
   const { namespace, image } = from.marks
-  const expires = Math.ceil(Date.now() / 1000) + COPY_SECONDS
+  const expires = pve.clock.after(COPY_SECONDS)
   const request: GuestRequest = {
     ...{ kind: from.kind, place, image, run, emit, signal, seconds: COPY_SECONDS },
     ...(copy.onLine && { onLine: copy.onLine }),

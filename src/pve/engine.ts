@@ -5,6 +5,7 @@ import { withDeadline } from '../core/scope.ts'
 import { SecretRegistry } from '../core/secrets.ts'
 import { PveError } from './errors.ts'
 import { type Answer, exchange } from './exchange.ts'
+import { ServerClock } from './server-clock.ts'
 import { type Credentials, createSession, type Session, type TicketAnswer } from './session.ts'
 import { ConnectFailure, ProvenAgent, type TlsTrust } from './tls.ts'
 
@@ -54,6 +55,7 @@ export class Engine implements AsyncDisposable {
   readonly origin: string
   readonly agent: ProvenAgent
   readonly session: Session
+  readonly clock = new ServerClock()
   /** state-changing requests so far, logins not among them */
   writes = 0
   readonly #seconds: number
@@ -169,6 +171,7 @@ export class Engine implements AsyncDisposable {
         ...(wire.body !== undefined && { body: wire.body }),
         signal,
       })
+      this.clock.heard(answer.date)
       return this.#understand(wire, answer)
     } catch (error) {
       if (error instanceof PveError) throw error

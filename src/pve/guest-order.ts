@@ -1,3 +1,4 @@
+import { pauses } from '../core/pauses.ts'
 import { poll } from '../core/scope.ts'
 import type { Pve } from './client.ts'
 import { configIfThere, isBeingMade } from './destroy.ts'
@@ -99,12 +100,12 @@ export class GuestOrder {
    */
   async look(pve: Pve, signal: AbortSignal): Promise<'made' | 'not made' | 'locked'> {
     const { vmid, token } = this.#request
-    const until = performance.now() + APPEARS_MILLISECONDS
+    const until = pauses.running() + APPEARS_MILLISECONDS
     const locked = new LockedGuest(pve, this.#request)
     return await poll(
       async () => {
         const config = await configIfThere(pve, this.#request)
-        if (config === undefined) return performance.now() < until ? undefined : 'not made'
+        if (config === undefined) return pauses.running() < until ? undefined : 'not made'
         if (isBeingMade(config)) return mayBeOurs(await locked.look()) ? undefined : 'locked'
         return parseNote(vmid, config.description)?.guest === token ? 'made' : 'not made'
       },

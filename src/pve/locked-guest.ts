@@ -1,4 +1,5 @@
 import { ByHandError, ImagebuildError } from '../core/errors.ts'
+import { pauses } from '../core/pauses.ts'
 import type { Pve } from './client.ts'
 import { type GuestRef, guestLabel } from './guest-ref.ts'
 import { parseUpid, type Upid } from './tasks.ts'
@@ -50,12 +51,12 @@ export class LockedGuest {
 
   /**
    * @param ordered UPID of the task that we have just ordered to make it
-   * @param now milliseconds of a clock that never goes back
+   * @param now milliseconds of a clock that never goes back, and stands still while this process does
    */
   constructor(
     pve: Pve,
     guest: GuestRef,
-    { ordered, now = () => performance.now() }: { ordered?: string | undefined; now?: () => number } = {},
+    { ordered, now = () => pauses.running() }: { ordered?: string | undefined; now?: () => number } = {},
   ) {
     this.#pve = pve
     this.#guest = guest

@@ -39,9 +39,14 @@ export async function mark(
       })
       return marks
     } catch (error) {
-      if (tries === TRIES || !(isOvertaken(error) || isLost(error))) throw error
+      if (tries === TRIES || !mayRepeat(error)) throw error
     }
   }
+}
+
+/** Whether what was written by the config's digest is looked at, and written, once more. */
+export function mayRepeat(error: unknown): boolean {
+  return isOvertaken(error) || isLost(error)
 }
 
 function isSame(now: Marks, then: Marks): boolean {

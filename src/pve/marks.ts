@@ -203,6 +203,8 @@ export interface Note {
   swap?: number
   /** ISO 8601, UTC; of a claim: since when it is held */
   since?: string
+  /** of a claim: times that it was renewed */
+  renewals?: number
   /** SHA-256 of what lies in the build folder */
   artifacts?: Record<string, string>
 }

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import type { SwapBy } from '../../src/build/fixed-vmid.ts'
 import { fixedVmidOn, requireFixedVmid } from '../../src/build/fixed-vmid.ts'
 import { removeLeftovers } from '../../src/build/leftovers.ts'
@@ -8,11 +8,13 @@ import { finishSwaps, swap } from '../../src/build/swap.ts'
 import { lockSwap } from '../../src/build/swap-lock.ts'
 import { asImagebuildError } from '../../src/core/errors.ts'
 import type { Event } from '../../src/core/events.ts'
+import { ClaimLost, ClaimTaken } from '../../src/pve/claim-refused.ts'
 import { fromTags, type Marks, parseNote, renderNote, type State, toTags } from '../../src/pve/marks.ts'
 import { promote } from '../../src/pve/promotion.ts'
 import { select, type Template, templatesIn } from '../../src/pve/templates.ts'
-import { type Config, MemoryProxmox, PLACE, past, refused, soon } from '../pve/memory-proxmox.ts'
-import { aBuild } from './world.ts'
+import { pause } from '../core/paused.ts'
+import { type Config, MemoryProxmox, PLACE, past, refused, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
+import { aBuild, aClaim } from './world.ts'
 
 const FIXED = 8000
 const place = { ...PLACE, vmids: { ...PLACE.vmids, fixed: [FIXED] } }
@@ -68,7 +70,7 @@ function by(pve: MemoryProxmox, events: Event[] = []): SwapBy {
 }
 
 const pruning = (pve: MemoryProxmox, events: Event[] = []) =>
-  prune({ ...by(pve, events), keep: () => 3, dryRun: false, kept: false })
+  prune({ ...by(pve, events), keep: () => 3, dryRun: false, kept: false, tool: '0' })
 
 const templates = (pve: MemoryProxmox) =>
   templatesIn(
@@ -554,13 +556,13 @@ function watch(pve: MemoryProxmox, look: () => void): void {
   pve.after = look
 }
 
-/** What Proxmox was ordered to do is done; the claims of the dead are. */
+/** What Proxmox was ordered to do is done; the claims of the dead, who were no part of this process, are over. */
 async function bury(pve: MemoryProxmox): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve))
   for (const [vmid, { config }] of pve.guests) {
     const note = parseNote(vmid, String(config.description))
     if (fromTags(vmid, String(config.tags))?.state !== 'claim' || note === undefined) continue
-    config.description = renderNote({ ...note, expires: past() })
+    config.description = renderNote({ ...note, owner: SOMEBODY, expires: past() })
   }
 }
 
@@ -572,13 +574,66 @@ test('a copy at the fixed VMID that is about to count is a swap’s, and no cand
   pve.after = async (call) => {
     const isCopied = /ib-candidate/.test(String(pve.guests.get(FIXED)?.config.tags))
     if (stayed.length > 0 || call !== `PUT /nodes/pve/qemu/${FIXED}/config` || !isCopied) return
-    await removeLeftovers(aBuild({ place }, pve), 'sha256:new')
+    await removeLeftovers(aBuild({ place }, pve), aClaim(), 'sha256:new')
     stayed.push(pve.guests.has(FIXED))
   }
   await swap(by(pve), oldest, FIXED, { tool: '0', held: true })
   expect(stayed).toEqual([true])
   expect(marksOf(pve, FIXED)).toMatchObject({ version: V0, state: 'current', held: true })
   expect(marksOf(pve, FIXED).swap).toBeUndefined()
+})
+
+describe('a swap whose lock another run takes over', () => {
+  /** The claim of swaps on this node. */
+  const steal = (pve: MemoryProxmox) => {
+    for (const [vmid, { config }] of pve.guests) {
+      const note = parseNote(vmid, String(config.description))
+      if (fromTags(vmid, String(config.tags))?.state !== 'claim' || note === undefined) continue
+      config.description = renderNote({ ...note, run: 'thief', owner: SOMEBODY, expires: soon() })
+    }
+  }
+
+  test.each([
+    ['while the stand-in is made', /^POST .*\/8000\/clone$/, [500, 8000, 9000, 9001]],
+    ['while nothing is at the VMID', /^DELETE .*\/8000$/, [500, 9000, 9001, 9002]],
+  ])('%s does nothing more', async (_when, call, there) => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    pve.after = (made) => {
+      if (!call.test(made)) return
+      pve.after = () => {}
+      pause('stopped', 600)
+      steal(pve)
+    }
+    const error = await swap(by(pve), source, FIXED, { tool: 't', since: 2 }).catch((error) => error)
+    vi.restoreAllMocks()
+    expect(error).toMatchObject({ code: 'busy', exitCode: 75 })
+    const left = [...pve.guests.keys()].filter((vmid) => vmid < 9900).sort((a, b) => a - b)
+    expect(left).toEqual(there)
+    expect(marksOf(pve, 9001)).toMatchObject({ state: 'candidate', swap: FIXED })
+    // Whoever has it now finishes it.
+    for (const vmid of pve.guests.keys()) if (vmid >= 9900) pve.guests.delete(vmid)
+    await pruning(pve)
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V2 } })
+  })
+
+  test('is not begun, and not left for others to finish, where its build has lost the image', async () => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    const stop = new AbortController()
+    const lost = new ClaimLost('web', 600, new ClaimTaken('web', undefined))
+    const claim = aClaim({
+      confirm: async () => {
+        stop.abort(lost)
+        throw lost
+      },
+    })
+    const build = { ...by(pve), signal: stop.signal, pve: pve.client(stop.signal), claim }
+    await expect(swap(build, source, FIXED, { tool: 't', since: 2 })).rejects.toBe(lost)
+    expect(states(pve)).toEqual({ 8000: `current ${V1}`, 9000: `previous ${V0}`, 9001: `candidate ${V2}` })
+    expect(marksOf(pve, 9001).swap).toBeUndefined()
+    expect(pve.guests.size).toBe(4)
+  })
 })
 
 test('what only moves, because it was current, stays where somebody has rolled back meanwhile', async () => {

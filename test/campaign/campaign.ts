@@ -26,6 +26,18 @@ const PARTS: readonly Part[] = [
     vitest: campaign('runners'),
   },
   {
+    name: 'clocks',
+    what: 'two runners whose clocks are ten minutes apart, 20 rounds (sample: 3)',
+    minutes: { full: 8, sample: 1 },
+    vitest: campaign('clocks'),
+  },
+  {
+    name: 'pauses',
+    what: 'runners that stand still for ten minutes (sample: for some seconds, in which their clock goes on by so much)',
+    minutes: { full: 25, sample: 3 },
+    vitest: campaign('pauses'),
+  },
+  {
     name: 'faults',
     what: 'API faults at every call of a build, a promotion and a verification (sample: some of each)',
     minutes: { full: 70, sample: 2 },

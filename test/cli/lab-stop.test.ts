@@ -54,6 +54,7 @@ async function claim(pve: Pve): Promise<Claim> {
     place: { ...PLACE, node: 'lab', storages: { disks: 'local', images: 'local', archives: 'local' } },
     ...{ namespace: 'homelab', image: 'web', run: 'mine', tool: '0', slot: 0 },
     owner: await thisOwner(),
+    signal,
     emit: () => {},
     onLost: () => {},
   })

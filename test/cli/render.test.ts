@@ -93,6 +93,10 @@ describe('plain lines', () => {
     [output('\x1b[1mbold\x1b[0m'), 'web | bold'],
     [{ type: 'warning', message: 'careful' }, 'warning: careful'],
     [
+      { type: 'pause', seconds: 600.2 },
+      'imagebuild did not run for 10m 00s: this machine was suspended, the process was stopped, or it got no processor time (or the clock was set). Deadlines wait for as long',
+    ],
+    [
       { type: 'leak', image: 'web', resource: 'VM 1', why: 'x', next: 'do y' },
       'web: LEFT BEHIND: VM 1: x; do y',
     ],

@@ -82,6 +82,7 @@ const claimed = async (): Promise<Claim> =>
     },
     ...{ namespace: 'contract', image: 'web', run: 'first', owner: await thisOwner(), tool: '0', slot: 0 },
     emit: () => {},
+    signal,
     onLost: () => {},
   })
 

@@ -273,6 +273,7 @@ describe.concurrent('who meets one', () => {
         owner: SOMEBODY,
         tool: '0',
         slot: 0,
+        signal,
       },
       emit: () => {},
       onLost: () => {},

@@ -1,10 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { orAbort } from '../../src/core/scope.ts'
 import { createApi } from '../../src/pve/api.ts'
 import type { Pve } from '../../src/pve/client.ts'
 import { PveError, PveTaskError } from '../../src/pve/errors.ts'
 import type { GuestKind, GuestRef } from '../../src/pve/guest-ref.ts'
 import type { Owner } from '../../src/pve/marks.ts'
 import type { Place } from '../../src/pve/place.ts'
+import { ServerClock } from '../../src/pve/server-clock.ts'
 import { VmidReservations } from '../../src/pve/vmids.ts'
 
 /**
@@ -81,6 +83,8 @@ export class MemoryProxmox {
   before: (call: string, params: Record<string, unknown>) => void | Promise<void> = () => {}
   /** called after it was carried out, before its answer goes out */
   after: (call: string) => void | Promise<void> = () => {}
+  /** what each answer has as its `Date`, in milliseconds since 1970; undefined: it has none */
+  now: () => number | undefined = () => Date.now()
   /** what a task waits for before it does its work, and how it ends */
   work: (type: string, vmid: number) => Promise<string | undefined> = async () => undefined
   /** whether a task that fails takes away what it has made */
@@ -135,14 +139,29 @@ export class MemoryProxmox {
   }
 
   client(signal: AbortSignal = new AbortController().signal): Pve {
+    return this.#view({ signal, clock: new ServerClock(), gate: async () => {} })
+  }
+
+  #view(of: { signal: AbortSignal; clock: ServerClock; gate: () => Promise<void> }): Pve {
+    const { signal, clock, gate } = of
+    const tellTime = () => {
+      const now = this.now()
+      clock.heard(now === undefined ? undefined : new Date(now).toUTCString())
+    }
+    // A client has asked who is there before it does anything.
+    tellTime()
     const api = createApi(async (method, path, params) => {
       signal.throwIfAborted()
       const call = `${method} ${path}`
-      if (method !== 'GET') this.writes.push(call)
-      await this.before(call, params)
+      if (method !== 'GET') {
+        await orAbort(gate(), signal)
+        this.writes.push(call)
+      }
+      await orAbort(Promise.resolve(this.before(call, params)), signal)
       const answer = this.#answer(method, path, params)
       await this.after(call)
       signal.throwIfAborted()
+      tellTime()
       return answer
     })
     return {
@@ -153,8 +172,18 @@ export class MemoryProxmox {
       user: USER,
       writes: this.writes.length,
       vmids: this.vmids,
-      withSignal: (other) => this.client(other),
+      clock,
+      withSignal: (other) => this.#view({ ...of, signal: other }),
+      withGate: (further) =>
+        this.#view({
+          ...of,
+          gate: async () => {
+            await gate()
+            await further()
+          },
+        }),
       upload: async (_node, storage, file) => {
+        await orAbort(gate(), signal)
         this.writes.push(`upload ${file.filename}`)
         await this.before(`upload ${file.filename}`, {})
         this.files.push({

@@ -10,6 +10,7 @@ import { LeftBehind } from '../left-behind.ts'
 import { plainRenderer } from '../render.ts'
 import { type Switch, switchTo, templatesThere } from '../switching.ts'
 import { connectTarget, onTarget } from '../target.ts'
+import { tellPauses } from '../tell-pauses.ts'
 
 /** Makes a version the current one, and ends a hold. */
 export async function promoteCommand(
@@ -96,6 +97,7 @@ async function openSwitch(
   const emit = createBus(invocation.secrets, [plainRenderer(process.stderr), left.sink])
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
   const fixedVmids = await allFixedVmids(config.root)
+  const telling = tellPauses(emit)
   const connected = await connectTarget(invocation, { ...config, fixedVmids }, target, emit)
   const { root, namespace } = config
   return {
@@ -105,6 +107,7 @@ async function openSwitch(
     pve: connected.pve,
     places: connected.places,
     [Symbol.asyncDispose]: async () => {
+      telling[Symbol.dispose]()
       process.stderr.write(left.text())
       await connected[Symbol.asyncDispose]()
     },

@@ -11,6 +11,7 @@ import { LeftBehind } from '../left-behind.ts'
 import { openProject } from '../project.ts'
 import { plainRenderer } from '../render.ts'
 import { connectTarget } from '../target.ts'
+import { tellPauses } from '../tell-pauses.ts'
 
 /** Removes what nobody needs: what interrupted runs have left, and versions beyond those that are kept. */
 export async function pruneCommand(
@@ -20,6 +21,7 @@ export async function pruneCommand(
   const left = new LeftBehind()
   const emit = createBus(invocation.secrets, [plainRenderer(process.stderr), left.sink])
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
+  using _telling = tellPauses(emit)
   const images = await definitions(invocation, emit)
   const fixedVmids = await allFixedVmids(config.root)
   await using connected = await connectTarget(invocation, { ...config, fixedVmids }, options.target, emit)
@@ -31,6 +33,7 @@ export async function pruneCommand(
       namespace: config.namespace,
       keep: (image) => images.get(image)?.template.keep,
       signal,
+      tool: invocation.version,
     })
     for (const one of pruned) process.stdout.write(`${said(one, options.dryRun)}\n`)
     count += pruned.filter(({ spared }) => spared === undefined).length

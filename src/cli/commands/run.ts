@@ -17,6 +17,7 @@ import { openProject } from '../project.ts'
 import { formatResult, jsonRenderer, logFile, plainRenderer } from '../render.ts'
 import { inOrder } from '../schedule.ts'
 import { type Connected, chooseTarget, connectTarget, onTarget } from '../target.ts'
+import { tellPauses } from '../tell-pauses.ts'
 import { TerminalRenderer } from '../terminal.ts'
 
 export interface RunOptions {
@@ -61,6 +62,7 @@ export async function run(
   const emit = createBus(invocation.secrets, [log, screen, left.sink])
   invocation.say = (message) => emit({ type: 'info', message })
   const lane: Lane = { invocation, project, options, emit, failures: new Map() }
+  using _telling = tellPauses(emit)
   let results: RunResult[]
   try {
     await using connection = connectOnce(lane)
@@ -153,9 +155,10 @@ async function runOne(
       connected: await connection.get(),
       options: { force, noCache: !cache, onError, verify },
     })
-    result = await (options.wait ? buildWhenFree(request) : buildImage(request))
     const at = { ...request, target: request.place.target, root: project.root }
-    await lockCurrent(at, image, result.templates)
+    const writeDown = (current: RunResult['templates']) => lockCurrent(at, image, current)
+    const build = options.wait ? buildWhenFree : buildImage
+    result = await build({ ...request, writeDown })
   } catch (thrown) {
     const error = await reasonFor(invocation, name, thrown)
     lane.failures.set(name, error)
