@@ -71,6 +71,7 @@ try {
       containers: host.containers,
       bridges: [{ name: BRIDGE, address: host.subnet.gateway, cidr: host.subnet.cidr }],
       onActivity: touch,
+      faults: config.faults,
     })
   const asked = port === undefined ? config.port : Number(port)
   // Where nobody asks for a port, clients that were configured once shall find it where it was.
