@@ -2,7 +2,7 @@ import type { Emit } from '../core/events.ts'
 import { DeadlineError, poll, withDeadline } from '../core/scope.ts'
 import type { Pve } from '../pve/client.ts'
 import { type GuestRef, guestLabel, nodeGuests } from '../pve/guest-ref.ts'
-import { LockedGuest, lockedGuest, type Making, mayBeOurs } from '../pve/locked-guest.ts'
+import { describeLocked, LockedGuest, type Making, mayBeOurs } from '../pve/locked-guest.ts'
 import type { Place } from '../pve/place.ts'
 
 /**
@@ -36,9 +36,11 @@ export async function awaitMaking(looking: Looking): Promise<void> {
       tell(looking, one, 'leak')
     }
     if (waiting.length === 0) return true
-    const names = waiting.map(({ guest }) => guestLabel(guest)).join(', ')
-    if (!isSaid) emit({ type: 'info', message: `waiting for ${names}, which ${place.node} is still making` })
-    isSaid = true
+    const ours = waiting.filter(({ making }) => making.by === 'task')
+    const names = ours.map(({ guest }) => guestLabel(guest)).join(', ')
+    if (!isSaid && ours.length > 0)
+      emit({ type: 'info', message: `waiting for ${names}, which ${place.node} is still making` })
+    isSaid ||= ours.length > 0
     return undefined
   }
   try {
@@ -89,9 +91,9 @@ function watcher({ pve, place }: Looking): () => Promise<Locked[]> {
 }
 
 function tell({ pve, emit }: Looking, { guest, making }: Locked, how: 'leak' | 'warning'): void {
-  const { what, why = '', next = '' } = lockedGuest(pve, guest, making)
-  if (making.by === 'task') emit({ type: 'info', message: `${what} ${why}` })
-  else if (how === 'leak')
-    emit({ type: 'leak', resource: `${guestLabel(guest)} on ${guest.node}`, why: `${what}: ${why}`, next })
-  else emit({ type: 'warning', message: `${what}: ${why}; ${next}` })
+  const { state, why, next } = describeLocked(pve, guest, making)
+  const resource = `${guestLabel(guest)} on ${guest.node}`
+  if (making.by === 'task') emit({ type: 'info', message: `${resource} ${state} ${why}` })
+  else if (how === 'leak') emit({ type: 'leak', resource, why: `it ${state}: ${why}`, next })
+  else emit({ type: 'warning', message: `${resource} ${state}: ${why}; ${next}` })
 }

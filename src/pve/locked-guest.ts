@@ -1,4 +1,4 @@
-import { ByHandError, ImagebuildError } from '../core/errors.ts'
+import { ByHandError, type ErrorCode, ImagebuildError } from '../core/errors.ts'
 import { pauses } from '../core/pauses.ts'
 import type { Pve } from './client.ts'
 import { type GuestRef, guestLabel } from './guest-ref.ts'
@@ -155,32 +155,50 @@ function isWithoutEnd(status: string): boolean {
   return /^unexpected status$|^unable to (get last line|read tail)/.test(status)
 }
 
-/** Why such a guest cannot be used or removed now, and what to do. @param lock as its config has it */
-export function lockedGuest(pve: Pick<Pve, 'user'>, guest: GuestRef, making: Making): ImagebuildError {
-  const { node, vmid } = guest
-  const label = `${guestLabel(guest)} on ${node}`
+/** What is to be said of such a guest. */
+interface Word {
+  code: ErrorCode
+  /** follows its name, or `it` */
+  state: string
+  why: string
+  next: string
+}
+
+export function describeLocked(
+  { user }: Pick<Pve, 'user'>,
+  { kind, node, vmid }: GuestRef,
+  making: Making,
+): Word {
   if (making.by === 'task') {
     const { task, sure } = making
-    return new ImagebuildError({
+    const doubt = sure ? '' : ', as far as can be seen: its log does not say what it makes'
+    return {
       code: 'busy',
-      what: `${label} is being created`,
-      why: `by task ${task.upid}, started by ${task.user}${sure ? '' : ', as far as can be seen: its log does not say what it makes'}`,
+      state: 'is being created',
+      why: `by task ${task.upid}, started by ${task.user}${doubt}`,
       next: 'run again when it has ended',
-    })
+    }
   }
   if (making.by === 'nobody') {
-    const tool = guest.kind === 'vm' ? 'qm' : 'pct'
-    return new ByHandError({
+    const tool = kind === 'vm' ? 'qm' : 'pct'
+    return {
       code: 'build_failed',
-      what: `${label} was never finished, and keeps its lock`,
+      state: 'was never finished, and keeps its lock',
       why: 'no running task is creating it: the worker that did has died',
       next: `on ${node}, as root: ${tool} unlock ${vmid} && ${tool} destroy ${vmid}`,
-    })
+    }
   }
-  return new ByHandError({
+  return {
     code: 'busy',
-    what: `${label} is locked for its creation`,
-    why: `no task of ${pve.user} is creating it, and the tasks of others can be seen with Sys.Audit on /nodes/${node} only`,
+    state: 'is locked for its creation',
+    why: `no task of ${user} is creating it, and the tasks of others can be seen with Sys.Audit on /nodes/${node} only`,
     next: `see on ${node}, as root, who is creating it: pvenode task list --source active. With Sys.Audit on /nodes/${node} imagebuild sees that itself, and says how to remove what nobody is creating`,
-  })
+  }
+}
+
+/** Why such a guest cannot be used or removed now, and what to do. */
+export function lockedGuest(pve: Pick<Pve, 'user'>, guest: GuestRef, making: Making): ImagebuildError {
+  const { state, ...facts } = describeLocked(pve, guest, making)
+  const what = `${guestLabel(guest)} on ${guest.node} ${state}`
+  return making.by === 'task' ? new ImagebuildError({ ...facts, what }) : new ByHandError({ ...facts, what })
 }

@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { makeFolder } from '../../../src/core/make-folder.ts'
 import { startApi } from '../../../src/lab/api/server.ts'
@@ -19,6 +20,7 @@ const VOLUMES = {
   disk: 'local:9001/vm-9001-disk-0.qcow2',
   backup: 'local:backup/vzdump-lxc-310-2026_11_20-16_01_52.tar.zst',
 }
+const IMPORT = 'local:import/disk.qcow2'
 const ROLES = {
   space: ['Datastore.AllocateSpace'],
   audit: ['Datastore.Audit'],
@@ -37,7 +39,7 @@ beforeAll(async () => {
   const local = new DirStorage({
     id: 'local',
     root: join(dir, 'local'),
-    content: ['images', 'iso', 'backup'],
+    content: ['images', 'iso', 'backup', 'import'],
   })
   await local.open()
   expect((await local.createDisk(9001, 1 << 20, 'qcow2', () => undefined)).volid).toBe(VOLUMES.disk)
@@ -45,6 +47,7 @@ beforeAll(async () => {
     await makeFolder(dirname(local.path(volid)))
     await writeFile(local.path(volid), 'x')
   }
+  await execa('qemu-img', ['create', '-f', 'qcow2', local.path(IMPORT), '16M'])
   const names = labNames(dir)
   const common = { dir, names }
   const { fingerprint, ...tls } = await certificate(dir, '127.0.0.1')
@@ -116,6 +119,13 @@ describe('the list of a storage shows', () => {
 test('how full it is, is shown to those who may allocate space there', async () => {
   await using pve = await as('space')
   expect(await storageOf(pve).status.$get()).toMatchObject({ avail: expect.any(Number) })
+})
+
+test('an image to import tells what a guest would see of it, and what has been written', async () => {
+  await using pve = await as('space')
+  expect(await storageOf(pve).content.$(IMPORT).$get()).toMatchObject({ size: 16 << 20, format: 'qcow2' })
+  const rows = (await storageOf(pve).content.$get()) as { volid: string; size: number }[]
+  expect(rows.find(({ volid }) => volid === IMPORT)?.size).toBeLessThan(1 << 20)
 })
 
 test('a volume that is not a backup is deleted with Datastore.Allocate alone', async () => {
