@@ -51,8 +51,8 @@ const PARTS: readonly Part[] = [
   },
   {
     name: 'kill',
-    what: 'kill -9 at every point of run, swap and prune, on a container (sample: without a prune that finishes a swap)',
-    minutes: { full: 20, sample: 16 },
+    what: 'kill -9 at every point of run, swap and prune, on a container (sample: at every third point before the promotion, and without a prune that finishes a swap)',
+    minutes: { full: 22, sample: 9 },
     vitest: campaign('kill'),
   },
   {
