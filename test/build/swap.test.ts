@@ -605,8 +605,10 @@ describe('a swap whose lock another run takes over', () => {
       pause('stopped', 600)
       steal(pve)
     }
-    const error = await swap(by(pve), source, FIXED, { tool: 't', since: 2 }).catch((error) => error)
+    const events: Event[] = []
+    const error = await swap(by(pve, events), source, FIXED, { tool: 't', since: 2 }).catch((error) => error)
     vi.restoreAllMocks()
+    expect(JSON.stringify(events)).not.toContain('trying again')
     expect(error).toMatchObject({ code: 'busy', exitCode: 75 })
     const left = [...pve.guests.keys()].filter((vmid) => vmid < 9900).sort((a, b) => a - b)
     expect(left).toEqual(there)

@@ -22,8 +22,10 @@ let behind: Clock
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'imagebuild-clocks-'))
-  ahead = await makeClock(join(folder, 'ahead'), APART)
-  behind = await makeClock(join(folder, 'behind'), -APART)
+  ahead = await makeClock(join(folder, 'ahead'), 'wall')
+  await ahead.set(APART)
+  behind = await makeClock(join(folder, 'behind'), 'wall')
+  await behind.set(-APART)
   const source = await tinySource(folder)
   const definition = (turn: number) =>
     [

@@ -86,24 +86,27 @@ async function stateOf(pid: number): Promise<string | undefined> {
   return stat.slice(stat.lastIndexOf(')') + 2)[0]
 }
 
-/** A wall clock that is some seconds from the machine's; the monotonic one is true. */
+/** Clocks that are some seconds from the machine's. */
 export interface Clock {
   env: Record<string, string>
   set(seconds: number): Promise<void>
 }
 
-/** @param file where libfaketime reads how far off it is, each time that it is asked */
-export async function makeClock(file: string, seconds: number): Promise<Clock> {
+/**
+ * @param file where libfaketime reads how far off they are, each time that it is asked
+ * @param kind `wall`: the monotonic clock is true
+ */
+export async function makeClock(file: string, kind: 'wall' | 'both'): Promise<Clock> {
   const [library] = globSync('/usr/lib/*/faketime/libfaketimeMT.so.1')
   if (library === undefined) throw new Error('libfaketime is missing (apt-get install faketime)')
   const set = (to: number) => writeFile(file, `${to < 0 ? '' : '+'}${to}\n`)
-  await set(seconds)
+  await set(0)
   return {
     env: {
       LD_PRELOAD: library,
       FAKETIME_TIMESTAMP_FILE: file,
       FAKETIME_NO_CACHE: '1',
-      FAKETIME_DONT_FAKE_MONOTONIC: '1',
+      FAKETIME_DONT_FAKE_MONOTONIC: kind === 'wall' ? '1' : '0',
       NO_FAKE_STAT: '1',
     },
     set,

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { execa } from 'execa'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { type AddressOutcome, holdAddresses } from '../../src/pve/address-holds.ts'
 import { addressHolders, addressTags, readAddressTags } from '../../src/pve/addresses.ts'
 import { claimImage } from '../../src/pve/claim.ts'
@@ -8,6 +8,7 @@ import type { Claim } from '../../src/pve/claim-held.ts'
 import { ClaimLost } from '../../src/pve/claim-refused.ts'
 import { fromTags, type Note, parseNote, renderNote, toTags } from '../../src/pve/marks.ts'
 import { thisOwner } from '../../src/pve/owner.ts'
+import { pause, watched } from '../core/paused.ts'
 import { type MemoryGuest, MemoryProxmox, PLACE, past, SOMEBODY, soon } from './memory-proxmox.ts'
 
 const signal = new AbortController().signal
@@ -249,6 +250,22 @@ describe('one builder', () => {
     }
     expect(await hold(pve, own, [pool(2)])).toMatchObject([{ address }])
     expect(looks).toBeGreaterThanOrEqual(3)
+  })
+
+  test('loses no patience by a pause of this process', async () => {
+    const pve = new MemoryProxmox()
+    const own = await claim(pve, 'web', 5)
+    using _watching = watched()
+    let looks = 0
+    const later = soon() + 3600
+    pve.after = (call) => {
+      if (call.startsWith('PUT') && looks === 0) rival(pve, 9930, ['ib-wants-192.0.2.100'], later)
+      if (call === 'GET /nodes' && pve.guests.has(9930)) looks += 1
+      if (looks === 2) pause('stopped', 600)
+      if (looks === 4) rival(pve, 9930, ['ib-address-192.0.2.107'], later)
+    }
+    const holding = hold(pve, own, [pool(1)])
+    expect(await holding.finally(() => vi.restoreAllMocks())).toMatchObject([{ address: '192.0.2.100' }])
   })
 
   test('learns that its claim was lost', async () => {

@@ -233,6 +233,19 @@ describe('after a pause of this process', () => {
     expect(pve.guests.get(9000)?.config.name).toBe('x')
   })
 
+  test('cleaning up that is the first to find the claim lost goes on', async () => {
+    const pve = new MemoryProxmox()
+    pve.put(9000, {})
+    const asked = request()
+    await using claim = await claimImage(pve.client(), asked)
+    const cleaning = claim.guard(pve.client()).withSignal(new AbortController().signal)
+    held(pve, { run: 'thief' })
+    pause('stopped', 200)
+    await write(cleaning)
+    expect(asked.lost).toHaveLength(1)
+    expect(pve.guests.get(9000)?.config.name).toBe('x')
+  })
+
   test('what cannot be confirmed changes nothing', async () => {
     const pve = new MemoryProxmox()
     pve.put(9000, {})
