@@ -220,7 +220,7 @@ async function rounds(image: string, kind: GuestKind, total: number): Promise<vo
   }
   expect(wrong).toEqual([])
   // All may fail once; a client that never gets through is none.
-  expect(figures[`${kind}: built`] ?? 0).toBeGreaterThan(total / 2)
+  expect(figures[`${kind}: built`] ?? 0).toBeGreaterThanOrEqual(total / 2)
 }
 
 const HOUR = 3_600_000
