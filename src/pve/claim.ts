@@ -1,7 +1,7 @@
 import { ImagebuildError } from '../core/errors.ts'
 import { CLEANUP_SECONDS, sleep, withDeadline } from '../core/scope.ts'
 import { type Claim, hold } from './claim-held.ts'
-import { type Holder, isStale, runsHere, tellsTime } from './claim-judged.ts'
+import { type Holder, isStale, runsHere } from './claim-judged.ts'
 import {
   type Claiming,
   type ClaimRequest,
@@ -17,6 +17,7 @@ import type { Pve } from './client.ts'
 import { configIfThere, isBeingMade } from './destroy.ts'
 import { isTaken } from './guests.ts'
 import { fromTags, type Note, parseNote } from './marks.ts'
+import { hasEnded } from './owner.ts'
 import type { Place } from './place.ts'
 
 /**
@@ -116,7 +117,8 @@ async function refuseSecond(pve: Pve, request: Claiming, slot: Slot): Promise<vo
 async function refuseHeld(pve: Pve, { image }: Claiming, holder: Holder): Promise<void> {
   if (await isStale(pve, holder)) return
   const note = parseNote(holder.vmid, holder.config.description) as Note
-  throw new ImageHeld(image, note, holder, tellsTime(pve, note.expires) ? note.expires : undefined)
+  const livesHere = note.owner !== undefined && (await hasEnded(note.owner)) === false
+  throw new ImageHeld(image, note, holder, { livesHere, clock: pve.clock })
 }
 
 /** Undefined where the VMID belongs to something else. */

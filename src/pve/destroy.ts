@@ -1,4 +1,5 @@
 import { asImagebuildError } from '../core/errors.ts'
+import { pauses } from '../core/pauses.ts'
 import { poll } from '../core/scope.ts'
 import type { Pve } from './client.ts'
 import { type GuestConfig, type GuestRef, guestApi, readConfig } from './guest-ref.ts'
@@ -32,6 +33,7 @@ export async function destroyGuest(
   const guest = guestApi(pve, target)
   await poll(
     async () => {
+      const { count } = pauses
       const config = await configIfThere(pve, target)
       if (config === undefined) return true
       if (isBeingMade(config)) return undefined // its own failure removes it, or its end lets us
@@ -43,6 +45,9 @@ export async function destroyGuest(
           pve.waitTask((await guest.status.stop.$post()) as string, { seconds: 60, signal })
         await stop().catch(() => signal.throwIfAborted())
       }
+      // Whose it was before a pause of this process it need not be any more.
+      pauses.look()
+      if (pauses.count !== count) return undefined
       const upid = (await guest.$delete({ purge: true })) as string
       await pve.waitTask(upid, { seconds: 300, signal })
       return true
