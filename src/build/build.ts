@@ -12,7 +12,7 @@ import { isStillOurs, slotOf } from './claiming.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
 import { settleCutOff } from './cut-off.ts'
 import type { Decision } from './decide.ts'
-import { type Finished, finish, stays } from './finish.ts'
+import { type Finished, finish, withCurrent } from './finish.ts'
 import { type Found, removeLeftovers } from './leftovers.ts'
 import { buildsOn, decideAll, onEach, tellWhatIsThere } from './nodes.ts'
 import { type PlacedSource, placeSource } from './placement.ts'
@@ -117,7 +117,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       ...windowOf(swapSeconds),
     }
   } catch (error) {
-    throw stays(reasonOf(build, error), rows)
+    throw withCurrent(reasonOf(build, error), rows)
   }
 }
 

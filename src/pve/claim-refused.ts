@@ -68,7 +68,7 @@ export class ClaimLost extends ImagebuildError {
         : `this run renewed it ${Math.round(unrenewed)} s ago: is the other one of an older version, which judges by its own clock?`
     super({
       code: 'busy',
-      what: `another run has taken over the claim on ${image}: nothing is promoted, and nothing removed but this run's own guests`,
+      what: `another run has taken over the claim on ${image}: this run promotes nothing any more, and removes nothing but its own guests`,
       why: `${who}; ${why}`,
       next: 'run the same command again when that run is over; what this one has finished waits as a candidate until then',
       cause,

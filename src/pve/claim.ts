@@ -37,22 +37,22 @@ export async function claimImage(pve: Pve, asked: ClaimRequest): Promise<Claim> 
   runsHere.add(asked.run)
   try {
     // By the answers to its first look it is known what time it is for the server.
-    const there = await claimsOf(pve, asked)
+    const claims = await claimsOf(pve, asked)
     const request: Claiming = { ...asked, since: pve.clock.date().toISOString() }
-    const slot = await takeSlot(pve, request, there)
-    return hold(pve, request, slot, async (by) => takeSlot(by, request, await claimsOf(by, request)))
+    const slot = await takeSlot(pve, request, claims)
+    return hold(pve, request, slot, async (own) => takeSlot(own, request, await claimsOf(own, request)))
   } catch (error) {
     runsHere.delete(asked.run)
     throw error
   }
 }
 
-/** @param there where claims on this image lie: its own slot may have been taken by another image's, and these count */
-async function takeSlot(pve: Pve, request: Claiming, there: readonly number[]): Promise<Slot> {
+/** @param claims where claims on this image lie: its own slot may have been taken by another image's, and these count */
+async function takeSlot(pve: Pve, request: Claiming, claims: readonly number[]): Promise<Slot> {
   const { first, last } = request.place.vmids.claims
   const count = last - first + 1
   const range = Array.from({ length: count }, (_, offset) => first + ((request.slot + offset) % count))
-  for (const vmid of [...there, ...range]) {
+  for (const vmid of [...claims, ...range]) {
     const slot = await tryClaim(pve, request, vmid)
     if (slot === undefined) continue
     try {
