@@ -1,3 +1,4 @@
+import { asImagebuildError } from '../core/errors.ts'
 import type { RunResult, TemplateRow } from '../core/events.ts'
 import { withDeadline } from '../core/scope.ts'
 import { Turns } from '../core/turns.ts'
@@ -11,7 +12,7 @@ import { isStillOurs, slotOf } from './claiming.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
 import { settleCutOff } from './cut-off.ts'
 import type { Decision } from './decide.ts'
-import { type Finished, finish, stays } from './finish.ts'
+import { type Finished, finish, withCurrent } from './finish.ts'
 import { type Found, removeLeftovers } from './leftovers.ts'
 import { buildsOn, decideAll, onEach, tellWhatIsThere } from './nodes.ts'
 import { type PlacedSource, placeSource } from './placement.ts'
@@ -107,8 +108,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       swapSeconds = Math.max(swapSeconds, done.swapSeconds ?? 0)
       rows.push(templateRow(done.template, done.digest ?? plan.digest))
     }
-    await claim.confirm()
-    await build.writeDown?.(rows)
+    await writeDown(build, claim, rows)
     const status = results.some(({ isNew }) => isNew) ? 'built' : 'unchanged'
     const verifySeconds = Math.max(...results.map((one) => one.verifySeconds ?? 0))
     return {
@@ -117,8 +117,21 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       ...windowOf(swapSeconds),
     }
   } catch (error) {
-    throw stays(reasonOf(build, error), rows)
+    throw withCurrent(reasonOf(build, error), rows)
   }
+}
+
+/** Only while nobody else may build the image. What is current is so all the same. */
+async function writeDown(build: Build, claim: Claim, rows: TemplateRow[]): Promise<void> {
+  try {
+    await claim.confirm()
+  } catch (error) {
+    build.signal.throwIfAborted()
+    const message = `what is current is not written down: ${asImagebuildError(error).message}`
+    build.emit({ type: 'warning', image: build.image.name, message })
+    return
+  }
+  await build.writeDown?.(rows)
 }
 
 function placed(build: Build, { decision }: Decision): Promise<PlacedSource> {
@@ -159,7 +172,6 @@ async function settle(
  */
 async function stay(build: Build, seen: Template, claim?: Claim): Promise<Finished> {
   const { pve, place, namespace, image } = build
-  await claim?.confirm()
   const moved = await bringToFixed(build, seen, claim === undefined ? {} : { claim })
   const now = moved?.template ?? select(await nodeTemplates(pve, place.node, namespace), image.name) ?? seen
   const isOther = now.marks.version !== seen.marks.version

@@ -36,8 +36,8 @@ export interface Claimed {
  * @param tool version of imagebuild
  * @throws ImageHeld, ClaimTaken
  */
-export async function claimAlone(by: Claimant, name: string, tool: string): Promise<Claimed> {
-  const { pve, place, namespace, emit, signal } = by
+export async function claimAlone(claimant: Claimant, name: string, tool: string): Promise<Claimed> {
+  const { pve, place, namespace, emit, signal } = claimant
   const run = randomBytes(4).toString('hex')
   const lost = new AbortController()
   const claim = await claimImage(pve, {

@@ -63,13 +63,16 @@ export async function finish(
   try {
     await applyRetention(build, claim, { namespace, image: image.name, keep: image.template.keep })
   } catch (error) {
-    throw stays(error, [{ version, node: template.node }])
+    throw withCurrent(error, [{ version, node: template.node }])
   }
   return { held: false, template, ...(seconds !== undefined && { swapSeconds: seconds }) }
 }
 
 /** A claim that is lost afterwards takes nothing back. */
-export function stays(error: unknown, current: readonly Pick<TemplateRow, 'version' | 'node'>[]): unknown {
+export function withCurrent(
+  error: unknown,
+  current: readonly Pick<TemplateRow, 'version' | 'node'>[],
+): unknown {
   if (!(error instanceof ClaimLost) || current.length === 0) return error
   const which = current.map(({ version, node }) => `${version} on ${node}`).join(', ')
   return withReason(error.with({ next: `current is ${which}, and stays so; ${error.next}` }))

@@ -1,3 +1,4 @@
+import { asOfNow } from '../core/pauses.ts'
 import { runsOf } from '../pve/claim.ts'
 import { isStale } from '../pve/claim-judged.ts'
 import { ClaimTaken, ImageHeld } from '../pve/claim-refused.ts'
@@ -39,7 +40,8 @@ export async function findLeftovers(request: PruneRequest): Promise<Work[]> {
   }
   /** A run that only slept may go on while others' things are removed. */
   const unlessBack = (image: string, run: string | undefined, work: Work['work']) => async () => {
-    const back = run !== undefined && (await runsOf(pve, { place, namespace, image })).includes(run)
+    const runs = run === undefined ? [] : await asOfNow(() => runsOf(pve, { place, namespace, image }))
+    const back = run !== undefined && runs.includes(run)
     return back ? 'its run goes on' : await work()
   }
   const add = (kind: Work['kind'], guest: OurGuest, why: string, work: Work['work']) =>

@@ -2,7 +2,7 @@
  * Times in which this process did not run: its machine was suspended, the process was stopped (SIGSTOP), or it got no
  * processor time. Two signs tell: a timer comes late by the monotonic clock, which goes on while a process is stopped; or
  * the wall clock has gone further than the monotonic one, which stands still while a machine is suspended
- * (clock_gettime(2)). Somebody who sets the clock forward looks like the latter.
+ * (clock_gettime(2)). A wall clock that is set forward looks the same as a suspend.
  */
 
 /** Milliseconds; the pause that a listener is told is in seconds. */
@@ -56,7 +56,7 @@ export class PauseWatch {
     const late = atLeast(ran - TICK)
     const asleep = atLeast(now.wall - before.wall - ran)
     if (late + asleep === 0) return
-    // Nobody knows when in that time the pause began: what was running then loses nothing.
+    // When in that time the pause began cannot be told: none of it counts, so that no deadline comes too soon.
     if (late > 0) this.#missed += ran
     this.#count += 1
     for (const { told } of [...this.#watchers]) told?.((late + asleep) / 1000)
@@ -87,12 +87,12 @@ function atLeast(milliseconds: number): number {
   return milliseconds > SHORTEST_PAUSE ? milliseconds : 0
 }
 
-/** This process's. */
+/** The pauses of this process. */
 export const pauses = new PauseWatch({ monotonic: () => performance.now(), wall: () => Date.now() })
 
 /**
- * Asks again as long as this process has paused in the middle of it: an answer that was under way says what was so before,
- * and silence says nothing.
+ * Asks, and asks again where this process has paused before the answer: it says what was so before the pause, and silence
+ * says nothing.
  */
 export async function asOfNow<T>(ask: () => Promise<T>): Promise<T> {
   for (;;) {

@@ -1,3 +1,4 @@
+import { ImagebuildError } from '../core/errors.ts'
 import { pauses } from '../core/pauses.ts'
 import { orAbort } from '../core/scope.ts'
 import { Turns } from '../core/turns.ts'
@@ -39,7 +40,7 @@ export interface Claim extends AsyncDisposable {
 /** Seconds between two renewals. */
 const RENEW_SECONDS = 60
 
-/** Times that a renewal is written which somebody else's change comes before, or whose answer is lost. */
+/** Times that a renewal is written which another change comes before, or whose answer is lost. */
 const TRIES = 5
 
 /**
@@ -86,6 +87,7 @@ export function hold(pve: Pve, request: Claiming, first: Slot, again: (pve: Pve)
     const { count } = pauses
     for (let tries = 1; ; tries += 1) {
       if (lost !== undefined) throw lost
+      if (tries > TRIES) throw unstable(image)
       const config = await configIfThere(own, { kind: KIND, ...slot })
       const isOurs = config !== undefined && parseNote(slot.vmid, config.description)?.run === run
       if (!isOurs) {
@@ -97,7 +99,7 @@ export function hold(pve: Pve, request: Claiming, first: Slot, again: (pve: Pve)
         await write(own, request, slot, config.digest, { extra: tags, renewals })
         break
       } catch (error) {
-        if (tries >= TRIES || !mayRepeat(error)) throw error
+        if (tries === TRIES || !mayRepeat(error)) throw error
       }
     }
     renewed = now()
@@ -162,7 +164,7 @@ export function hold(pve: Pve, request: Claiming, first: Slot, again: (pve: Pve)
         extra = [...tags]
       }),
     confirm,
-    guard: (other) => other.withGate(settled),
+    guard: (connection) => connection.withGate(settled),
     async [Symbol.asyncDispose]() {
       clearInterval(timer)
       watching[Symbol.dispose]()
@@ -173,4 +175,12 @@ export function hold(pve: Pve, request: Claiming, first: Slot, again: (pve: Pve)
       runsHere.delete(run)
     },
   }
+}
+
+function unstable(image: string): ImagebuildError {
+  return new ImagebuildError({
+    code: 'busy',
+    what: `the claim on ${image} could not be renewed: each time that it was claimed anew it was gone again`,
+    next: 'is somebody removing guests of the range for claims (vmids.claims)? then run again',
+  })
 }

@@ -1,7 +1,7 @@
 import { ImagebuildError } from '../core/errors.ts'
 import { CLEANUP_SECONDS, sleep, withDeadline } from '../core/scope.ts'
 import { type Claim, hold } from './claim-held.ts'
-import { type Holder, isStale, runsHere, tellsTime } from './claim-judged.ts'
+import { type Holder, isStale, runsHere } from './claim-judged.ts'
 import {
   type Claiming,
   type ClaimRequest,
@@ -18,6 +18,7 @@ import { configIfThere, isBeingMade } from './destroy.ts'
 import { GuestOrder } from './guest-order.ts'
 import { LockedGuest } from './locked-guest.ts'
 import { fromTags, type Note, parseNote } from './marks.ts'
+import { hasEnded } from './owner.ts'
 import type { Place } from './place.ts'
 import { isTaken } from './vmids.ts'
 
@@ -38,22 +39,22 @@ export async function claimImage(pve: Pve, asked: ClaimRequest): Promise<Claim> 
   runsHere.add(asked.run)
   try {
     // By the answers to its first look it is known what time it is for the server.
-    const there = await claimsOf(pve, asked)
+    const claims = await claimsOf(pve, asked)
     const request: Claiming = { ...asked, since: pve.clock.date().toISOString() }
-    const slot = await takeSlot(pve, request, there)
-    return hold(pve, request, slot, async (by) => takeSlot(by, request, await claimsOf(by, request)))
+    const slot = await takeSlot(pve, request, claims)
+    return hold(pve, request, slot, async (own) => takeSlot(own, request, await claimsOf(own, request)))
   } catch (error) {
     runsHere.delete(asked.run)
     throw error
   }
 }
 
-/** @param there where claims on this image lie: its own slot may have been taken by another image's, and these count */
-async function takeSlot(pve: Pve, request: Claiming, there: readonly number[]): Promise<Slot> {
+/** @param claims where claims on this image lie: its own slot may have been taken by another image's, and these count */
+async function takeSlot(pve: Pve, request: Claiming, claims: readonly number[]): Promise<Slot> {
   const { first, last } = request.place.vmids.claims
   const count = last - first + 1
   const range = Array.from({ length: count }, (_, offset) => first + ((request.slot + offset) % count))
-  for (const vmid of [...there, ...range]) {
+  for (const vmid of [...claims, ...range]) {
     const slot = await tryClaim(pve, request, vmid)
     if (slot === undefined) continue
     try {
@@ -118,7 +119,8 @@ async function refuseSecond(pve: Pve, request: Claiming, slot: Slot): Promise<vo
 async function refuseHeld(pve: Pve, { image }: Claiming, holder: Holder): Promise<void> {
   if (await isStale(pve, holder)) return
   const note = parseNote(holder.vmid, holder.config.description) as Note
-  throw new ImageHeld(image, note, holder, tellsTime(pve, note.expires) ? note.expires : undefined)
+  const livesHere = note.owner !== undefined && (await hasEnded(note.owner)) === false
+  throw new ImageHeld(image, note, holder, { livesHere, clock: pve.clock })
 }
 
 /** Undefined where the VMID belongs to something else. */

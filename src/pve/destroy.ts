@@ -1,4 +1,5 @@
 import { asImagebuildError } from '../core/errors.ts'
+import { pauses } from '../core/pauses.ts'
 import { poll } from '../core/scope.ts'
 import type { Pve } from './client.ts'
 import { type GuestConfig, type GuestRef, guestApi, readConfig } from './guest-ref.ts'
@@ -24,7 +25,6 @@ export function isBeingMade(config: GuestConfig): boolean {
 }
 
 /**
-/**
  * Removes a guest and the disks that its configuration names, running or not. Not `destroy-unreferenced-disks`: that takes
  * whatever bears this VMID on any storage, also the disks of another cluster that shares it. A guest that is gone is no
  * error. With `token`, or `run`, only a guest whose note has it is touched: the VMID may be another guest's by now.
@@ -40,6 +40,7 @@ export async function destroyGuest(
   const locked = new LockedGuest(pve, target, { ordered })
   await poll(
     async () => {
+      const { count } = pauses
       const config = await configIfThere(pve, target)
       if (config === undefined) return true
       if (isBeingMade(config)) return goesByItself(pve, target, await locked.look())
@@ -51,6 +52,9 @@ export async function destroyGuest(
       if (status === 'running') await stopGuest(pve, target, signal).catch(() => signal.throwIfAborted())
       // Another call's stop may be at its end, whose hook would write the configuration of what is gone.
       else if ((await activeTasks(pve, target)).length > 0) return undefined
+      // Whose it was before a pause of this process it need not be any more.
+      pauses.look()
+      if (pauses.count !== count) return undefined
       try {
         const upid = (await guest.$delete({ purge: true })) as string
         await pve.waitTask(upid, { seconds: 300, signal })

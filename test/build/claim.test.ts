@@ -21,7 +21,7 @@ import { nodeTemplates } from '../../src/pve/templates.ts'
 import { bootstrapIdentity } from '../../src/source/bootstrap-recipe.ts'
 import { pause } from '../core/paused.ts'
 import { imageSpec, WHERE } from '../plan/spec.ts'
-import { type MemoryGuest, MemoryProxmox, past, SOMEBODY } from '../pve/memory-proxmox.ts'
+import { type MemoryGuest, MemoryProxmox, past, refused, SOMEBODY } from '../pve/memory-proxmox.ts'
 import { aBuild, aClaim } from './world.ts'
 
 /** What a build does whose claim is another's, or gone, when it looks. A proven candidate waits, so that nothing is built. */
@@ -162,6 +162,21 @@ describe('a build whose result is about to count', () => {
       [[9001], ['claim']],
       [[9001], []],
     ])
+  })
+
+  test('and whose claim cannot be asked afterwards is current all the same, and not written down', async () => {
+    let looks = 0
+    pve.before = (call) => {
+      if (/^GET \/nodes\/pve\/qemu\/99\d\d\/config$/.test(call) && ++looks === 2)
+        throw refused('GET', call, 'no quorum')
+    }
+    const written: TemplateRow[][] = []
+    const build = aBuild({ image, writeDown: async (rows) => void written.push(rows) }, pve)
+    expect(await buildImage(build)).toMatchObject({ status: 'built', template: { vmid: 9001 } })
+    expect(written).toEqual([])
+    expect(build.events).toContainEqual(
+      expect.objectContaining({ type: 'warning', message: expect.stringContaining('no quorum') }),
+    )
   })
 
   test('and loses its claim before that is written down says what is current all the same', async () => {

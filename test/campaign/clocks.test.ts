@@ -63,8 +63,7 @@ async function runBoth(start: Start, wait: boolean): Promise<Ended[]> {
   const args = wait ? ['--wait'] : []
   const second = startRunner(ground, { target: 'direct', apart: true, clock: other, args })
   const ended = await Promise.all([first.ended, second.ended])
-  for (const { events } of [first, second])
-    expect(events.filter(({ type }) => type === 'leak' || type === 'pause')).toEqual([])
+  for (const { events } of [first, second]) expect(events.filter(({ type }) => type === 'leak')).toEqual([])
   return ended
 }
 

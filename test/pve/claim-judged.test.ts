@@ -44,7 +44,10 @@ describe('whether somebody still works under a claim', () => {
     held(pve, { owner, expires: past() - 86_400 })
     await expect(claimImage(pve.client(), request())).rejects.toMatchObject({ code: 'busy' })
     child.kill('SIGSTOP')
-    await expect(claimImage(pve.client(), request())).rejects.toMatchObject({ code: 'busy' })
+    const error = await claimImage(pve.client(), request()).catch((error) => error)
+    expect(error).toMatchObject({ code: 'busy' })
+    expect(error.why).toMatch(/that process lives on this machine.* has not renewed it for 867\d\d s$/)
+    expect(error.next).toContain(`kill -CONT ${child.pid}`)
     held(pve, { owner, expires: soon() + 86_400 })
     child.kill('SIGKILL')
     await child

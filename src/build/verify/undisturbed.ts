@@ -2,9 +2,9 @@ import { pauses } from '../../core/pauses.ts'
 import type { Build } from '../context.ts'
 
 /**
- * Does the work again where it went wrong and this process has paused in the middle of it: clones have gone on meanwhile,
- * certificates have run out, and connections are gone. That says nothing about the template.
- * @param isGood of a result that is no exception
+ * Does the work, and once more where it went wrong and this process has paused in the middle of it: clones have gone on
+ * meanwhile, certificates have run out, connections have died. That says nothing about the template.
+ * @param isGood judges a result; what the work throws is never good
  */
 export async function undisturbed<T>(
   { image, emit, signal }: Pick<Build, 'image' | 'emit' | 'signal'>,
