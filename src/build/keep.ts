@@ -1,7 +1,8 @@
 import { join } from 'node:path'
 import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
 import { withDeadline } from '../core/scope.ts'
-import { consoleCommand, guestApi, guestLabel } from '../pve/guest-ref.ts'
+import { consoleCommand, guestLabel } from '../pve/guest-ref.ts'
+import { writeConfig } from '../pve/lost-answer.ts'
 import { renderNote } from '../pve/marks.ts'
 import { saveAccess } from './access.ts'
 import { type Build, noteOf, tagsOf } from './context.ts'
@@ -27,10 +28,10 @@ export async function keepForInspection(
   using signal = withDeadline(undefined, KEEPING_SECONDS, `keeping ${guestLabel(guest)}`)
   try {
     const pve = build.pve.withSignal(signal)
-    await guestApi(pve, guest).config.$put({
+    await writeConfig(pve, guest, {
       tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
       // Without the name of an archive: this build's goes now, and a later one may be called the same.
-      description: renderNote(noteOf(build, guest.vmid, { owner: build.owner, expires })),
+      description: renderNote(noteOf(build, guest.vmid, { owner: build.owner, expires, guest: guest.token })),
     })
   } catch (error) {
     // Without its marks the next run would take it for a leftover. What made the build fail must not be lost by it.

@@ -6,10 +6,12 @@ import { clusterGuests, type GuestConfig, type GuestRef, guestLabel, nodeGuests 
 import { mark } from '../pve/marking.ts'
 import { fromTags, type Note, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
+import { parseSeedName, type SeedName } from '../pve/seeds.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
-import { filenameOf, listFiles, parseSeedName, removeFile, type SeedName } from '../pve/volumes.ts'
+import { filenameOf, listFiles, removeFile } from '../pve/volumes.ts'
 import { removeArchive } from './archive.ts'
 import type { Build } from './context.ts'
+import { tellNeverFinished } from './locked-guests.ts'
 import { type OurGuest, unmarkedClones } from './unmarked.ts'
 
 /** What interrupted runs leave behind, and how it goes. Only what bears our marks is ever looked at. */
@@ -89,6 +91,7 @@ export async function removeLeftovers(build: Build, claim: Claim, digest: string
     await claim.confirm()
     await removeFile(pve, place, seed.volid)
   }
+  await tellNeverFinished(build)
   return found
 }
 

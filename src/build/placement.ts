@@ -1,4 +1,5 @@
 import { asImagebuildError } from '../core/errors.ts'
+import { volidOf } from '../pve/put-file.ts'
 import { filenameOf, listFiles, type StoredFile } from '../pve/volumes.ts'
 import { bootstrapDisk } from '../source/bootstrap.ts'
 import { findCached } from '../source/cache.ts'
@@ -8,7 +9,7 @@ import { type FetchableFile, fetchFile } from '../source/fetch.ts'
 import { placeArchive } from './archive-placement.ts'
 import { type Build, fileToken, taskLine } from './context.ts'
 import type { SourceDecision } from './source.ts'
-import { type SourceFile, sourceStem, uploadSource, volidOf } from './upload-source.ts'
+import { type SourceFile, sourceStem, uploadSource } from './upload-source.ts'
 
 /**
  * Has a source on the storage, under a name made of its digest; it stays there for the next build. The node
@@ -108,5 +109,5 @@ async function downloadByNode(build: Build, file: DiskFile): Promise<string | un
     })
     return undefined
   }
-  return await volidOf(build, 'import', filename)
+  return await volidOf(pve, place, 'import', filename)
 }

@@ -6,12 +6,12 @@ import { guestLabel } from '../pve/guest-ref.ts'
 import type { Place } from '../pve/place.ts'
 import { tidy, untidy } from '../pve/promotion.ts'
 import { nodeTemplates, readNote, select } from '../pve/templates.ts'
+import { awaitMaking } from './locked-guests.ts'
 import { swapPrivileges } from './privileges.ts'
 import { findLeftovers } from './prune-leftovers.ts'
 import { oldVersions, settleOld } from './retention.ts'
 import { finishSwaps } from './swap.ts'
 import { allRemains } from './swap-remains.ts'
-import { awaitMaking } from './unmarked.ts'
 
 /** What nobody needs any more on one node, and how it goes. */
 
@@ -50,8 +50,7 @@ export type Work = Pruned & { work: () => Promise<string | undefined> }
  * @returns what was done and what was spared; what would be, with `dryRun`
  */
 export async function prune(request: PruneRequest): Promise<Pruned[]> {
-  const { pve, place, signal } = request
-  await awaitMaking(pve, place, request.emit, signal)
+  await awaitMaking(request)
   const swaps = await carryOut(request, await cutOffSwaps(request))
   const works = [
     ...(await cutOffPromotions(request)),

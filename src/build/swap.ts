@@ -6,10 +6,10 @@ import { mark } from '../pve/marking.ts'
 import { requireStaying, tidy, yieldIfRolledBack } from '../pve/promotion.ts'
 import { byVersion, nodeTemplates, select, type Template } from '../pve/templates.ts'
 import { lookAt, requireFixedVmid, type SwapBy } from './fixed-vmid.ts'
+import { awaitMaking } from './locked-guests.ts'
 import { isLockAbandoned, lockSwap, type SwapLock } from './swap-lock.ts'
 import { abandon, discard, type Remains, release, remainsOf, settleRemains } from './swap-remains.ts'
 import { abandonAll, becomeCurrent, oldOne, replace, standIn } from './swap-steps.ts'
-import { awaitMaking } from './unmarked.ts'
 
 /**
  * A template gets a fixed VMID. Proxmox gives no guest another one, so what has it must go before the next one can be made
@@ -123,7 +123,7 @@ async function settleAll(
   how: 'finish' | 'abandon',
 ): Promise<{ finished: number; seconds?: number }> {
   // Copies that a dead run has ordered show whose they are when they are made.
-  if ((await remainsOf(by)).length > 0) await awaitMaking(by.pve, by.place, by.emit, by.signal)
+  if ((await remainsOf(by)).length > 0) await awaitMaking(by)
   const remains = await remainsOf(by)
   let seconds: number | undefined
   for (const one of remains) {

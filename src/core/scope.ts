@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { ByHandError } from './errors.ts'
 import type { Emit } from './events.ts'
 import { RunningTimer } from './running-timer.ts'
 
@@ -116,7 +117,8 @@ export class Ownership implements AsyncDisposable {
       await orAbort(remove(signal), signal)
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
-      emit({ type: 'leak', ...(image && { image }), resource, why, next })
+      const step = (error instanceof ByHandError ? error.next : undefined) ?? next
+      emit({ type: 'leak', ...(image && { image }), resource, why, next: step })
     }
   }
 }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ImagebuildError } from '../core/errors.ts'
+import { faults } from './faults.ts'
 
 const storage = z.strictObject({
   id: z.string().regex(/^[a-z][a-z0-9_.-]*$/i),
@@ -34,6 +35,8 @@ const config = z.strictObject({
   /** further nodes, beside `lab`, which is always there */
   nodes: z.array(z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$/)).default([]),
   storages: z.array(storage).prefault(DEFAULT_STORAGES),
+  /** how much of what makes real servers hard to live with this one plays */
+  faults: faults.prefault({}),
 })
 
 export type LabConfig = z.infer<typeof config>

@@ -60,8 +60,19 @@ export async function answering(dir: string): Promise<LabConnection | undefined>
   return (await answers(connection, ca)) ? connection : undefined
 }
 
+/** How often a lab is asked that ends connections without an answer, as `faults` in its config.json can say. */
+const TRIES = 10
+
+async function answers(lab: LabConnection, ca: string): Promise<boolean> {
+  for (let n = 0; n < TRIES; n += 1) {
+    const answer = await ask(lab, ca)
+    if (answer !== 'cut off') return answer
+  }
+  return false
+}
+
 /** Trusts this one certificate, and therefore no name. */
-function answers({ endpoint, token }: LabConnection, ca: string): Promise<boolean> {
+function ask({ endpoint, token }: LabConnection, ca: string): Promise<boolean | 'cut off'> {
   return new Promise((resolve) => {
     const asked = request(
       `${endpoint}/api2/json/version`,
@@ -78,7 +89,7 @@ function answers({ endpoint, token }: LabConnection, ca: string): Promise<boolea
       },
     )
     asked.on('timeout', () => asked.destroy(new Error('no answer')))
-    asked.on('error', () => resolve(false))
+    asked.on('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNRESET' && 'cut off'))
     asked.end()
   })
 }

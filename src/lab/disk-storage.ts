@@ -128,7 +128,9 @@ export abstract class DiskStorage implements Storage {
     signal?: AbortSignal,
   ): Promise<Volume> {
     const source = from.storage.path(from.volid, from.snapshot)
-    const { size, blocks } = await stat(source)
+    const { size, blocks } = await stat(source).catch(() => {
+      throw new Error(`volume '${from.volid}' does not exist`)
+    })
     return this.allocate(vmid, undefined, this.#placeRoot(vmid), async (partial, disk) => {
       await this.#demand(blocks * 512, ['create', '-f', 'raw', disk.path, String(size)], log)
       await copyRoot(source, partial, { size: this.#round(size), signal })

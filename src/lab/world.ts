@@ -271,6 +271,8 @@ export interface Containers {
   consoleLog(vmid: number, bytes?: number): Promise<string>
   /** the console, live from now on */
   console(vmid: number): Promise<Duplex>
+  /** `work` is done whenever a container has ended and counts as stopped; who stops it waits for that too */
+  afterEnd(work: (vmid: number) => Promise<void>): void
   /** ids of all that run, those started by an earlier daemon on this folder too */
   running(): Promise<number[]>
   stopAll(): Promise<void>

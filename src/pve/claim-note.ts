@@ -70,6 +70,8 @@ export function marksOf(
       kind: 'vm',
       tool,
       run,
+      // A run has one claim at a VMID.
+      guest: run,
       owner,
       since,
       ...expires,

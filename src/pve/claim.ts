@@ -15,10 +15,12 @@ import {
 import { ClaimTaken, ImageHeld } from './claim-refused.ts'
 import type { Pve } from './client.ts'
 import { configIfThere, isBeingMade } from './destroy.ts'
-import { isTaken } from './guests.ts'
+import { GuestOrder } from './guest-order.ts'
+import { LockedGuest } from './locked-guest.ts'
 import { fromTags, type Note, parseNote } from './marks.ts'
 import { hasEnded } from './owner.ts'
 import type { Place } from './place.ts'
+import { isTaken } from './vmids.ts'
 
 /**
  * One builder per image in the whole cluster. Creating a VMID is atomic in Proxmox, so a diskless VM at a VMID
@@ -138,21 +140,25 @@ async function tryClaim(pve: Pve, request: Claiming, vmid: number): Promise<Slot
   return undefined
 }
 
-/** False where somebody has the VMID already. */
+/** False where another guest has the VMID already. */
 async function create(pve: Pve, request: Claiming, { node, vmid }: Slot): Promise<boolean> {
-  const { place, image } = request
+  const { place, image, run, signal } = request
+  const order = new GuestOrder(pve, {
+    ...{ kind: KIND, node, vmid, token: run, seconds: CLEANUP_SECONDS, signal },
+  })
   try {
-    const upid = (await pve.api.nodes.$(node).qemu.$post({
-      vmid,
-      name: `ib-claim-${image}`,
-      ...marksOf(pve, request, vmid, FIRST),
-      memory: '16',
-      ...(place.pool !== undefined && { pool: place.pool }),
-    })) as string
-    await pve.waitTask(upid, { seconds: CLEANUP_SECONDS })
+    await order.carryOut(() =>
+      pve.api.nodes.$(node).qemu.$post({
+        vmid,
+        name: `ib-claim-${image}`,
+        ...marksOf(pve, request, vmid, FIRST),
+        memory: '16',
+        ...(place.pool !== undefined && { pool: place.pool }),
+      }),
+    )
     return true
   } catch (error) {
-    if (isTaken(error)) return false
+    if (isTaken(error, vmid)) return false
     // Perhaps Proxmox makes it all the same; nobody would remove it then.
     await ownership(pve, request, { node, vmid })[Symbol.asyncDispose]()
     throw error
@@ -162,6 +168,7 @@ async function create(pve: Pve, request: Claiming, { node, vmid }: Slot): Promis
 /** Whose the VMID is, on whatever node; undefined when it is free again. */
 async function findHolder(pve: Pve, place: Place, vmid: number) {
   using patience = withDeadline(undefined, CREATE_SECONDS, 'somebody else creating a guest')
+  let locked: LockedGuest | undefined
   const look = async () => {
     let node = place.node
     let config = await configIfThere(pve, { kind: KIND, node, vmid })
@@ -174,7 +181,11 @@ async function findHolder(pve: Pve, place: Place, vmid: number) {
     }
     if (config === undefined) return { holder: undefined }
     // Another builder may be claiming the same image at this moment: wait until the claim shows who.
-    if (isBeingMade(config) && !patience.aborted) return undefined
+    if (isBeingMade(config) && !patience.aborted) {
+      locked ??= new LockedGuest(pve, { kind: KIND, node, vmid })
+      const { by } = await locked.look()
+      if (by === 'task' || by === 'unsettled') return undefined
+    }
     return { holder: { node, vmid, config } }
   }
   for (;;) {

@@ -10,6 +10,7 @@ import type { Credentials } from './session.ts'
 import { type TaskResult, type WaitOptions, waitTask } from './tasks.ts'
 import type { TlsTrust } from './tls.ts'
 import { type Upload, type UploadOptions, upload } from './upload.ts'
+import { VmidReservations } from './vmids.ts'
 
 export interface PveConnection {
   /** `https://host:8006`; 8006 where no port is named */
@@ -18,6 +19,8 @@ export interface PveConnection {
   tls: TlsTrust
   /** ends every call of this connection; calls that must outlive it (cleaning up) go through `withSignal` */
   signal: AbortSignal
+  /** aborts when there is no Proxmox any more: also cleaning up asks for nothing then, and fails with its reason */
+  ended?: AbortSignal
   /** seconds for one request, 60 by default; uploads and tasks have their own measure */
   requestSeconds?: number
 }
@@ -33,6 +36,8 @@ export interface Pve extends AsyncDisposable {
   readonly user: string
   /** state-changing requests so far, of all views of this connection; logins do not count */
   readonly writes: number
+  /** of all views of this connection */
+  readonly vmids: VmidReservations
   /** what time it is for the server */
   readonly clock: ServerClock
   /** the same connection under another signal; disposing a view does nothing */
@@ -77,13 +82,17 @@ export async function connect(connection: PveConnection): Promise<Pve> {
     const { data } = await engine.request('GET', '/version', {}, { signal, ...FIRST_REQUEST })
     const text = String((data as { version: unknown }).version)
     const [major = 0, minor = 0] = text.split(/[.-]/).map(Number)
+    const shared = { engine, version: { major, minor, text }, vmids: new VmidReservations() }
     const close = () => engine[Symbol.asyncDispose]()
-    return view(engine, { major, minor, text }, { signal, gate: async () => {}, close })
+    return view(shared, { signal, gate: async () => {}, close })
   } catch (error) {
     await engine[Symbol.asyncDispose]()
     throw error
   }
 }
+
+/** What all views of one connection have in common. */
+type Shared = Pick<Pve, 'version' | 'vmids'> & { engine: Engine }
 
 interface View {
   signal: AbortSignal
@@ -92,10 +101,10 @@ interface View {
   close: () => Promise<void>
 }
 
-function view(engine: Engine, version: PveVersion, { signal, gate, close }: View): Pve {
+function view(shared: Shared, { signal, gate, close }: View): Pve {
+  const { engine, version, vmids } = shared
   const open = (until: AbortSignal) => orAbort(gate(), until)
-  const another = (change: Partial<View>) =>
-    view(engine, version, { signal, gate, close: async () => {}, ...change })
+  const another = (change: Partial<View>) => view(shared, { signal, gate, close: async () => {}, ...change })
   return {
     api: createApi(async (method, path, params) => {
       if (method !== 'GET') await open(signal)
@@ -104,6 +113,7 @@ function view(engine: Engine, version: PveVersion, { signal, gate, close }: View
       return data
     }),
     version,
+    vmids,
     endpoint: engine.origin,
     kind: engine.session.kind,
     user: engine.session.user,

@@ -1,11 +1,13 @@
 import type { Emit } from '../core/events.ts'
 import type { Pve } from './client.ts'
 import { Guest, type GuestRequest } from './guest.ts'
-import { type GuestConfig, guestApi, guestLabel, readConfig } from './guest-ref.ts'
+import { type GuestConfig, guestLabel, readConfig } from './guest-ref.ts'
 import { createGuest } from './guests.ts'
+import { writeConfig } from './lost-answer.ts'
 import { replaceNote } from './marking.ts'
 import { foreignTags, type Marks, type Note, parseNote, renderNote, toTags } from './marks.ts'
 import type { Place } from './place.ts'
+import { confirmTemplate } from './read-back.ts'
 import type { Template } from './templates.ts'
 
 /** Seconds that Proxmox may take to copy a template's disks. */
@@ -48,11 +50,12 @@ export async function copyTemplate(
     ...(copy.onLine && { onLine: copy.onLine }),
     range: place.vmids.templates,
     cloneOf: { node: from.node, vmid: from.vmid, asConsumer: true },
-    parameters: (vmid) => ({
+    parameters: ({ vmid, token }) => ({
       name: nameOf(config) ?? from.name,
       tags: toTags({ vmid, namespace, image, state: 'building', expires, swap: fixed }),
       description: renderNote({
-        ...{ schema: 1, vmid, namespace, image, kind: from.kind, tool: note.tool, run, expires, swap: fixed },
+        ...{ schema: 1, vmid, namespace, image, kind: from.kind, tool: note.tool, run, guest: token },
+        ...{ expires, swap: fixed },
       }),
       ...cards(config),
     }),
@@ -61,10 +64,17 @@ export async function copyTemplate(
   await guest.toTemplate()
   const { kind, node, vmid } = guest
   const marks: Marks = { ...change.marks, vmid }
-  await guestApi(pve, guest).config.$put({
+  const written = {
     tags: toTags(marks, foreignTags(config.tags)),
-    description: replaceNote(config.description ?? '', { ...note, ...change.note, vmid }),
-  })
+    description: replaceNote(config.description ?? '', {
+      ...note,
+      ...change.note,
+      vmid,
+      guest: guest.token,
+    }),
+  }
+  await writeConfig(pve, guest, written)
+  await confirmTemplate(pve, guest, written)
   guest.keep()
   return { kind, node, vmid, name: from.name, marks }
 }

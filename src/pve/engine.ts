@@ -59,12 +59,20 @@ export class Engine implements AsyncDisposable {
   /** state-changing requests so far, logins not among them */
   writes = 0
   readonly #seconds: number
+  readonly #ended: AbortSignal | undefined
   readonly #secrets = new SecretRegistry()
 
-  constructor(c: { endpoint: string; auth: Credentials; tls: TlsTrust; requestSeconds?: number }) {
+  constructor(c: {
+    endpoint: string
+    auth: Credentials
+    tls: TlsTrust
+    requestSeconds?: number
+    ended?: AbortSignal
+  }) {
     this.origin = originOf(c.endpoint)
     this.agent = new ProvenAgent(c.tls)
     this.#seconds = c.requestSeconds ?? REQUEST_SECONDS
+    this.#ended = c.ended
     this.session = createSession(c.auth, (form, signal) => this.#login(form, signal), this.#secrets)
   }
 
@@ -97,7 +105,11 @@ export class Engine implements AsyncDisposable {
       ...(text !== '' && inBody && { body: text, contentType: 'application/x-www-form-urlencoded' }),
     }
     if (method !== 'GET') this.writes += 1
-    return pRetry(() => this.#authorized(wire), {
+    const attempt = () => {
+      this.#ended?.throwIfAborted()
+      return this.#authorized(wire)
+    }
+    return pRetry(attempt, {
       ...RETRY,
       retries: options.retries ?? RETRY.retries,
       maxRetryTime: (options.retrySeconds ?? Number.POSITIVE_INFINITY) * 1000,

@@ -172,6 +172,8 @@ export interface Note {
   tool: string
   /** one run of imagebuild */
   run: string
+  /** tells this guest from all others that had, or have, its VMID, also those of the same run */
+  guest?: string
   owner?: Owner
   /** Unix seconds */
   expires?: number

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { removeLeftovers } from '../../src/build/leftovers.ts'
 import { PveError } from '../../src/pve/errors.ts'
 import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
-import { seedName } from '../../src/pve/volumes.ts'
+import { seedName } from '../../src/pve/seeds.ts'
 import { MemoryProxmox, past, refused, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
 import { aBuild, aClaim } from './world.ts'
 

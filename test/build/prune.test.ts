@@ -3,7 +3,7 @@ import { prune } from '../../src/build/prune.ts'
 import type { Event } from '../../src/core/events.ts'
 import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
 import { thisOwner } from '../../src/pve/owner.ts'
-import { seedName } from '../../src/pve/volumes.ts'
+import { seedName } from '../../src/pve/seeds.ts'
 import { MemoryProxmox, PLACE, past, refused, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
 
 const DIGEST = `sha256:${'ab'.repeat(32)}`

@@ -116,7 +116,7 @@ describe.each(['vm', 'lxc'] as const)('a swap (%s)', (kind) => {
     expect(text.startsWith(`About ${V2}\n\n`)).toBe(true)
     expect(parseNote(FIXED, text)).toEqual({
       ...{ schema: 1, vmid: FIXED, namespace: 'homelab', image: 'web', kind, tool: '0.1.0', run: 'r' },
-      ...{ version: V2, previous: 9002 },
+      ...{ version: V2, previous: 9002, guest: expect.any(String) },
     })
     expect(parseNote(9002, String(pve.guests.get(9002)?.config.description))).toMatchObject({ version: V1 })
     expect(pve.tagsOf(9002).filter((tag) => /standin|swap/.test(tag))).toEqual([])

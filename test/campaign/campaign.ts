@@ -44,9 +44,15 @@ const PARTS: readonly Part[] = [
     vitest: campaign('faults'),
   },
   {
+    name: 'busy',
+    what: 'builds on a lab with slow hooks and locks, failing lists and lost connections: 10 containers, 2 virtual machines (sample: 3 containers)',
+    minutes: { full: 45, sample: 3 },
+    vitest: campaign('busy'),
+  },
+  {
     name: 'kill',
-    what: 'kill -9 at every point of run, swap and prune, on a container (sample: without a prune that finishes a swap)',
-    minutes: { full: 20, sample: 16 },
+    what: 'kill -9 at every point of run, swap and prune, on a container (sample: at every third point before the promotion, and without a prune that finishes a swap)',
+    minutes: { full: 22, sample: 9 },
     vitest: campaign('kill'),
   },
   {

@@ -6,6 +6,7 @@ import { nodeGuests } from '../../src/pve/guest-ref.ts'
 import { mark } from '../../src/pve/marking.ts'
 import { nodeTemplates, readNote, select, type Template } from '../../src/pve/templates.ts'
 import { inventory, labClient, parseEvents } from '../e2e/harness.ts'
+import { judgeEnd } from './clear-error.ts'
 import { type Outcome, type Point, pointsOf, Spoiler, sampleOf, tableOf } from './faults.ts'
 import { startProxy } from './proxy.ts'
 import { FULL, startedLab, type TinyProject, tinyDefinition, tinyProject } from './tiny-project.ts'
@@ -156,9 +157,6 @@ const VERIFY: Scenario = {
 }
 
 const STATES_LEFT = /\bib-(claim|building|kept)\b/
-/** A stack is for those who ask for it. */
-const STACK = /^\s+at .*[:(]\d+:\d+\)?$/m
-const EXIT_CODES = [1, 69, 75, 77]
 
 /** One run with one fault, and what is wrong about its end. */
 async function spoil(
@@ -183,20 +181,6 @@ async function spoil(
       wrong: [...wrong, `exit ${ran.exitCode}`, ran.stderr, JSON.stringify(ran.result?.error)],
     }
   return { outcome: !reached ? 'not reached' : ran.exitCode === 0 ? 'recovered' : 'clean error', wrong }
-}
-
-function judgeEnd({ exitCode, result, stderr }: Ran): string[] {
-  if (result === undefined) return ['it did not come to its end']
-  if (exitCode === 0) return []
-  const { code, what, why, next } = (result.error ?? {}) as Record<string, string>
-  return [
-    ...(EXIT_CODES.includes(exitCode) ? [] : [`exit code ${exitCode}`]),
-    ...(code === 'internal' ? ['an error that nobody foresaw'] : []),
-    ...(what ? [] : ['nothing says what failed']),
-    ...(why ? [] : ['nothing says why']),
-    ...(next ? [] : ['nothing says what to do']),
-    ...(STACK.test(stderr) ? ['a stack trace'] : []),
-  ]
 }
 
 /** What counts is what counted before, or the new one, and good. */

@@ -5,7 +5,6 @@ import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import {
   eventLine,
-  formatBytes,
   formatResult,
   formatSeconds,
   jsonRenderer,
@@ -13,6 +12,7 @@ import {
   plainRenderer,
 } from '../../src/cli/render.ts'
 import { TerminalRenderer } from '../../src/cli/terminal.ts'
+import { formatBytes } from '../../src/core/bytes.ts'
 import { createBus, type Event, type RunResult, type TemplateRow } from '../../src/core/events.ts'
 import { REDACTED, SecretRegistry } from '../../src/core/secrets.ts'
 

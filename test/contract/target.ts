@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { chooseAccelerator } from '../../src/lab/accelerator.ts'
-import { type ApiServer, startApi } from '../../src/lab/api/server.ts'
+import { type ApiOptions, type ApiServer, startApi } from '../../src/lab/api/server.ts'
 import { LxcContainers } from '../../src/lab/containers/containers.ts'
 import { DirStorage } from '../../src/lab/dir-storage.ts'
 import { QemuMachines } from '../../src/lab/machines.ts'
@@ -47,9 +47,15 @@ export interface Target {
 const FIRST = Number(process.env.IMAGEBUILD_TEST_PVE_VMIDS ?? 990100)
 const PASSWORD = 'contract-suite'
 
-export async function startTarget(): Promise<Target> {
+/** What a lab is told to get wrong; of a real server there is no such thing. */
+export interface Faulty extends Pick<ApiOptions, 'faults' | 'pause'> {
+  /** where `small` lies instead, which then has as much room as there is */
+  smallRoot?: string
+}
+
+export async function startTarget(faulty?: Faulty): Promise<Target> {
   const url = process.env.IMAGEBUILD_TEST_PVE_URL
-  return url === undefined ? startLab() : realTarget(url)
+  return url === undefined ? startLab(faulty) : realTarget(url)
 }
 
 function counter(): () => Promise<number> {
@@ -96,7 +102,7 @@ export async function certificate(dir: string): Promise<{ key: string; cert: str
   return { key: await readFile(key, 'utf8'), cert: pem, fingerprint: new X509Certificate(pem).fingerprint256 }
 }
 
-async function startLab(): Promise<Target> {
+async function startLab({ smallRoot, ...faulty }: Faulty = {}): Promise<Target> {
   const dir = await mkdtemp(join(tmpdir(), 'lab-contract-'))
   const local = new DirStorage({
     id: 'local',
@@ -110,9 +116,9 @@ async function startLab(): Promise<Target> {
   })
   const small = new DirStorage({
     id: 'small',
-    root: join(dir, 'small'),
+    root: smallRoot ?? join(dir, 'small'),
     content: ['images', 'iso', 'import'],
-    limit: 4 << 20,
+    ...(smallRoot === undefined && { limit: 4 << 20 }),
   })
   const far = new DirStorage({ id: 'local', root: join(dir, 'far'), content: local.content })
   const shared = new DirStorage({
@@ -147,6 +153,7 @@ async function startLab(): Promise<Target> {
     bridges: [{ name: 'vmbr0', address: '10.77.0.1', cidr: '10.77.0.0/24' }],
     onActivity: () => undefined,
     resourceLag: 1,
+    ...faulty,
   })
   const { tokens } = await server.provisionAccess({
     rootPassword: PASSWORD,

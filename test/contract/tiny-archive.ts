@@ -16,6 +16,12 @@ echo tiny is up
 while :; do sleep 1 & wait $!; done
 `
 
+/** Ends by itself, like one that is powered off from within. */
+export const BRIEF_INIT = `#!/bin/sh
+echo tiny is up
+sleep 1
+`
+
 const PROGRAMS = { '/bin/dash': '/bin/sh', '/bin/sleep': '/bin/sleep', '/bin/ip': '/bin/ip' }
 
 /** A program with the libraries that it needs. */
@@ -32,7 +38,7 @@ async function copyProgram(from: string, root: string, to: string): Promise<void
  * A container in a few megabytes, as .tar.zst: this machine's shell, and an init of a few lines.
  * @param ballast bytes that nobody needs, so that it takes its time to unpack
  */
-export async function tinyArchive(ballast = 0): Promise<Buffer> {
+export async function tinyArchive(ballast = 0, init = INIT): Promise<Buffer> {
   const root = await mkdtemp(join(tmpdir(), 'tiny-'))
   const archive = `${root}.tar.zst`
   try {
@@ -40,7 +46,7 @@ export async function tinyArchive(ballast = 0): Promise<Buffer> {
       await mkdir(join(root, folder))
     }
     for (const [from, to] of Object.entries(PROGRAMS)) await copyProgram(from, root, to)
-    await writeFile(join(root, 'sbin/init'), INIT, { mode: 0o755 })
+    await writeFile(join(root, 'sbin/init'), init, { mode: 0o755 })
     await writeFile(join(root, 'etc/hostname'), 'tiny\n')
     if (ballast > 0) await writeFile(join(root, 'ballast'), randomBytes(ballast))
     await execa('tar', ['--create', '--zstd', '--owner=0', '--group=0', '--file', archive, '-C', root, '.'])

@@ -107,21 +107,16 @@ export const NODE_ROUTES: readonly Route[] = [
       })),
     ),
   ),
-  get('/nodes/{node}', 'all', {}, () =>
-    [
-      'aplinfo',
-      'capabilities',
-      'lxc',
-      'network',
-      'qemu',
-      'status',
-      'storage',
-      'tasks',
-      'version',
-      'vzdump',
-    ].map((name) => ({
-      name,
-    })),
+  get(
+    '/nodes/{node}',
+    'all',
+    {},
+    () =>
+      [
+        ...['aplinfo', 'capabilities', 'lxc', 'network', 'qemu', 'status', 'storage', 'tasks', 'version'],
+        'vzdump',
+      ].map((name) => ({ name })),
+    { local: true },
   ),
   get('/nodes/{node}/status', on('/nodes/{node}', 'Sys.Audit'), {}, nodeStatus),
   get('/nodes/{node}/version', 'all', {}, () => VERSION),

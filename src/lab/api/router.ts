@@ -1,7 +1,9 @@
 import type { Containers, Machines, Storage } from '../world.ts'
 import { type Access, type Caller, isRootTicket } from './access.ts'
 import type { Consoles } from './console.ts'
+import type { PostStopHooks } from './containers/post-stop.ts'
 import { ApiError, failure, parameterError, permissionError } from './errors.ts'
+import type { Faults } from './faults.ts'
 import type { Guest, GuestStore, GuestType } from './guests/store.ts'
 import type { Upload } from './multipart.ts'
 import {
@@ -29,6 +31,9 @@ export interface Lab {
   tasks: Tasks
   access: Access
   consoles: Consoles
+  /** what goes wrong here, as on real servers */
+  faults: Faults
+  postStop: PostStopHooks
   /** file with the list of appliances, whether it is there or not */
   appliances: string | undefined
   /** SHA-256 fingerprint of the certificate, AA:BB:… */
@@ -150,6 +155,8 @@ export interface Route {
   handle(call: Call): unknown
   /** false: only with a ticket */
   token?: false
+  /** of a path with `{node}`: every node answers it itself, also for one that there is not */
+  local?: true
 }
 
 type Handler = (call: Call) => unknown
@@ -160,7 +167,7 @@ function verb(method: string) {
     permission: Permission,
     parameters: Rules,
     handle: Handler,
-    more: { token?: false } = {},
+    more: Pick<Route, 'token' | 'local'> = {},
   ): Route => ({ method, path, permission, parameters, handle, ...more })
 }
 export const get = verb('GET')
@@ -248,7 +255,7 @@ export async function dispatch(
     }
   }
   checkPermission(lab, caller, route.permission, { ...raw, ...fromPath })
-  const here = fromPath.node === undefined ? lab : lab.nodes.get(fromPath.node)
+  const here = fromPath.node === undefined || route.local ? lab : lab.nodes.get(fromPath.node)
   if (here === undefined) {
     throw failure(
       `hostname lookup '${fromPath.node}' failed - failed to get address info for: ${fromPath.node}: Name or service not known`,

@@ -1,17 +1,20 @@
 import { X509Certificate } from 'node:crypto'
-import { readdir, rm } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { type FaultsInput, readFaults } from '../faults.ts'
 import type { Containers, Machines, Storage } from '../world.ts'
 import { Access, type Caller } from './access.ts'
 import { fromSearch, readBody } from './body.ts'
 import { Consoles } from './console.ts'
+import { PostStopHooks } from './containers/post-stop.ts'
 import { ApiError, failure, messageOf } from './errors.ts'
+import { Faults, type Pause } from './faults.ts'
 import { GuestStore } from './guests/store.ts'
-import { discard, receiveUpload, TransportError, UPLOAD_PREFIX } from './multipart.ts'
+import { clearLeftovers, uploadFolder } from './leftovers.ts'
+import { discard, receiveUpload, TransportError } from './multipart.ts'
 import { type Provision, type Provisioned, provisionAccess } from './provision.ts'
 import { Answer, dispatch, type Lab, Router } from './router.ts'
 import { ROUTES } from './routes.ts'
@@ -44,6 +47,10 @@ export interface ApiOptions {
   unauthorizedDelay?: number
   /** seconds that `cluster/resources` may lag behind; Proxmox: up to 10 */
   resourceLag?: number
+  /** what goes wrong, as on real servers */
+  faults?: FaultsInput
+  /** how the faults let time pass; tests have no time to lose */
+  pause?: Pause
 }
 
 export interface ApiServer {
@@ -101,7 +108,9 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
     provisionAccess: (wanted) => provisionAccess(lab.access, wanted),
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      lab.faults.close()
       await lab.tasks.stopAll()
+      await lab.postStop.allSettled()
       lab.consoles.close()
       for (const socket of sockets) socket.destroy()
       await closed
@@ -116,6 +125,9 @@ async function openLab(options: ApiOptions, nodes: Map<string, Lab>): Promise<La
   const tasks = new Tasks(join(options.stateDir, 'tasks'))
   const guests = new GuestStore(join(options.stateDir, 'guests'), first.name)
   await Promise.all([access.load(), tasks.load(), guests.load()])
+  const faults = new Faults(readFaults(options.faults), options.pause)
+  const postStop = new PostStopHooks(guests, faults)
+  options.containers.afterEnd((vmid) => postStop.run(vmid))
   const lab: Lab = {
     node: first.name,
     nodes,
@@ -128,6 +140,8 @@ async function openLab(options: ApiOptions, nodes: Map<string, Lab>): Promise<La
     tasks,
     access,
     consoles: new Consoles(),
+    faults,
+    postStop,
     fingerprint: new X509Certificate(options.tls.cert).fingerprint256,
     resourceLag: options.resourceLag ?? 3,
   }
@@ -146,33 +160,6 @@ function byId(storages: readonly Storage[]): Lab['storages'] {
   return new Map(storages.map((storage) => [storage.id, storage]))
 }
 
-/** What a killed daemon left: half uploads, and guests whose create or clone never ended. */
-async function clearLeftovers(lab: Lab): Promise<void> {
-  for (const storage of lab.storages.values()) {
-    const folder = uploadFolder(storage)
-    if (folder === undefined) continue
-    for (const name of await readdir(folder).catch(() => [] as string[])) {
-      if (name.startsWith(UPLOAD_PREFIX)) await rm(join(folder, name), { force: true })
-    }
-  }
-  for (const guest of lab.guests.all()) {
-    if (guest.config.lock !== 'create' && guest.config.lock !== 'clone') continue
-    for (const storage of lab.storages.values()) {
-      for (const volume of await storage.list()) {
-        if (volume.content === 'images' && volume.vmid === guest.vmid) await storage.remove(volume.volid)
-      }
-    }
-    await lab.guests.remove(guest.vmid)
-  }
-}
-
-/** Where uploads for this storage are put: beside their final place. */
-export function uploadFolder(storage: Storage): string | undefined {
-  const content = (['import', 'iso', 'vztmpl'] as const).find((type) => storage.content.includes(type))
-  if (storage.type !== 'dir' || content === undefined) return undefined
-  return dirname(storage.place(content, 'x').path)
-}
-
 async function answer(
   lab: Lab,
   router: Router,
@@ -181,6 +168,9 @@ async function answer(
   response: ServerResponse,
 ): Promise<void> {
   let format: 'json' | 'extjs' = 'json'
+  // Proxmox's workers end after some requests, and take connections with them.
+  const cut = lab.faults.cutsOff()
+  if (cut === 'before') return request.socket.destroySoon()
   try {
     const method = request.method ?? 'GET'
     if (!METHODS.includes(method)) throw new TransportError(501, `method '${method}' not available`, true)
@@ -196,10 +186,12 @@ async function answer(
     format = given as 'json' | 'extjs'
     const path = decodeURIComponent(rest).replace(/\/+$/, '') || '/'
     const data = await serve(lab, router, request, method, path, url)
+    if (cut === 'after') return request.socket.destroySoon()
     const body =
       data instanceof Answer ? { data: data.data ?? null, ...data.attributes } : { data: data ?? null }
     send(response, 200, 'OK', format === 'extjs' ? { ...body, success: 1 } : body)
   } catch (error) {
+    if (cut === 'after') return request.socket.destroySoon()
     await refuse(response, request, error, format, options.unauthorizedDelay ?? 3)
   }
 }

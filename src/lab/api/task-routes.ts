@@ -41,6 +41,7 @@ async function log(call: Call): Promise<Answer> {
   const lines = upid.startsWith(`UPID:${node}:`) ? await tasks.log(upid) : undefined
   if (!lines) return new Answer({ n: 1, t: 'unable to open file - No such file or directory' }, { total: 1 })
   readable(call)
+  if (lines.length === 0) return new Answer([{ n: 1, t: 'no content' }], { total: 1 })
   const start = call.number('start') ?? 0
   const limit = call.number('limit') ?? LOG_LIMIT
   const numbered = lines.map((t, index) => ({ n: index + 1, t }))
@@ -105,7 +106,7 @@ export const TASK_ROUTES: readonly Route[] = [
     },
     list,
   ),
-  get('/nodes/{node}/tasks/{upid}', 'all', {}, () => [{ name: 'log' }, { name: 'status' }]),
+  get('/nodes/{node}/tasks/{upid}', 'all', {}, () => [{ name: 'log' }, { name: 'status' }], { local: true }),
   del('/nodes/{node}/tasks/{upid}', 'all', {}, async (call) => {
     const task = call.lab.tasks.find(call.need('upid'), call.lab.node)
     if (task.user !== call.caller.authid) call.require(`/nodes/${call.lab.node}`, ['Sys.Modify'])

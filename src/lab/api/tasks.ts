@@ -28,6 +28,9 @@ export interface TaskContext {
   signal: AbortSignal
 }
 
+/** The work ends here, before its first word: its process is no more. */
+export class WorkerDied extends Error {}
+
 interface Running {
   record: TaskRecord
   controller: AbortController
@@ -37,8 +40,10 @@ interface Running {
   done: Promise<void>
 }
 
-/** What a task says whose daemon died before it ended. */
+/** What is said of a task whose daemon died before it ended. */
 const LOST = 'unexpected status'
+/** … and of one whose log is empty */
+const SILENT = 'unable to read tail (got 0 bytes)'
 const INTERRUPT = new Error('received interrupt')
 /** tasks that are kept in the list */
 const KEPT = 1000
@@ -121,9 +126,10 @@ export class Tasks {
       exitstatus = warnings > 0 ? `WARNINGS: ${warnings}` : 'OK'
       log(warnings > 0 ? `TASK WARNINGS: ${warnings}` : 'TASK OK')
     } catch (error) {
+      const died = error instanceof WorkerDied
       // One line: the status is one line of Proxmox's task index.
-      exitstatus = messageOf(error).trim().replaceAll('\n', ' ')
-      log(`TASK ERROR: ${exitstatus}`)
+      exitstatus = died ? SILENT : messageOf(error).trim().replaceAll('\n', ' ')
+      if (!died) log(`TASK ERROR: ${exitstatus}`)
     }
     await appendFile(this.#logFile(record.upid), lines.map((line) => `${line}\n`).join(''))
     record.endtime = Math.floor(Date.now() / 1000)
@@ -157,7 +163,7 @@ export class Tasks {
     const live = this.#logs.get(upid)
     if (live) return live
     const text = await readFile(this.#logFile(upid), 'utf8').catch(() => undefined)
-    return text?.replace(/\n$/, '').split('\n')
+    return text === '' ? [] : text?.replace(/\n$/, '').split('\n')
   }
 
   /** Newest first. */

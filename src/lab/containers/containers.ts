@@ -35,6 +35,8 @@ interface Running {
   spec: ContainerSpec
   monitor: Monitor
   /** resolves when it has ended and its remains are removed */
+  gone: Promise<void>
+  /** resolves when what follows that is done */
   ended: Promise<void>
 }
 
@@ -52,6 +54,7 @@ export class LxcContainers implements Containers {
   readonly #options: ContainersOptions
   readonly #running = new Map<number, Running>()
   readonly #starts = new Turns()
+  #afterEnd: (vmid: number) => Promise<void> = async () => {}
 
   constructor(options: ContainersOptions) {
     this.#options = options
@@ -161,26 +164,34 @@ export class LxcContainers implements Containers {
 
   #adopt(spec: ContainerSpec, monitor: Monitor): void {
     const { vmid } = spec
-    const ended = monitor.ended.then(async () => {
+    const gone = monitor.ended.then(async () => {
       // We also stop watching when this daemon goes; then the container stays as it is.
       if (monitor.isLetGo) return
       await released(spec.root).catch(() => undefined)
       await this.#clear(vmid)
       this.#running.delete(vmid)
+    })
+    const ended = gone.then(async () => {
+      if (monitor.isLetGo) return
+      await this.#afterEnd(vmid)
       this.#options.onEnd?.(vmid)
     })
-    this.#running.set(vmid, { spec, monitor, ended })
+    this.#running.set(vmid, { spec, monitor, gone, ended })
+  }
+
+  afterEnd(work: (vmid: number) => Promise<void>): void {
+    this.#afterEnd = work
   }
 
   async stop(vmid: number): Promise<void> {
     const running = this.#running.get(vmid)
     if (running === undefined) return
-    const { monitor, ended } = running
+    const { monitor, gone, ended } = running
     const [command = '', ...args] = this.#lxc('lxc-stop', vmid)
     await execa(command, [...args, '--kill'], { reject: false, timeout: STOP_SECONDS * 1000 })
     const over = new AbortController()
     const late = delay(STOP_SECONDS * 1000, true, { signal: over.signal }).catch(() => false)
-    if (await Promise.race([ended.then(() => false), late])) monitor.kill()
+    if (await Promise.race([gone.then(() => false), late])) monitor.kill()
     over.abort()
     await ended
   }
@@ -194,9 +205,9 @@ export class LxcContainers implements Containers {
       await execa(command, [...args, '--nokill', '--nowait'], { reject: false })
       const over = new AbortController()
       const late = delay(Math.min(left, ASK_AGAIN) * 1000, true, { signal: over.signal }).catch(() => false)
-      const ended = await Promise.race([running.ended.then(() => true), late.then(() => false)])
+      const gone = await Promise.race([running.gone.then(() => true), late.then(() => false)])
       over.abort()
-      if (ended) return
+      if (gone) return running.ended
     }
     throw new Error('container did not stop')
   }

@@ -1,10 +1,10 @@
 import { failure, messageOf } from '../errors.ts'
 import { cloneTarget } from '../guests/clone-target.ts'
 import { formatSize, storageOf } from '../guests/drives.ts'
-import { abandonGuest, reserveGuest } from '../guests/new-guest.ts'
+import { abandonGuest, CREATE_LOCK_SECONDS, type Reserved, reserveGuest } from '../guests/new-guest.ts'
 import { checkBridge } from '../guests/permissions.ts'
 import { canSnapshot, snapshotConfig } from '../guests/snapshots.ts'
-import { checkLock, type GuestConfig, LOCK_SECONDS, TASK_LOCK_SECONDS } from '../guests/store.ts'
+import { checkLock, type GuestConfig, LOCK_SECONDS } from '../guests/store.ts'
 import { type Call, findStorage, type Lab } from '../router.ts'
 import type { TaskContext } from '../tasks.ts'
 import { isRunning } from './lifecycle.ts'
@@ -18,11 +18,76 @@ import { isNet, parseNet, parseRoot, printRoot, storedDescription, withNewMac } 
 const NOT_CLONED = /^(template|lock|parent|unused\d+)$/
 
 export async function clone(call: Call): Promise<string> {
-  const { lab, vmid, guest: source } = call
-  const newid = call.number('newid') as number
+  const { lab, vmid } = call
   const pool = call.text('pool')
   if (pool !== undefined && !lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
-  checkLock(source)
+  const unlockSource = await lockSource(lab, vmid)
+  try {
+    const plan = await checkedPlan(call)
+    const wanted = { vmid: plan.newid, type: 'lxc', config: { lock: 'create' }, pool } as const
+    const reserved = await reserveGuest(plan.there, wanted, CREATE_LOCK_SECONDS)
+    return call.task('vzclone', vmid, (task) => copy(call, plan, reserved, task).finally(unlockSource))
+  } catch (error) {
+    await unlockSource()
+    throw error
+  }
+}
+
+/**
+ * Nobody else may copy the source, or use it, until the function that this gives is called.
+ * @throws ApiError 500 when it is locked already
+ */
+async function lockSource(lab: Lab, vmid: number): Promise<() => Promise<void>> {
+  const set = (lock: string | undefined) =>
+    lab.guests.locked(vmid, LOCK_SECONDS, async () => {
+      const guest = lab.guests.need(vmid, 'lxc')
+      if (lock === undefined) delete guest.config.lock
+      else {
+        checkLock(guest)
+        guest.config.lock = lock
+      }
+      await lab.guests.save(guest)
+    })
+  await set('disk')
+  return () => set(undefined)
+}
+
+async function copy(call: Call, plan: ClonePlan, reserved: Reserved, task: TaskContext): Promise<void> {
+  const { lab } = call
+  const { newid, settings } = plan
+  const { guest } = reserved
+  const created: string[] = []
+  try {
+    const complete = { ...settings, rootfs: await copyRoot(lab, plan, created, task) }
+    await lab.containers.afterClone(await containerSpec(lab, newid, complete))
+    guest.config = complete
+    await lab.guests.save(guest)
+    await reserved.finish(task)
+  } catch (error) {
+    await abandonGuest(lab, newid, created, task.log)
+    throw failure(`clone failed: ${messageOf(task.signal.aborted ? task.signal.reason : error)}`)
+  } finally {
+    reserved.release()
+  }
+}
+
+interface ClonePlan {
+  /** the source's, or that of its snapshot */
+  config: GuestConfig
+  /** the clone's, but for its root */
+  settings: GuestConfig
+  newid: number
+  full: boolean
+  storage: string | undefined
+  snapname: string | undefined
+  /** the node that the clone will live on */
+  there: Lab
+}
+
+/** @throws ApiError where the source, the target or the caller's privileges do not allow it */
+async function checkedPlan(call: Call): Promise<ClonePlan> {
+  const { lab, vmid, guest: source } = call
+  const newid = call.number('newid') as number
   lab.guests.refuseTaken(newid)
   const snapname = call.text('snapname')
   const config = snapname === undefined ? { ...source.config } : snapshotConfig(source, snapname)
@@ -38,28 +103,7 @@ export async function clone(call: Call): Promise<string> {
   if (full && snapname === undefined && (await isRunning(lab, vmid))) {
     throw failure('Cannot do full clones on a running container without snapshots')
   }
-  const settings = clonedSettings(call, config)
-
-  const wanted = { vmid: newid, type: 'lxc', config: { lock: 'create' }, pool } as const
-  const { guest, release } = await reserveGuest(there, wanted, LOCK_SECONDS)
-  return call.task('vzclone', vmid, async (task) => {
-    const created: string[] = []
-    const plan = { config, newid, full, storage, snapname }
-    try {
-      const rootfs = await lab.guests.locked(vmid, TASK_LOCK_SECONDS, () =>
-        copyRoot(lab, plan, created, task),
-      )
-      const complete = { ...settings, rootfs }
-      await lab.containers.afterClone(await containerSpec(lab, newid, complete))
-      guest.config = complete
-      await lab.guests.save(guest)
-    } catch (error) {
-      await abandonGuest(lab, newid, created, task.log)
-      throw failure(`clone failed: ${messageOf(task.signal.aborted ? task.signal.reason : error)}`)
-    } finally {
-      release()
-    }
-  })
+  return { config, settings: clonedSettings(call, config), newid, full, storage, snapname, there }
 }
 
 /** A base volume on a storage that is no directory. */
@@ -86,18 +130,10 @@ function clonedSettings(call: Call, config: GuestConfig): GuestConfig {
   return { ...rest, ...(stored !== undefined && { description: stored }) }
 }
 
-interface CopyPlan {
-  config: GuestConfig
-  newid: number
-  full: boolean
-  storage: string | undefined
-  snapname: string | undefined
-}
-
 /** Gives the value of `rootfs`. */
 async function copyRoot(
   lab: Lab,
-  { config, newid, full, storage, snapname }: CopyPlan,
+  { config, newid, full, storage, snapname }: ClonePlan,
   created: string[],
   { log, signal }: TaskContext,
 ): Promise<string> {

@@ -1,6 +1,5 @@
 import { failure, parameterError } from '../errors.ts'
 import { splitList } from '../formats.ts'
-import { normalTags } from '../guests/config.ts'
 import {
   checkDigest,
   checkLock,
@@ -70,8 +69,7 @@ function setOptions(guest: Guest, options: GuestConfig): void {
   }
   if (options.rootfs !== undefined) checkRoot(guest, String(options.rootfs))
   if (options.description === '') removeOption(guest, 'description')
-  for (const [name, given] of Object.entries(completeOptions(options))) {
-    const value = name === 'tags' ? normalTags(String(given)) : given
+  for (const [name, value] of Object.entries(completeOptions(options))) {
     delete guest.removals[name]
     if (guest.config[name] === value) delete guest.pending[name]
     else guest.pending[name] = value
@@ -85,7 +83,8 @@ function checkRoot(guest: Guest, value: string): void {
   }
 }
 
-function settle(guest: Guest, running: boolean): void {
+/** Takes over what was waiting: all of it where the container does not run. */
+export function settle(guest: Guest, running: boolean): void {
   for (const name of Object.keys(guest.removals)) {
     if (running && !IMMEDIATE.test(name)) continue
     delete guest.removals[name]

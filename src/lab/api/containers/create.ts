@@ -1,6 +1,7 @@
-import { failure, messageOf, parameterError, permissionError } from '../errors.ts'
-import { abandonGuest, reserveGuest } from '../guests/new-guest.ts'
-import { type GuestConfig, LOCK_SECONDS } from '../guests/store.ts'
+import { failure, messageOf, permissionError } from '../errors.ts'
+import { abandonGuest, CREATE_LOCK_SECONDS, checkWorker, reserveGuest } from '../guests/new-guest.ts'
+import { checkPublicKeys } from '../guests/ssh-keys.ts'
+import type { GuestConfig } from '../guests/store.ts'
 import type { Call, Lab } from '../router.ts'
 import type { TaskContext } from '../tasks.ts'
 import { startContainer } from './lifecycle.ts'
@@ -30,26 +31,31 @@ export async function createContainer(call: Call): Promise<string> {
   checkRootStorage(call, root.storage)
   const password = call.text('password')
   const sshPublicKeys = call.text('ssh-public-keys')
-  if (sshPublicKeys !== undefined) checkKeys(sshPublicKeys)
+  if (sshPublicKeys !== undefined) await checkPublicKeys(sshPublicKeys)
   const plan: Plan = {
     ...{ vmid, archive, root, settings: completeOptions(options), unique: call.flag('unique') },
     ...(password !== undefined && { password }),
     ...(sshPublicKeys !== undefined && { sshPublicKeys }),
   }
 
+  const prefix = `unable to ${restore ? 'restore' : 'create'} CT ${vmid} -`
   const wanted = { vmid, type: 'lxc', config: { lock: 'create' }, pool } as const
-  const { release } = await reserveGuest(lab, wanted, LOCK_SECONDS)
+  const reserved = await reserveGuest(lab, wanted, CREATE_LOCK_SECONDS).catch((error) => {
+    throw failure(`${prefix} ${messageOf(error)}`)
+  })
   // The lock goes over to the task, which keeps everybody else out until the container is whole.
   return call.task(restore ? 'vzrestore' : 'vzcreate', vmid, async (task) => {
+    checkWorker(lab, reserved)
     try {
       await build(lab, plan, restore, task)
+      await reserved.finish(task)
     } catch (error) {
-      const why = messageOf(task.signal.aborted ? task.signal.reason : error)
-      throw failure(`unable to ${restore ? 'restore' : 'create'} CT ${vmid} - ${why}`)
+      throw failure(`${prefix} ${messageOf(task.signal.aborted ? task.signal.reason : error)}`)
     } finally {
-      release()
+      reserved.release()
     }
-    if (call.flag('start')) await startContainer(lab, vmid, task.log)
+    // In a task of its own, which nobody waits for here.
+    if (call.flag('start')) call.task('vzstart', vmid, ({ log }) => startContainer(lab, vmid, log))
   })
 }
 
@@ -87,13 +93,4 @@ async function fillFromTemplate(
   }
   const { ostype } = await lab.containers.create(spec, from, task.log, task.signal)
   return { ...config, ostype }
-}
-
-const KEY = /^(?:.*\s)?(?:ssh-\S+|ecdsa-\S+|sk-\S+)\s+[A-Za-z0-9+/]+=*(?:\s.*)?$/
-
-function checkKeys(keys: string): void {
-  for (const line of keys.split('\n').map((text) => text.trim())) {
-    if (line === '' || line.startsWith('#') || KEY.test(line)) continue
-    throw parameterError({ 'ssh-public-keys': 'SSH public key validation error' })
-  }
 }

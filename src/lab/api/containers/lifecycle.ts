@@ -22,6 +22,7 @@ export function startContainer(lab: Lab, vmid: number, log: Log, skipLock = fals
 
 /** For those who hold the container's lock already. */
 export async function startLocked(lab: Lab, vmid: number, log: Log, skipLock = false): Promise<void> {
+  await lab.postStop.settled(vmid)
   const guest = lab.guests.need(vmid, 'lxc')
   if (guest.config.template === 1) throw failure("you can't start a CT if it's a template")
   checkLock(guest, skipLock)

@@ -5,9 +5,10 @@ import type { TaskContext } from '../tasks.ts'
 import { backedUpConfig } from './pct-conf.ts'
 import { archivePath, createRoot, DEFAULT_SIZE, type Plan } from './root.ts'
 import { containerSpec, DEFAULT_MEMORY, DEFAULT_SWAP } from './spec.ts'
+import { asTemplate } from './template.ts'
 import { isNet, parseRoot, withNewMac } from './values.ts'
 
-/** What a backup does not bring back: volumes are made anew, a template becomes a container again. */
+/** What a backup does not bring back as it was: volumes are made anew. */
 const NOT_RESTORED = /^(rootfs|mp\d+|unused\d+|template|lock|parent|unprivileged)$/
 
 export async function restoreContainer(
@@ -39,5 +40,9 @@ export async function restoreContainer(
     if (NOT_RESTORED.test(name) || settings[name] !== undefined) continue
     config[name] = unique && isNet(name) ? withNewMac(value) : value
   }
-  return config
+  if (before.template !== 1) return config
+  log('Convert restored container to template...')
+  const base = await asTemplate(lab, config)
+  created.push(base.volid)
+  return base.config
 }

@@ -1,4 +1,5 @@
 import { ApiError } from '../errors.ts'
+import { normalTags } from '../guests/config.ts'
 import type { GuestConfig } from '../guests/store.ts'
 import type { Call } from '../router.ts'
 import { CONTAINER_OPTIONS } from './options.ts'
@@ -20,18 +21,19 @@ export function containerOptions(call: Call): GuestConfig {
   return options
 }
 
-/** As they are stored: cards with their MAC, notes with their newline; what is off by itself is left out. */
+/** As they are stored: cards with their MAC, notes with their newline, tags in order; what is off by itself is left out. */
 export function completeOptions(options: GuestConfig): GuestConfig {
   const complete: GuestConfig = {}
   for (const [name, value] of Object.entries(options)) {
     if (name === 'rootfs' || (name === 'unprivileged' && value === 0)) continue
-    const stored =
-      name === 'description'
-        ? storedDescription(String(value))
-        : isNet(name)
-          ? printNet(parseNet(value))
-          : value
+    const stored = storedValue(name, value)
     if (stored !== undefined) complete[name] = stored
   }
   return complete
+}
+
+function storedValue(name: string, value: string | number): string | number | undefined {
+  if (name === 'description') return storedDescription(String(value))
+  if (name === 'tags') return normalTags(String(value))
+  return isNet(name) ? printNet(parseNet(value)) : value
 }

@@ -1,6 +1,8 @@
 import { cpus } from 'node:os'
 import type { ContainerInterface, ContainerStatus } from '../../world.ts'
+import { failure } from '../errors.ts'
 import { parseSize } from '../guests/drives.ts'
+import { checkUnchanging } from '../guests/status.ts'
 import type { Guest } from '../guests/store.ts'
 import type { Call } from '../router.ts'
 import { DEFAULT_MEMORY, DEFAULT_SWAP, hostnameOf } from './spec.ts'
@@ -40,12 +42,16 @@ export function summary(guest: Guest, status: ContainerStatus): Record<string, u
 /** GET …/status/current */
 export async function current(call: Call): Promise<unknown> {
   const { guest, lab } = call
+  if (lab.postStop.breaksStatus(guest.vmid)) {
+    throw failure('failed to read from command socket: Connection reset by peer')
+  }
   return { ...summary(guest, await lab.containers.status(guest.vmid)), ha: { managed: 0 } }
 }
 
 /** GET /nodes/{node}/lxc */
 export async function listContainers(call: Call): Promise<unknown[]> {
   const { lab } = call
+  checkUnchanging(lab, 'lxc')
   const visible = lab.guests.all('lxc').filter(({ vmid }) => call.allowed(`/vms/${vmid}`, ['VM.Audit']))
   return Promise.all(visible.map(async (guest) => summary(guest, await lab.containers.status(guest.vmid))))
 }

@@ -1,7 +1,7 @@
 import { failure } from '../errors.ts'
 import { storageOf } from '../guests/drives.ts'
 import { removeGuest } from '../guests/remove.ts'
-import { checkLock, type Guest, LOCK_SECONDS, TASK_LOCK_SECONDS } from '../guests/store.ts'
+import { checkLock, type Guest, type GuestConfig, LOCK_SECONDS, TASK_LOCK_SECONDS } from '../guests/store.ts'
 import { type Call, findStorage, type Lab } from '../router.ts'
 import { isRunning } from './lifecycle.ts'
 import { parseRoot, printRoot } from './values.ts'
@@ -28,18 +28,21 @@ export async function toTemplate(call: Call): Promise<null> {
     lab.guests.locked(vmid, TASK_LOCK_SECONDS, async () => {
       const { guest } = call
       await checkConvertible(lab, guest)
-      await makeTemplate(lab, guest)
+      guest.config = (await asTemplate(lab, guest.config)).config
+      await lab.guests.save(guest)
     }),
   )
   return null
 }
 
-async function makeTemplate(lab: Lab, guest: Guest): Promise<void> {
-  const root = parseRoot(guest.config.rootfs as string)
-  const volume = await findStorage(lab, storageOf(root.volume)).toBase(root.volume)
-  guest.config.rootfs = printRoot({ ...root, volume: volume.volid })
-  guest.config.template = 1
-  await lab.guests.save(guest)
+/** Its root becomes a base volume, which gets another name. */
+export async function asTemplate(
+  lab: Lab,
+  config: GuestConfig,
+): Promise<{ config: GuestConfig; volid: string }> {
+  const root = parseRoot(config.rootfs as string)
+  const { volid } = await findStorage(lab, storageOf(root.volume)).toBase(root.volume)
+  return { config: { ...config, rootfs: printRoot({ ...root, volume: volid }), template: 1 }, volid }
 }
 
 /** DELETE /nodes/{node}/lxc/{vmid} */

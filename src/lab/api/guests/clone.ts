@@ -16,11 +16,11 @@ import {
   randomMac,
   storageOf,
 } from './drives.ts'
-import { isRunning } from './lifecycle.ts'
-import { abandonGuest, reserveGuest } from './new-guest.ts'
+import { isRunning, waiting } from './lifecycle.ts'
+import { abandonGuest, beginGuest, type Reserved } from './new-guest.ts'
 import { checkBridge } from './permissions.ts'
 import { snapshotConfig } from './snapshots.ts'
-import { checkLock, type GuestConfig, LOCK_SECONDS, TASK_LOCK_SECONDS } from './store.ts'
+import { checkLock, type GuestConfig } from './store.ts'
 
 /** Copies of guests: linked to a template's base volumes, or full. */
 
@@ -30,7 +30,71 @@ const BASE_VOLUME = /(^|[:/])base-\d+-[^/]*$/
 /** options that are the source's own affair */
 const NOT_CLONED = /^(template|lock|parent|snaptime|unused\d+|digest)$/
 
+/** seconds that a clone's task waits for the locks of its source and of its target */
+const CLONE_LOCK_SECONDS = 1
+
+/** All is checked in the call, and again in its task: only that holds the locks. */
 export async function clone(call: Call): Promise<string> {
+  const { lab, vmid } = call
+  await checkedPlan(call)
+  return call.task('qmclone', vmid, async (task) => {
+    await lab.faults.pause(lab.faults.settings.cloneStartSeconds, task.signal)
+    task.signal.throwIfAborted()
+    // Others may clone it at the same time.
+    const options = { shared: true, ...waiting(task.log) }
+    await lab.guests.locked(vmid, CLONE_LOCK_SECONDS, () => cloneLocked(call, task), options)
+  })
+}
+
+async function cloneLocked(call: Call, task: TaskContext): Promise<void> {
+  const { lab } = call
+  const newid = call.number('newid') as number
+  const unlock = await lab.guests.acquire(newid, CLONE_LOCK_SECONDS, waiting(task.log))
+  let reserved: Reserved
+  let plan: ClonePlan
+  try {
+    plan = await checkedPlan(call)
+    // A guest elsewhere, or of the other kind, is noticed when Proxmox writes the file.
+    if (lab.guests.find(newid)) {
+      const file = `/etc/pve/nodes/${lab.node}/qemu-server/${newid}.conf`
+      throw failure(`close (rename) atomic file '${file}' failed: File exists`)
+    }
+    const config = { lock: 'clone', description: ' qmclone temporary file' }
+    reserved = await beginGuest(plan.there, { vmid: newid, type: 'qemu', config, pool: plan.pool }, unlock)
+  } catch (error) {
+    unlock()
+    throw error
+  }
+  const { guest } = reserved
+  const created: string[] = []
+  try {
+    const drives = await copyDrives(lab, plan, created, task)
+    guest.config = { ...clonedSettings(call, plan.config), ...drives }
+    await lab.guests.save(guest)
+    await reserved.finish(task)
+  } catch (error) {
+    await abandonGuest(lab, newid, created, task.log)
+    throw failure(`clone failed: ${messageOf(error)}`)
+  } finally {
+    reserved.release()
+  }
+}
+
+interface ClonePlan {
+  /** the source's, or that of its snapshot */
+  config: GuestConfig
+  newid: number
+  full: boolean
+  storage: string | undefined
+  format: string | undefined
+  snapname: string | undefined
+  pool: string | undefined
+  /** the node that the clone will live on */
+  there: Lab
+}
+
+/** @throws ApiError where the source, the target or the caller's privileges do not allow it, as they are now */
+async function checkedPlan(call: Call): Promise<ClonePlan> {
   const { lab, vmid } = call
   const newid = call.number('newid') as number
   const source = lab.guests.need(vmid)
@@ -40,46 +104,24 @@ export async function clone(call: Call): Promise<string> {
   const snapname = call.text('snapname')
   const config = snapname === undefined ? { ...source.config } : snapshotConfig(source, snapname)
   const owned = drivesOf(config).filter(([, drive]) => ownsVolume(drive))
-  const there = cloneTarget(
-    call,
-    owned.map(([, drive]) => drive.file),
-    'VM',
-  )
+  const volids = owned.map(([, drive]) => drive.file)
+  const there = cloneTarget(call, volids, 'VM')
   const full = call.flag('full', source.config.template !== 1)
   if (!full) checkLinked(call, config, snapname)
-  const storage = call.text('storage')
   checkTargets(call, config, full)
   if (full && snapname === undefined && (await isRunning(lab, vmid))) {
     throw failure(
       `the lab copies the disks of stopped guests only: stop VM ${vmid}, or clone from a snapshot`,
     )
   }
-  const settings = clonedSettings(call, config)
-
-  const notes = ' qmclone temporary file'
-  const wanted = { vmid: newid, type: 'qemu', config: { lock: 'clone', description: notes }, pool } as const
-  if (lab.guests.find(newid)) throw failure(`unable to create VM ${newid}: config file already exists`)
-  const { guest, release } = await reserveGuest(there, wanted, LOCK_SECONDS)
-  return call.task('qmclone', vmid, async (task) => {
-    const created: string[] = []
-    try {
-      const copy = () =>
-        copyDrives(
-          lab,
-          { config, newid, full, storage, format: call.text('format'), snapname },
-          created,
-          task,
-        )
-      const drives = await lab.guests.locked(vmid, TASK_LOCK_SECONDS, copy)
-      guest.config = { ...settings, ...drives }
-      await lab.guests.save(guest)
-    } catch (error) {
-      await abandonGuest(lab, newid, created, task.log)
-      throw failure(`clone failed: ${messageOf(error)}`)
-    } finally {
-      release()
-    }
-  })
+  if (lab.guests.find(newid)?.type === 'qemu' && lab.guests.isHere(newid)) {
+    throw failure(`unable to create VM ${newid}: config file already exists`)
+  }
+  return {
+    ...{ config, newid, full, snapname, pool, there },
+    storage: call.text('storage'),
+    format: call.text('format'),
+  }
 }
 
 function checkLinked(call: Call, config: GuestConfig, snapname: string | undefined): void {
@@ -133,18 +175,9 @@ function clonedSettings(call: Call, config: GuestConfig): GuestConfig {
   return settings
 }
 
-interface CopyPlan {
-  config: GuestConfig
-  newid: number
-  full: boolean
-  storage: string | undefined
-  format: string | undefined
-  snapname: string | undefined
-}
-
 async function copyDrives(
   lab: Lab,
-  plan: CopyPlan,
+  plan: ClonePlan,
   created: string[],
   task: TaskContext,
 ): Promise<GuestConfig> {

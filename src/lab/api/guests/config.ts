@@ -3,7 +3,7 @@ import { splitList } from '../formats.ts'
 import type { Call, Lab } from '../router.ts'
 import { findStorage } from '../router.ts'
 import { allocateDrives, removeVolumes } from './allocate.ts'
-import { completeOptions, guestOptions } from './create.ts'
+import { checkCloudInitKeys, completeOptions, guestOptions } from './create.ts'
 import {
   bootOrder,
   freeUnused,
@@ -74,6 +74,7 @@ interface Change {
 async function readChange(call: Call): Promise<Change> {
   const skipLock = call.onlyRoot('skiplock')
   const options = guestOptions(call)
+  await checkCloudInitKeys(options)
   const remove = splitList(call.text('delete') ?? '')
   const revert = splitList(call.text('revert') ?? '')
   for (const [parameter, names] of Object.entries({ delete: remove, revert })) {
@@ -211,7 +212,7 @@ async function changeMedium(lab: Lab, guest: Guest, slot: string, running: boole
   delete guest.pending[slot]
 }
 
-/** Proxmox stores tags sorted, in lower case, once each; but only when they are updated, not at create. */
+/** Proxmox stores tags sorted, in lower case, once each; those of a VM only when they are updated, not at create. */
 export function normalTags(tags: string): string {
   return [...new Set(splitList(tags.toLowerCase()))].sort().join(';')
 }

@@ -15,13 +15,11 @@ import {
   randomMac,
 } from './drives.ts'
 import { startGuest } from './lifecycle.ts'
-import { abandonGuest, reserveGuest } from './new-guest.ts'
+import { abandonGuest, CREATE_LOCK_SECONDS, checkWorker, reserveGuest } from './new-guest.ts'
 import { GUEST_OPTIONS } from './options.ts'
 import { checkDrives, checkOptions } from './permissions.ts'
+import { checkPublicKeys } from './ssh-keys.ts'
 import type { GuestConfig } from './store.ts'
-
-/** seconds that a second create of the same VMID waits */
-const CREATE_LOCK_SECONDS = 5
 
 /** POST /nodes/{node}/qemu */
 export async function createGuest(call: Call): Promise<string> {
@@ -36,25 +34,30 @@ export async function createGuest(call: Call): Promise<string> {
     call.require(`/pool/${pool}`, ['VM.Allocate'])
   } else if (!call.allowed(`/vms/${vmid}`, ['VM.Allocate'])) throw permissionError()
   const options = guestOptions(call)
+  await checkCloudInitKeys(options)
   checkOptions(call, vmid, Object.keys(options))
   checkDrives(call, vmid, Object.keys(options))
   const settings = await completeOptions(options)
 
   const prefix = `unable to create VM ${vmid} -`
   const wanted = { vmid, type: 'qemu', config: { lock: 'create' }, pool } as const
-  const { release } = await reserveGuest(lab, wanted, CREATE_LOCK_SECONDS).catch((error) => {
+  const reserved = await reserveGuest(lab, wanted, CREATE_LOCK_SECONDS).catch((error) => {
     throw failure(`${prefix} ${messageOf(error)}`)
   })
   // The lock goes over to the task, which keeps everybody else out until the guest is whole.
   return call.task('qmcreate', vmid, async (task) => {
+    checkWorker(lab, reserved)
     try {
       await build(lab, vmid, settings, task)
+      await reserved.finish(task)
     } catch (error) {
       throw failure(`${prefix} ${messageOf(error)}`)
     } finally {
-      release()
+      reserved.release()
     }
-    if (call.flag('start')) await startGuest(lab, vmid, task.log)
+    if (!call.flag('start')) return
+    task.log('Execute autostart')
+    call.task('qmstart', vmid, ({ log }) => startGuest(lab, vmid, log))
   })
 }
 
@@ -74,6 +77,11 @@ async function build(lab: Lab, vmid: number, settings: GuestConfig, task: TaskCo
     await abandonGuest(lab, vmid, created, task.log)
     throw error
   }
+}
+
+/** @throws ApiError 500 */
+export async function checkCloudInitKeys({ sshkeys }: GuestConfig): Promise<void> {
+  if (sshkeys !== undefined) await checkPublicKeys(decodeURIComponent(String(sshkeys)))
 }
 
 /** The options among a call's parameters, with `cdrom` as the ide2 that it is. */

@@ -16,8 +16,9 @@ export async function isRunning(lab: Lab, vmid: number): Promise<boolean> {
   return (await lab.machines.status(vmid)).running
 }
 
-function waiting(log: Log) {
-  return () => log('trying to acquire lock...')
+/** what a task says that has to wait for a lock */
+export function waiting(log: Log) {
+  return { onWait: () => log('trying to acquire lock...') }
 }
 
 export async function startGuest(lab: Lab, vmid: number, log: Log, skipLock = false): Promise<void> {

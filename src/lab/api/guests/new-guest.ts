@@ -1,32 +1,67 @@
 import type { Log } from '../../world.ts'
 import type { Lab } from '../router.ts'
+import { type TaskContext, WorkerDied } from '../tasks.ts'
 import { removeVolumes } from './allocate.ts'
 import type { Guest, GuestConfig, GuestType } from './store.ts'
 
 /** The beginnings of guests, and the ends of those that came to nothing. */
 
+/** seconds that a create waits for the lock of its VMID */
+export const CREATE_LOCK_SECONDS = 5
+
+export interface Wanted {
+  vmid: number
+  type: GuestType
+  config: GuestConfig
+  pool: string | undefined
+}
+
+/** A guest that is being made, and what holds others off meanwhile. */
+export interface Reserved {
+  guest: Guest
+  /** when the work is done; where it has failed, `release` alone */
+  finish(task: TaskContext): Promise<void>
+  release(): void
+}
+
 /**
- * Takes the VMID and its lock, which the task that makes the guest gives back with `release`.
+ * Takes the VMID and its lock, which the task that makes the guest gives back.
  * @throws ApiError 500 when it is taken, or locked for `seconds`
  */
-export async function reserveGuest(
-  lab: Lab,
-  wanted: { vmid: number; type: GuestType; config: GuestConfig; pool: string | undefined },
-  seconds: number,
-): Promise<{ guest: Guest; release: () => void }> {
-  const { vmid, type, config, pool } = wanted
-  const release = await lab.guests.acquire(vmid, seconds)
+export async function reserveGuest(lab: Lab, wanted: Wanted, seconds: number): Promise<Reserved> {
+  const release = await lab.guests.acquire(wanted.vmid, seconds)
   try {
-    lab.guests.refuseTaken(vmid)
+    lab.guests.refuseTaken(wanted.vmid)
+    return await beginGuest(lab, wanted, release)
   } catch (error) {
     release()
     throw error
   }
+}
+
+/** For whoever holds the lock of a VMID that is free. */
+export async function beginGuest(lab: Lab, wanted: Wanted, unlock: () => void): Promise<Reserved> {
+  const { vmid, type, config, pool } = wanted
   const guest = lab.guests.add(vmid, config, type)
+  const settled = lab.guests.beginChange(guest)
   await lab.guests.save(guest)
   // The member must be there at once: privileges on the pool are what the creator may have only.
   if (pool !== undefined) await joinPool(lab, pool, vmid)
-  return { guest, release }
+  return {
+    guest,
+    finish: ({ signal }) => lab.faults.pause(lab.faults.settings.lockSeconds, signal),
+    release: () => {
+      settled()
+      unlock()
+    },
+  }
+}
+
+/** Killed, say, by a node without memory: what the call has written stays, and nobody comes to clean up. */
+export function checkWorker(lab: Lab, { guest, release }: Reserved): void {
+  if (!lab.faults.settings.deadWorkers.includes(guest.vmid)) return
+  release()
+  throw new WorkerDied()
 }
 
 /** Takes back what a failed create or clone has made. */

@@ -61,10 +61,19 @@ export async function destroy(call: Call): Promise<string> {
 
 /** The guest with its volumes, and what is known of it elsewhere. */
 export async function removeGuest(call: Call, guest: Guest, log: (line: string) => void): Promise<void> {
+  const settled = call.lab.guests.beginChange(guest)
+  await removeAll(call, guest, log).finally(settled)
+}
+
+async function removeAll(call: Call, guest: Guest, log: (line: string) => void): Promise<void> {
   const { lab } = call
   const { vmid } = guest
   await refuseBasesInUse(lab, guest)
-  for (const volid of volumesOf(guest)) await findStorage(lab, storageOf(volid)).remove(volid)
+  for (const volid of volumesOf(guest)) {
+    const storage = findStorage(lab, storageOf(volid))
+    if (await storage.find(volid)) await storage.remove(volid)
+    else log(`disk image '${storage.path(volid)}' does not exist`)
+  }
   if (call.flag('destroy-unreferenced-disks')) await removeStrays(lab, vmid, log)
   await lab.guests.remove(vmid)
   await leavePools(lab, vmid)

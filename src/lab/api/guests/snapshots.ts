@@ -1,11 +1,13 @@
 import { failure, messageOf } from '../errors.ts'
 import { boolean, optional, string } from '../parameters.ts'
 import { type Call, del, findStorage, get, type Lab, on, onAny, post, put, type Route } from '../router.ts'
-import { storageOf } from './drives.ts'
+import { freeUnused, storageOf } from './drives.ts'
 import { KINDS } from './kinds.ts'
 import { checkLock, type Guest, type GuestConfig, type Snapshot, TASK_LOCK_SECONDS } from './store.ts'
 
 /** Snapshots of disks, for both kinds of guests; the lab keeps no RAM state. */
+
+const UNUSED = /^unused\d+$/
 
 /** qcow2 in a directory, anything on storage with snapshots of its own. */
 export async function canSnapshot(
@@ -95,23 +97,35 @@ export function createSnapshot(call: Call): string {
       for (const [slot, volid] of done) await kind.deleteSnapshot({ lab, vmid, slot, volid, name, running })
       throw error
     }
-    const { lock: _lock, parent, ...config } = guest.config
-    const { description: ofGuest, ...kept } = config
+    const { lock: _lock, parent, description: _ofGuest, ...config } = guest.config
     guest.snapshots[name] = {
-      config: kept,
+      config: withoutUnused(config),
       snaptime: Math.floor(Date.now() / 1000),
       ...(description !== undefined && { description }),
       ...(parent !== undefined && { parent: String(parent) }),
-      ...(ofGuest !== undefined && { guestDescription: String(ofGuest) }),
     }
     guest.config.parent = name
   })
 }
 
-/** The configuration that a rollback restores. */
+function withoutUnused(config: GuestConfig): GuestConfig {
+  return Object.fromEntries(Object.entries(config).filter(([option]) => !UNUSED.test(option)))
+}
+
+/** What a clone of a snapshot begins with: its own description is the clone's. */
 export function snapshotConfig(guest: Guest, name: string): GuestConfig {
-  const { config, guestDescription } = needSnapshot(guest, name)
-  return { ...config, ...(guestDescription !== undefined && { description: guestDescription }) }
+  const { config, description } = needSnapshot(guest, name)
+  return { ...config, ...(description !== undefined && { description }) }
+}
+
+/** The description stays as it is, and so do the volumes that the snapshot does not know. */
+function rolledBack({ type, config }: Guest, snapshot: Snapshot, name: string): GuestConfig {
+  const kept = Object.entries(config).filter(([option]) => option === 'description' || UNUSED.test(option))
+  const result: GuestConfig = { ...Object.fromEntries(kept), ...snapshot.config, parent: name }
+  const volids = (of: GuestConfig) => KINDS[type].disks(of).map(([, volid]) => volid)
+  const known = new Set(volids(snapshot.config))
+  for (const volid of volids(config)) if (!known.has(volid)) result[freeUnused(result)] = volid
+  return result
 }
 
 export function rollback(call: Call): string {
@@ -124,11 +138,11 @@ export function rollback(call: Call): string {
     await lab.guests.locked(vmid, TASK_LOCK_SECONDS, async () => {
       const { guest } = call
       checkLock(guest)
-      const config = snapshotConfig(guest, name)
+      const snapshot = needSnapshot(guest, name)
       if (await kind.isRunning(lab, vmid)) await kind.stop(lab, vmid)
-      for (const [, volid] of kind.disks(config))
+      for (const [, volid] of kind.disks(snapshot.config))
         await findStorage(lab, storageOf(volid)).rollback(volid, name)
-      guest.config = { ...config, parent: name }
+      guest.config = rolledBack(guest, snapshot, name)
       guest.pending = {}
       guest.removals = {}
       await lab.guests.save(guest)

@@ -1,10 +1,10 @@
 import type { MachineStatus } from '../../world.ts'
 import { parseProperties } from '../property-string.ts'
-import type { Call } from '../router.ts'
+import type { Call, Lab } from '../router.ts'
 import { bootOrder, drivesOf, isCdrom, parseSize } from './drives.ts'
 import { agentEnabled, cpusOf, memoryOf } from './machine-spec.ts'
 import { AGENT_FORMAT } from './options.ts'
-import type { Guest, GuestConfig } from './store.ts'
+import { type Guest, type GuestConfig, type GuestType, notThere } from './store.ts'
 
 const MIB = 1024 ** 2
 
@@ -69,8 +69,18 @@ export async function current(call: Call): Promise<unknown> {
   }
 }
 
+/**
+ * Proxmox lists guests by their configurations, and reads one after the other.
+ * @throws ApiError 500 now and then, where one of them comes or goes just then
+ */
+export function checkUnchanging(lab: Lab, type: GuestType): void {
+  const [changing] = lab.guests.changing(type)
+  if (changing !== undefined && lab.faults.hits('lists')) throw notThere(changing)
+}
+
 /** GET /nodes/{node}/qemu */
 export async function listGuests(call: Call): Promise<unknown[]> {
+  checkUnchanging(call.lab, 'qemu')
   const visible = call.lab.guests.all('qemu').filter(({ vmid }) => call.allowed(`/vms/${vmid}`, ['VM.Audit']))
   return Promise.all(visible.map(async (guest) => summary(guest, await call.lab.machines.status(guest.vmid))))
 }

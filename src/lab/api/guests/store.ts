@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { failure } from '../errors.ts'
+import { type ApiError, failure } from '../errors.ts'
 import { readState, writeState } from '../state-file.ts'
+import { type AcquireOptions, FileLocks } from './file-locks.ts'
 
 /** The guests' configurations, one file each, and the locks around them. */
 
@@ -19,9 +20,8 @@ export function wordFor(type: GuestType): 'VM' | 'CT' {
 export interface Snapshot {
   config: GuestConfig
   snaptime: number
-  /** the snapshot's own; what the guest's was, is in `guestDescription` */
+  /** the snapshot's own; the guest's is not part of a snapshot */
   description?: string
-  guestDescription?: string
   parent?: string
 }
 
@@ -40,22 +40,20 @@ export interface Guest {
   changed: number
 }
 
-interface Lock {
-  waiting: (() => void)[]
-}
-
 export class GuestStore {
   readonly #folder: string
   readonly #node: string
   readonly #guests: Map<number, Guest>
-  readonly #locks: Map<number, Lock>
+  readonly #locks: FileLocks
+  readonly #changing: Set<Guest>
 
   /** `cluster`: the store of another node, whose guests this one knows too */
   constructor(folder: string, node: string, cluster?: GuestStore) {
     this.#folder = folder
     this.#node = node
     this.#guests = cluster ? cluster.#guests : new Map()
-    this.#locks = cluster ? cluster.#locks : new Map()
+    this.#locks = cluster ? cluster.#locks : new FileLocks()
+    this.#changing = cluster ? cluster.#changing : new Set()
   }
 
   /** The same guests, seen from another node. */
@@ -99,8 +97,7 @@ export class GuestStore {
   need(vmid: number, type: GuestType = 'qemu'): Guest {
     const guest = this.#guests.get(vmid)
     if (guest?.type === type && guest.node === this.#node) return guest
-    const folder = type === 'lxc' ? 'lxc' : 'qemu-server'
-    throw failure(`Configuration file 'nodes/${this.#node}/${folder}/${vmid}.conf' does not exist`)
+    throw notThere({ vmid, type, node: this.#node })
   }
 
   /** @throws ApiError 500 when the VMID has a guest of either type */
@@ -121,6 +118,13 @@ export class GuestStore {
     await writeState(join(this.#folder, `${guest.vmid}.json`), guest)
   }
 
+  /** Writes a whole configuration, whatever there is now; that of a removed guest brings it back. */
+  async overwrite(guest: Guest): Promise<void> {
+    const there = this.#guests.get(guest.vmid)
+    if (there === undefined) this.#guests.set(guest.vmid, guest)
+    await this.save(there === undefined ? guest : Object.assign(there, guest))
+  }
+
   async remove(vmid: number): Promise<void> {
     this.#guests.delete(vmid)
     await rm(join(this.#folder, `${vmid}.json`), { force: true })
@@ -132,37 +136,23 @@ export class GuestStore {
     return createHash('sha1').update(canonical({ config, pending, removals, snapshots })).digest('hex')
   }
 
+  /** This node's guests of one type that are being made or removed. */
+  changing(type: GuestType): Guest[] {
+    return [...this.#changing].filter((guest) => guest.type === type && guest.node === this.#node)
+  }
+
+  /** The guest is being made or removed until the function that this gives is called. */
+  beginChange(guest: Guest): () => void {
+    this.#changing.add(guest)
+    return () => this.#changing.delete(guest)
+  }
+
   /**
-   * Holds the guest's file lock; first come, first served. Gives the function that releases it.
+   * Holds the guest's file lock. Gives the function that releases it.
    * @throws ApiError 500 when it was not free within `seconds`
    */
-  async acquire(vmid: number, seconds: number, onWait?: () => void): Promise<() => void> {
-    const lock = this.#locks.get(vmid)
-    if (!lock) {
-      this.#locks.set(vmid, { waiting: [] })
-    } else {
-      onWait?.()
-      await new Promise<void>((resolve, reject) => {
-        const timer = setTimeout(() => {
-          lock.waiting = lock.waiting.filter((waiter) => waiter !== wake)
-          reject(failure(`can't lock file '${this.#lockFile(vmid)}' - got timeout`))
-        }, seconds * 1000)
-        const wake = () => {
-          clearTimeout(timer)
-          resolve()
-        }
-        lock.waiting.push(wake)
-      })
-    }
-    let released = false
-    return () => {
-      if (released) return
-      released = true
-      const held = this.#locks.get(vmid) as Lock
-      const next = held.waiting.shift()
-      if (next) next()
-      else this.#locks.delete(vmid)
-    }
+  acquire(vmid: number, seconds: number, options?: AcquireOptions): Promise<() => void> {
+    return this.#locks.acquire(vmid, this.#lockFile(vmid), seconds, options)
   }
 
   #lockFile(vmid: number): string {
@@ -171,8 +161,13 @@ export class GuestStore {
       : `/var/lock/qemu-server/lock-${vmid}.conf`
   }
 
-  async locked<T>(vmid: number, seconds: number, work: () => Promise<T>, onWait?: () => void): Promise<T> {
-    const release = await this.acquire(vmid, seconds, onWait)
+  async locked<T>(
+    vmid: number,
+    seconds: number,
+    work: () => Promise<T>,
+    options?: AcquireOptions,
+  ): Promise<T> {
+    const release = await this.acquire(vmid, seconds, options)
     try {
       return await work()
     } finally {
@@ -207,9 +202,18 @@ export function checkLock(guest: Guest, skip = false): void {
   if (lock !== undefined && !skip) throw failure(`${wordFor(guest.type)} is locked (${lock})`)
 }
 
+/** What Proxmox says of a configuration that is not there, or not any more. */
+export function notThere({ vmid, type, node }: Pick<Guest, 'vmid' | 'type' | 'node'>): ApiError {
+  const folder = type === 'lxc' ? 'lxc' : 'qemu-server'
+  return failure(`Configuration file 'nodes/${node}/${folder}/${vmid}.conf' does not exist`)
+}
+
 /** Compare-and-swap. @throws ApiError 500 when the caller knows another state than this one */
 export function checkDigest(store: GuestStore, guest: Guest, digest: string | undefined): void {
-  if (digest !== undefined && digest !== store.digest(guest)) {
-    throw failure('checksum mismatch (file change by other user?)')
-  }
+  if (digest === undefined || digest === store.digest(guest)) return
+  throw failure(
+    guest.type === 'lxc'
+      ? 'detected modified configuration - file changed by other user? Try again.'
+      : 'checksum mismatch (file change by other user?)',
+  )
 }
