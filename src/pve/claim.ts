@@ -43,7 +43,10 @@ export async function claimImage(pve: Pve, asked: ClaimRequest): Promise<Claim> 
     const claims = await claimsOf(pve, asked)
     const request: Claiming = { ...asked, since: pve.clock.date().toISOString() }
     const slot = await takeSlot(pve, request, claims)
-    return hold(pve, request, slot, async (own) => takeSlot(own, request, await claimsOf(own, request)))
+    // Also a run that is cleaning up after Ctrl-C claims anew: until the claim is released, not under the run's signal.
+    return hold(pve, request, slot, async (own, signal) =>
+      takeSlot(own, { ...request, signal }, await claimsOf(own, request)),
+    )
   } catch (error) {
     runsHere.delete(asked.run)
     throw error

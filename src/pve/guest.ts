@@ -20,7 +20,9 @@ import {
 } from './guest-ref.ts'
 import { newestTask } from './guest-tasks.ts'
 import { workOn, writeConfig } from './lost-answer.ts'
+import { readOwnConfig } from './own-guest.ts'
 import type { Place, VmidRange } from './place.ts'
+import { confirmTemplate, type Written } from './read-back.ts'
 import { stopGuest } from './stop.ts'
 import { parseUpid } from './tasks.ts'
 
@@ -91,6 +93,13 @@ export class Guest implements AsyncDisposable, GuestRef {
     return guestApi(this.#pve, this)
   }
 
+  /** For what changes this guest: looks before each such call whether the guest at this VMID is still this one. */
+  get #own(): Pve {
+    return this.#pve.withGate(async () => {
+      await readOwnConfig(this.#pve, this)
+    })
+  }
+
   async create(): Promise<void> {
     const { cloneOf, parameters } = this.#request
     if (cloneOf !== undefined) return await this.#clone(cloneOf)
@@ -138,7 +147,7 @@ export class Guest implements AsyncDisposable, GuestRef {
 
   /** Changes the configuration at once; of a running guest some changes stay pending. */
   async configure(parameters: CreateParameters): Promise<void> {
-    await writeConfig(this.#pve, this, parameters)
+    await writeConfig(this.#own, this, parameters)
   }
 
   /** Bytes, as the configuration says; undefined where it does not. */
@@ -151,17 +160,21 @@ export class Guest implements AsyncDisposable, GuestRef {
     const isLarge = async () => ((await this.diskSize(slot)) ?? 0) >= bytes
     if (await isLarge()) return
     const size = `${Math.ceil(bytes / 2 ** 20)}M`
-    await this.#run(() => this.#api.resize.$put({ disk: slot as 'scsi0', size }), isLarge, 600)
+    await this.#run(
+      () => guestApi(this.#own, this).resize.$put({ disk: slot as 'scsi0', size }),
+      isLarge,
+      600,
+    )
   }
 
   async start(): Promise<void> {
     const isRunning = async () => (await this.status()).status === 'running'
-    await this.#run(() => this.#api.status.start.$post(), isRunning, 120)
+    await this.#run(() => guestApi(this.#own, this).status.start.$post(), isRunning, 120)
   }
 
   /** At once, as a power cut does; see `stopGuest`. */
   async stop(): Promise<void> {
-    await stopGuest(this.#pve, this, this.#request.signal)
+    await stopGuest(this.#own, this, this.#request.signal)
   }
 
   async status(): Promise<GuestStatus> {
@@ -212,7 +225,7 @@ export class Guest implements AsyncDisposable, GuestRef {
   async toTemplate(): Promise<void> {
     const earlier = this.kind === 'lxc' ? await conversionsOf(this.#pve, this) : []
     await workOn(this.#pve, this, {
-      send: async () => (await this.#api.template.$post()) as string | null,
+      send: async () => (await guestApi(this.#own, this).template.$post()) as string | null,
       wait: (upid) => (upid === null ? this.#awaitConversion(earlier) : this.#wait(upid, TEMPLATE_SECONDS)),
       isDone: () => this.#isConverted(),
       signal: this.#request.signal,
@@ -233,6 +246,12 @@ export class Guest implements AsyncDisposable, GuestRef {
     const task = this.kind === 'vm' ? await newestTask(this.#pve, this, 'qmtemplate') : undefined
     if (task !== undefined) await this.#wait(task.upid, TEMPLATE_SECONDS)
     return true
+  }
+
+  /** Gives the template that it has become its last tags and its last note, and reads them back. */
+  async mark(written: Written): Promise<void> {
+    await this.configure({ ...written })
+    await confirmTemplate(this.#own, this, written)
   }
 
   /** From here on it survives. */

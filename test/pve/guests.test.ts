@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Event } from '../../src/core/events.ts'
 import { destroyGuest, isMissing } from '../../src/pve/destroy.ts'
 import { PveError, PveTaskError } from '../../src/pve/errors.ts'
-import type { GuestName, GuestRequest } from '../../src/pve/guest.ts'
+import type { Guest, GuestName, GuestRequest } from '../../src/pve/guest.ts'
 import { createGuest } from '../../src/pve/guests.ts'
 import { renderNote, toTags } from '../../src/pve/marks.ts'
 import { isTaken } from '../../src/pve/vmids.ts'
@@ -450,6 +450,56 @@ describe('creating a guest', () => {
       }
     }
     expect(asked.events).toMatchObject([{ type: 'leak', resource: 'VM 9000 on pve', image: 'web' }])
+  })
+})
+
+describe('a guest whose VMID another run’s guest has by now', () => {
+  type Write = (guest: Guest) => Promise<unknown>
+  const written = { tags: 'x', description: 'y' }
+  const size = 'local-lvm:vm-9000-disk-0,size=3G'
+
+  test.each<[string, Write]>([
+    ['configured', (guest) => guest.configure({ name: 'x' })],
+    ['grown', (guest) => guest.growDisk('scsi0', 2 ** 40)],
+    ['started', (guest) => guest.start()],
+    ['stopped', (guest) => guest.stop()],
+    ['converted', (guest) => guest.toTemplate()],
+    ['marked', (guest) => guest.mark(written)],
+  ])('is not %s, nor removed', async (_what, write) => {
+    const pve = new MemoryProxmox()
+    const asked = request()
+    const theirs = { name: 'theirs', description: note(9000, 'theirs', 'other'), scsi0: size }
+    {
+      await using guest = await createGuest(pve.client(), asked)
+      pve.put(9000, theirs, { status: 'running' })
+      const before = pve.writes.length
+      await expect(write(guest)).rejects.toMatchObject({
+        ...{ code: 'busy', exitCode: 75, what: 'VM 9000 on pve is another’s by now' },
+      })
+      // What is refused by the guest has not gone out: the memory writes calls down that pass the gate.
+      expect(pve.writes.slice(before)).toEqual([])
+    }
+    expect(pve.guests.get(9000)).toMatchObject({ config: theirs, status: 'running' })
+    expect(asked.events).toEqual([])
+  })
+
+  test('is not written to where the answer to the first try is lost', async () => {
+    const pve = new MemoryProxmox()
+    await using guest = await createGuest(pve.client(), request())
+    pve.before = (call) => {
+      if (!call.startsWith('PUT')) return
+      pve.put(9000, { name: 'theirs' })
+      throw new PveError({ method: 'PUT', path: call, delivery: 'unknown', passing: true, message: 'gone' })
+    }
+    await expect(guest.configure({ name: 'x' })).rejects.toMatchObject({ code: 'busy' })
+    expect(pve.guests.get(9000)?.config).toEqual({ name: 'theirs' })
+  })
+
+  test('is gone where nothing has it', async () => {
+    const pve = new MemoryProxmox()
+    await using guest = await createGuest(pve.client(), request())
+    pve.guests.delete(9000)
+    await expect(guest.start()).rejects.toMatchObject({ what: 'VM 9000 on pve is gone' })
   })
 })
 
