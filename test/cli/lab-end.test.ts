@@ -31,7 +31,7 @@ const SCRIPT = `
   await writeStopped(dir, { pid: process.pid, how: 'SIGTERM' })
   // The timer does not keep a process alive.
   const alive = setInterval(() => {}, 1000)
-  await ended
+  if (!watched.ended.aborted) await ended
   clearInterval(alive)
   console.log(watched.ended.reason.what)
 `
