@@ -1,8 +1,6 @@
 import type { Plan } from '../plan/plan.ts'
 import { recordPlan, shortRecord } from '../plan/record.ts'
-import { writeConfig } from '../pve/lost-answer.ts'
 import { type Note, renderNote, toTags } from '../pve/marks.ts'
-import { confirmTemplate } from '../pve/read-back.ts'
 import type { Template } from '../pve/templates.ts'
 import type { Artifact } from './archive.ts'
 import { containerTemplateParameters } from './container.ts'
@@ -73,8 +71,7 @@ export async function convert(
       tags: toTags(marks, image.template.tags),
       description: renderNote(note, image.template.description ?? image.description),
     }
-    await writeConfig(pve, guest, written)
-    await confirmTemplate(pve, guest, written)
+    await guest.mark(written)
     return template
   })
 }

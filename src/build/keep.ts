@@ -4,6 +4,7 @@ import { withDeadline } from '../core/scope.ts'
 import { consoleCommand, guestLabel } from '../pve/guest-ref.ts'
 import { writeConfig } from '../pve/lost-answer.ts'
 import { renderNote } from '../pve/marks.ts'
+import { readOwnConfig } from '../pve/own-guest.ts'
 import { saveAccess } from './access.ts'
 import { type Build, noteOf, tagsOf } from './context.ts'
 import type { BuildGuest } from './guest.ts'
@@ -28,10 +29,13 @@ export async function keepForInspection(
   using signal = withDeadline(undefined, KEEPING_SECONDS, `keeping ${guestLabel(guest)}`)
   try {
     const pve = build.pve.withSignal(signal)
+    const { digest } = await readOwnConfig(pve, guest)
     await writeConfig(pve, guest, {
       tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
       // Without the name of an archive: this build's goes now, and a later one may be called the same.
       description: renderNote(noteOf(build, guest.vmid, { owner: build.owner, expires, guest: guest.token })),
+      // Another run's guest, which may take this VMID at this moment, has another.
+      digest,
     })
   } catch (error) {
     // Without its marks the next run would take it for a leftover. What made the build fail must not be lost by it.

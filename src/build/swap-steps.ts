@@ -3,7 +3,7 @@ import { step } from '../core/events.ts'
 import { copyTemplate } from '../pve/copy-template.ts'
 import { configIfThere, destroyGuest } from '../pve/destroy.ts'
 import { guestApi, guestLabel } from '../pve/guest-ref.ts'
-import { sendOnce } from '../pve/lost-answer.ts'
+import { workOn } from '../pve/lost-answer.ts'
 import { promote } from '../pve/promotion.ts'
 import { nodeTemplates, select, type Template } from '../pve/templates.ts'
 import { hasLinkedClones, type Occupant, type SwapBy } from './fixed-vmid.ts'
@@ -62,12 +62,12 @@ export async function replace(
 /** Without `purge`, which would strike the VMID out of backup jobs: it is there again in a moment. */
 async function removeOld({ pve, signal, image, ...by }: SwapBy, old: Template, fixed: number): Promise<void> {
   try {
-    const upid = await sendOnce(pve, old, {
+    await workOn(pve, old, {
       send: async () => (await guestApi(pve, old).$delete()) as string,
+      wait: async (upid) => void (await pve.waitTask(upid, { seconds: 300, signal })),
       isDone: async () => (await configIfThere(pve, old)) === undefined,
       signal,
     })
-    if (upid !== undefined) await pve.waitTask(upid, { seconds: 300, signal })
   } catch (error) {
     if (!/still in use by linked clone/i.test(asImagebuildError(error).message)) throw error
     await abandonAll({ pve, signal, image, ...by }, fixed)

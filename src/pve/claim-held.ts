@@ -43,11 +43,11 @@ const RENEW_SECONDS = 60
 /** Times that a renewal is written which another change comes before, or whose answer is lost. */
 const TRIES = 5
 
-/**
- * Renews the claim until it is disposed of.
- * @param again claims the image once more
- */
-export function hold(pve: Pve, request: Claiming, first: Slot, again: (pve: Pve) => Promise<Slot>): Claim {
+/** Claims the image once more. @param signal the connection's */
+type Again = (pve: Pve, signal: AbortSignal) => Promise<Slot>
+
+/** Renews the claim until it is disposed of. */
+export function hold(pve: Pve, request: Claiming, first: Slot, again: Again): Claim {
   const { image, run, emit } = request
   const { clock } = pve
   // Whoever waits for it may stop waiting; the claim is renewed all the same, also while the run cleans up.
@@ -71,7 +71,7 @@ export function hold(pve: Pve, request: Claiming, first: Slot, again: (pve: Pve)
 
   async function claimAgain(): Promise<void> {
     try {
-      slot = await again(own)
+      slot = await again(own, released.signal)
     } catch (error) {
       if (!(error instanceof ImageHeld || error instanceof ClaimTaken)) throw error
       lost = new ClaimLost(image, now() - renewed, error)

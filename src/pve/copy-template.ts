@@ -3,11 +3,9 @@ import type { Pve } from './client.ts'
 import { Guest, type GuestRequest } from './guest.ts'
 import { type GuestConfig, guestLabel, readConfig } from './guest-ref.ts'
 import { createGuest } from './guests.ts'
-import { writeConfig } from './lost-answer.ts'
 import { replaceNote } from './marking.ts'
 import { foreignTags, type Marks, type Note, parseNote, renderNote, toTags } from './marks.ts'
 import type { Place } from './place.ts'
-import { confirmTemplate } from './read-back.ts'
 import type { Template } from './templates.ts'
 
 /** Seconds that Proxmox may take to copy a template's disks. */
@@ -73,8 +71,7 @@ export async function copyTemplate(
       guest: guest.token,
     }),
   }
-  await writeConfig(pve, guest, written)
-  await confirmTemplate(pve, guest, written)
+  await guest.mark(written)
   guest.keep()
   return { kind, node, vmid, name: from.name, marks }
 }

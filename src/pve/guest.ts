@@ -18,8 +18,11 @@ import {
   guestLabel,
   readConfig,
 } from './guest-ref.ts'
-import { sendOnce, writeConfig } from './lost-answer.ts'
+import { newestTask } from './guest-tasks.ts'
+import { workOn, writeConfig } from './lost-answer.ts'
+import { readOwnConfig } from './own-guest.ts'
 import type { Place, VmidRange } from './place.ts'
+import { confirmTemplate, type Written } from './read-back.ts'
 import { stopGuest } from './stop.ts'
 import { parseUpid } from './tasks.ts'
 
@@ -90,19 +93,26 @@ export class Guest implements AsyncDisposable, GuestRef {
     return guestApi(this.#pve, this)
   }
 
+  /** For what changes this guest: looks before each such call whether the guest at this VMID is still this one. */
+  get #own(): Pve {
+    return this.#pve.withGate(async () => {
+      await readOwnConfig(this.#pve, this)
+    })
+  }
+
   async create(): Promise<void> {
     const { cloneOf, parameters } = this.#request
     if (cloneOf !== undefined) return await this.#clone(cloneOf)
     const { qemu, lxc } = this.#pve.api.nodes.$(this.node)
     const guests = this.kind === 'vm' ? qemu : lxc
-    await this.#order.carryOut(() => guests.$post({ vmid: this.vmid, ...parameters(this) } as never))
+    await this.#order.create(() => guests.$post({ vmid: this.vmid, ...parameters(this) } as never))
   }
 
   async #clone(of: CloneOf): Promise<void> {
     const { parameters, place } = this.#request
     const { tags, description, name, ...hardware } = parameters(this)
     const order = (full: boolean) =>
-      this.#order.carryOut(() => orderClone(this.#pve, this, of, { full, name, description, place }))
+      this.#order.clone(of.vmid, () => orderClone(this.#pve, this, of, { full, name, description, place }))
     if (!of.linked) await order(true)
     else {
       await order(false).catch(async (error) => {
@@ -127,18 +137,17 @@ export class Guest implements AsyncDisposable, GuestRef {
 
   /** Sends a call that begins a task, and waits for that. */
   async #run(send: () => Promise<unknown>, isDone: () => Promise<boolean>, seconds: number): Promise<void> {
-    const { signal } = this.#request
-    const upid = await sendOnce(this.#pve, this, {
+    await workOn(this.#pve, this, {
       send: async () => (await send()) as string,
+      wait: (upid) => this.#wait(upid, seconds),
       isDone,
-      signal,
+      signal: this.#request.signal,
     })
-    if (upid !== undefined) await this.#wait(upid, seconds)
   }
 
   /** Changes the configuration at once; of a running guest some changes stay pending. */
   async configure(parameters: CreateParameters): Promise<void> {
-    await writeConfig(this.#pve, this, parameters)
+    await writeConfig(this.#own, this, parameters)
   }
 
   /** Bytes, as the configuration says; undefined where it does not. */
@@ -151,17 +160,21 @@ export class Guest implements AsyncDisposable, GuestRef {
     const isLarge = async () => ((await this.diskSize(slot)) ?? 0) >= bytes
     if (await isLarge()) return
     const size = `${Math.ceil(bytes / 2 ** 20)}M`
-    await this.#run(() => this.#api.resize.$put({ disk: slot as 'scsi0', size }), isLarge, 600)
+    await this.#run(
+      () => guestApi(this.#own, this).resize.$put({ disk: slot as 'scsi0', size }),
+      isLarge,
+      600,
+    )
   }
 
   async start(): Promise<void> {
     const isRunning = async () => (await this.status()).status === 'running'
-    await this.#run(() => this.#api.status.start.$post(), isRunning, 120)
+    await this.#run(() => guestApi(this.#own, this).status.start.$post(), isRunning, 120)
   }
 
   /** At once, as a power cut does; see `stopGuest`. */
   async stop(): Promise<void> {
-    await stopGuest(this.#pve, this, this.#request.signal)
+    await stopGuest(this.#own, this, this.#request.signal)
   }
 
   async status(): Promise<GuestStatus> {
@@ -211,19 +224,34 @@ export class Guest implements AsyncDisposable, GuestRef {
 
   async toTemplate(): Promise<void> {
     const earlier = this.kind === 'lxc' ? await conversionsOf(this.#pve, this) : []
-    const { signal: interrupted } = this.#request
-    const upid = await sendOnce(this.#pve, this, {
-      send: async () => (await this.#api.template.$post()) as string | null,
-      isDone: async () => Boolean((await readConfig(this.#pve, this)).template),
-      signal: interrupted,
+    await workOn(this.#pve, this, {
+      send: async () => (await guestApi(this.#own, this).template.$post()) as string | null,
+      wait: (upid) => (upid === null ? this.#awaitConversion(earlier) : this.#wait(upid, TEMPLATE_SECONDS)),
+      isDone: () => this.#isConverted(),
+      signal: this.#request.signal,
     })
-    if (upid === undefined) return
-    if (upid !== null) return await this.#wait(upid, TEMPLATE_SECONDS)
-    // Of a container Proxmox tells no task: it answers, and goes on converting.
+  }
+
+  /** Of a container Proxmox tells no task: it answers, and goes on converting. */
+  async #awaitConversion(earlier: readonly { upid: string }[]): Promise<void> {
     this.#converting = new Set(earlier.map((task) => task.upid))
-    using signal = withDeadline(interrupted, TEMPLATE_SECONDS, `converting ${guestLabel(this)}`)
+    using signal = withDeadline(this.#request.signal, TEMPLATE_SECONDS, `converting ${guestLabel(this)}`)
     await converted(this.#pve, this, this.#converting, signal)
     this.#converting = undefined
+  }
+
+  /** A virtual machine is called a template before its disks are: only its task tells that they are. */
+  async #isConverted(): Promise<boolean> {
+    if (!(await readConfig(this.#pve, this)).template) return false
+    const task = this.kind === 'vm' ? await newestTask(this.#pve, this, 'qmtemplate') : undefined
+    if (task !== undefined) await this.#wait(task.upid, TEMPLATE_SECONDS)
+    return true
+  }
+
+  /** Gives the template that it has become its last tags and its last note, and reads them back. */
+  async mark(written: Written): Promise<void> {
+    await this.configure({ ...written })
+    await confirmTemplate(this.#own, this, written)
   }
 
   /** From here on it survives. */

@@ -1,18 +1,17 @@
 import { expect, test } from 'vitest'
 import { describeUse, labUse } from '../../src/cli/lab-use.ts'
 import { renderNote, toTags } from '../../src/pve/marks.ts'
-import { thisOwner } from '../../src/pve/owner.ts'
-import { MemoryProxmox, soon } from '../pve/memory-proxmox.ts'
+import { MemoryProxmox, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
 
 test('a swap is told as that, and its guests and tasks are its own', async () => {
   const pve = new MemoryProxmox()
-  const owner = await thisOwner()
+  const [owner, expires] = [SOMEBODY, soon()]
   const since = '2026-03-04T05:06:07Z'
   const claim = (vmid: number, image: string) => {
     const what = { vmid, namespace: 'homelab', image }
     pve.put(vmid, {
-      tags: toTags({ ...what, state: 'claim', expires: soon() }),
-      description: renderNote({ ...what, schema: 1, kind: 'vm', tool: '0', run: 'r', owner, since }),
+      tags: toTags({ ...what, state: 'claim', expires }),
+      description: renderNote({ ...what, schema: 1, kind: 'vm', tool: '0', run: 'r', owner, since, expires }),
     })
   }
   const guest = (vmid: number, image: string) =>
@@ -28,7 +27,7 @@ test('a swap is told as that, and its guests and tasks are its own', async () =>
   guest(9003, 'shop')
   for (const id of [9001, 9003]) pve.addTask({ type: 'qmclone', id })
   const use = await labUse(pve.client(), 1, [])
-  const who = `process ${process.pid} on ${owner.host}, since ${since}`
+  const who = `process ${owner.pid} on ${owner.host}, since ${since}`
   expect(describeUse(use)).toEqual([
     `the swap of debian-base on lab by ${who}`,
     `the build of web by ${who}`,

@@ -178,6 +178,25 @@ describe('while it is held', () => {
     expect([...pve.guests.keys()]).toEqual([SLOT + 3])
   })
 
+  test('also a run that cleans up after Ctrl-C claims the image anew, and removes its guests', async () => {
+    const pve = new MemoryProxmox()
+    const asked = request()
+    const stop = new AbortController()
+    {
+      await using claim = await claimImage(pve.client(stop.signal), { ...asked, signal: stop.signal })
+      pve.put(9000, {})
+      pause('stopped', 600)
+      pve.guests.delete(SLOT)
+      stop.abort(new Error('Ctrl-C'))
+      const cleaning = claim.guard(pve.client(stop.signal)).withSignal(new AbortController().signal)
+      await cleaning.api.nodes.$('pve').qemu.$(9000).$delete()
+      expect(runAt(pve, claim.vmid)).toBe('mine')
+    }
+    vi.restoreAllMocks()
+    await vi.waitFor(() => expect([...pve.guests.keys()]).toEqual([]))
+    expect(asked.events).toMatchObject([{ type: 'warning', message: expect.stringContaining('was gone') }])
+  })
+
   test('one that is just being claimed anew does not stay behind when it is released', async () => {
     const pve = new MemoryProxmox()
     const asked = request()

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Event } from '../../src/core/events.ts'
 import { destroyGuest, isMissing } from '../../src/pve/destroy.ts'
 import { PveError, PveTaskError } from '../../src/pve/errors.ts'
-import type { GuestName, GuestRequest } from '../../src/pve/guest.ts'
+import type { Guest, GuestName, GuestRequest } from '../../src/pve/guest.ts'
 import { createGuest } from '../../src/pve/guests.ts'
 import { renderNote, toTags } from '../../src/pve/marks.ts'
 import { isTaken } from '../../src/pve/vmids.ts'
@@ -273,6 +273,61 @@ describe('creating a guest', () => {
       expect([...pve.guests.keys()]).toEqual([9000])
     })
 
+    test('and whose work begins late is not sent again: a task that may be it is waited for', async () => {
+      const pve = new MemoryProxmox()
+      pve.put(8000, { template: 1 })
+      const locks = Promise.withResolvers<undefined>()
+      const upid = pve.addTask({ type: 'qmclone', id: 8000, user: 'builder@pve!t1' })
+      let isFirst = true
+      pve.before = (call, params) => {
+        if (!isOrder(call) || !isFirst) return
+        isFirst = false
+        // It waits for its locks, and makes the guest when it has them.
+        void locks.promise.then(() => {
+          pve.put(9000, { description: String(params.description) })
+          pve.endTask(upid, 'OK')
+        })
+        setTimeout(() => locks.resolve(undefined), 2500)
+        throw lost()
+      }
+      await using guest = await createGuest(pve.client(), request({ cloneOf: template }))
+      expect(guest.vmid).toBe(9000)
+      expect(orders(pve)).toHaveLength(1)
+    })
+
+    test('and refused the second time for another reason, is used where it was made after all', async () => {
+      const pve = new MemoryProxmox()
+      pve.put(8000, { template: 1 }, { kind: 'lxc' })
+      let times = 0
+      pve.before = (call, params) => {
+        if (!isOrder(call)) return
+        times += 1
+        if (times === 1) throw lost()
+        // The first one was under way all the time, and has the template locked.
+        pve.put(9000, { description: String(params.description) }, { kind: 'lxc' })
+        throw refused('POST', '/x', 'CT is locked (disk)')
+      }
+      await using guest = await createGuest(pve.client(), request({ kind: 'lxc', cloneOf: template }))
+      expect(guest.vmid).toBe(9000)
+      expect(pve.guests.has(9000)).toBe(true)
+    })
+
+    test('of what works on a guest, and is done before it is sent again: its refusal is no error', async () => {
+      const pve = new MemoryProxmox()
+      await using guest = await createGuest(pve.client(), request())
+      let times = 0
+      pve.before = (call) => {
+        if (!call.endsWith('/start')) return
+        times += 1
+        if (times === 1) throw lost()
+        const started = pve.guests.get(guest.vmid)
+        if (started) started.status = 'running'
+        throw refused('POST', '/x', `VM ${guest.vmid} already running`)
+      }
+      await guest.start()
+      expect(times).toBe(2)
+    })
+
     test('while another run made that VMID, takes the next one and touches nothing', async () => {
       const pve = new MemoryProxmox()
       pve.before = (call) => {
@@ -395,6 +450,56 @@ describe('creating a guest', () => {
       }
     }
     expect(asked.events).toMatchObject([{ type: 'leak', resource: 'VM 9000 on pve', image: 'web' }])
+  })
+})
+
+describe('a guest whose VMID another run’s guest has by now', () => {
+  type Write = (guest: Guest) => Promise<unknown>
+  const written = { tags: 'x', description: 'y' }
+  const size = 'local-lvm:vm-9000-disk-0,size=3G'
+
+  test.each<[string, Write]>([
+    ['configured', (guest) => guest.configure({ name: 'x' })],
+    ['grown', (guest) => guest.growDisk('scsi0', 2 ** 40)],
+    ['started', (guest) => guest.start()],
+    ['stopped', (guest) => guest.stop()],
+    ['converted', (guest) => guest.toTemplate()],
+    ['marked', (guest) => guest.mark(written)],
+  ])('is not %s, nor removed', async (_what, write) => {
+    const pve = new MemoryProxmox()
+    const asked = request()
+    const theirs = { name: 'theirs', description: note(9000, 'theirs', 'other'), scsi0: size }
+    {
+      await using guest = await createGuest(pve.client(), asked)
+      pve.put(9000, theirs, { status: 'running' })
+      const before = pve.writes.length
+      await expect(write(guest)).rejects.toMatchObject({
+        ...{ code: 'busy', exitCode: 75, what: 'VM 9000 on pve is another’s by now' },
+      })
+      // What is refused by the guest has not gone out: the memory writes calls down that pass the gate.
+      expect(pve.writes.slice(before)).toEqual([])
+    }
+    expect(pve.guests.get(9000)).toMatchObject({ config: theirs, status: 'running' })
+    expect(asked.events).toEqual([])
+  })
+
+  test('is not written to where the answer to the first try is lost', async () => {
+    const pve = new MemoryProxmox()
+    await using guest = await createGuest(pve.client(), request())
+    pve.before = (call) => {
+      if (!call.startsWith('PUT')) return
+      pve.put(9000, { name: 'theirs' })
+      throw new PveError({ method: 'PUT', path: call, delivery: 'unknown', passing: true, message: 'gone' })
+    }
+    await expect(guest.configure({ name: 'x' })).rejects.toMatchObject({ code: 'busy' })
+    expect(pve.guests.get(9000)?.config).toEqual({ name: 'theirs' })
+  })
+
+  test('is gone where nothing has it', async () => {
+    const pve = new MemoryProxmox()
+    await using guest = await createGuest(pve.client(), request())
+    pve.guests.delete(9000)
+    await expect(guest.start()).rejects.toMatchObject({ what: 'VM 9000 on pve is gone' })
   })
 })
 
