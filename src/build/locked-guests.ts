@@ -33,7 +33,7 @@ export async function awaitMaking(looking: Looking): Promise<void> {
     for (const one of locked) {
       if (waiting.includes(one) || told.has(one.guest.vmid)) continue
       told.add(one.guest.vmid)
-      tell(looking, one, 'leak')
+      tell(looking, one)
     }
     if (waiting.length === 0) return true
     const ours = waiting.filter(({ making }) => making.by === 'task')
@@ -58,9 +58,7 @@ export async function tellNeverFinished(looking: Looking): Promise<void> {
     return locked.some(({ making }) => making.by === 'unsettled') ? undefined : locked
   }
   const settled = await poll(look, { signal: looking.signal, first: 200, max: 1000 })
-  // Of what is not seen, somebody else may be making it at this moment.
-  for (const one of settled)
-    if (one.making.by !== 'task') tell(looking, one, one.making.by === 'nobody' ? 'leak' : 'warning')
+  for (const one of settled) if (one.making.by !== 'task') tell(looking, one)
 }
 
 interface Locked {
@@ -90,10 +88,11 @@ function watcher({ pve, place }: Looking): () => Promise<Locked[]> {
   }
 }
 
-function tell({ pve, emit }: Looking, { guest, making }: Locked, how: 'leak' | 'warning'): void {
+function tell({ pve, emit }: Looking, { guest, making }: Locked): void {
   const { state, why, next } = describeLocked(pve, guest, making)
   const resource = `${guestLabel(guest)} on ${guest.node}`
   if (making.by === 'task') emit({ type: 'info', message: `${resource} ${state} ${why}` })
-  else if (how === 'leak') emit({ type: 'leak', resource, why: `it ${state}: ${why}`, next })
+  else if (making.by === 'nobody') emit({ type: 'leak', resource, why: `it ${state}: ${why}`, next })
+  // Somebody else may be making it at this moment: it is not left over.
   else emit({ type: 'warning', message: `${resource} ${state}: ${why}; ${next}` })
 }

@@ -28,8 +28,9 @@ export async function requireRoom(
   const { pve, place, image, options, emit } = build
   const { node } = place
   const id = place.storages.disks
-  const { type, avail } = (await storageStatus(pve, node, id)) ?? {}
-  if (type === undefined || avail === undefined) return
+  const { type, total, avail } = (await storageStatus(pve, node, id)) ?? {}
+  // A plugin that cannot tell its size says 0 for all of it.
+  if (type === undefined || avail === undefined || !total) return
   const fixed = fixedVmidOf(build)
   const message = judgeRoom({
     ...{ image: image.name, kind: image.kind, node, storage: { id, type, avail } },

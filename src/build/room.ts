@@ -19,7 +19,7 @@ export interface RoomAsked {
   image: string
   kind: GuestKind
   node: string
-  /** `avail` in bytes */
+  /** `avail` in bytes, of a storage that knows its size */
   storage: { id: string; type: string; avail: number }
   disk: DiskSizes
   /** clones are examined */

@@ -72,6 +72,8 @@ export interface StorageStatus {
   content: string
   active: number
   enabled: number
+  /** bytes; 0 where the plugin cannot tell */
+  total?: number
   /** bytes */
   avail?: number
 }

@@ -1,4 +1,4 @@
-import { watch } from 'node:fs'
+import { type FSWatcher, watch } from 'node:fs'
 import { resolve } from 'node:path'
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import { isProcess } from '../lab/process.ts'
@@ -42,19 +42,28 @@ export function watchLab(folder: string, pid: number, parent: AbortSignal): LabW
   const tryLook = () => void look().catch(() => undefined)
   const timer = setInterval(tryLook, LOOK_EVERY)
   timer.unref()
-  const watcher = watch(dir, { persistent: false }, tryLook)
-  watcher.on('error', () => watcher.close())
+  const watcher = watchFolder(dir, tryLook)
   return {
     signal: AbortSignal.any([parent, ended.signal]),
     ended: ended.signal,
     explain: async (thrown) => {
-      if (asImagebuildError(thrown).code === 'unreachable') await look()
+      if (asImagebuildError(thrown).code === 'unreachable') await look().catch(() => undefined)
       return ended.signal.aborted ? ended.signal.reason : thrown
     },
     [Symbol.dispose]: () => {
       clearInterval(timer)
-      watcher.close()
+      watcher?.close()
     },
+  }
+}
+
+/** Undefined where the kernel has no watch left to give (ENOSPC, EMFILE): the timer will do. */
+function watchFolder(dir: string, onChange: () => void): FSWatcher | undefined {
+  try {
+    const watcher = watch(dir, { persistent: false }, onChange)
+    return watcher.on('error', () => watcher.close())
+  } catch {
+    return undefined
   }
 }
 

@@ -3,13 +3,13 @@ import { isStale } from '../pve/claim-judged.ts'
 import type { Pve } from '../pve/client.ts'
 import { configIfThere } from '../pve/destroy.ts'
 import { type ClusterRow, guestLabel, nodeGuests } from '../pve/guest-ref.ts'
+import { runningTasks } from '../pve/guest-tasks.ts'
 import { fromTags, type Marks, parseNote } from '../pve/marks.ts'
-
 import { parseUpid, type Upid } from '../pve/tasks.ts'
 
 /** What a lab is used for at this moment: what ends with it. */
 export interface LabUse {
-  /** images that a living process builds */
+  /** images that a living process builds, or puts at their fixed VMID */
   builds: Build[]
   /** work that is under way, and is no known build's */
   tasks: Upid[]
@@ -23,6 +23,8 @@ export interface LabUse {
 
 export interface Build {
   image: string
+  /** it only swaps the image's fixed VMID, on this node */
+  swapOn?: string
   /** `process 4711 on ci-2` */
   who: string
   /** where that is known: ISO 8601, UTC */
@@ -65,8 +67,7 @@ async function rowsOf(pve: Pve, node: string): Promise<Row[]> {
 }
 
 async function tasksOf(pve: Pve, node: string): Promise<Upid[]> {
-  const rows = (await pve.api.nodes.$(node).tasks.$get({ source: 'active' })) as { upid: string }[]
-  return rows.map(({ upid }) => parseUpid(upid))
+  return (await runningTasks(pve, node)).map(({ upid }) => parseUpid(upid))
 }
 
 /** By their claims, whose notes say which process it is. */
@@ -77,12 +78,25 @@ async function buildsAmong(pve: Pve, rows: readonly Row[]): Promise<Build[]> {
       const config = await configIfThere(pve, row)
       const note = config && parseNote(row.vmid, config.description)
       if (config === undefined || note === undefined || (await isStale(pve, { ...row, config }))) return []
-      const { image, owner, since, run } = note
+      const { owner, since, run } = note
       const who = owner === undefined ? `run ${run}` : `process ${owner.pid} on ${owner.host}`
-      return [{ image, who, ...(since !== undefined && { since }), ...(owner && { pid: owner.pid }) }]
+      return [
+        {
+          ...claimed(note.image),
+          who,
+          ...(since !== undefined && { since }),
+          ...(owner && { pid: owner.pid }),
+        },
+      ]
     }),
   )
   return found.flat()
+}
+
+/** The lock on a swap is a claim on `<image>.<node>`; names of images have no dots. */
+function claimed(name: string): Pick<Build, 'image' | 'swapOn'> {
+  const [image = '', ...node] = name.split('.')
+  return { image, ...(node.length > 0 && { swapOn: node.join('.') }) }
 }
 
 function named(row: Row): string {
@@ -92,8 +106,9 @@ function named(row: Row): string {
 /** One line for each thing that would end. */
 export function describeUse({ builds, tasks, guests, kept, clients }: LabUse): string[] {
   return [
-    ...builds.map(({ image, who, since }) => {
-      return `the build of ${image} by ${who}${since === undefined ? '' : `, since ${since}`}`
+    ...builds.map(({ image, swapOn, who, since }) => {
+      const work = swapOn === undefined ? `build of ${image}` : `swap of ${image} on ${swapOn}`
+      return `the ${work} by ${who}${since === undefined ? '' : `, since ${since}`}`
     }),
     ...tasks.map(({ type, id, user }) => `the task ${type}${id && ` of ${id}`}, started by ${user}`),
     ...guests.map((guest) => `${guest}, which runs`),

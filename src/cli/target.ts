@@ -84,17 +84,14 @@ export async function connectTarget(
       ...(nodes !== undefined && { nodes }),
     })
     const { watchLab } = await import('./lab-end.ts')
-    const watched = watchLab(labFolder(), lab.pid, invocation.signal)
+    await using stack = new AsyncDisposableStack()
+    const watched = stack.use(watchLab(labFolder(), lab.pid, invocation.signal))
     invocation.explain = watched.explain
     const { signal } = watched
-    const pve = await connect({ ...connectionToLab(watched, lab), ended: watched.ended })
+    const pve = stack.use(await connect({ ...connectionToLab(watched, lab), ended: watched.ended }))
     const { network } = lab
     const ssh = { ...(await sshOf(target)), ...(target.ssh.ca.length === 0 && (await sshOfLab())) }
-    const end = async () => {
-      watched[Symbol.dispose]()
-      await pve[Symbol.asyncDispose]()
-    }
-    return connected({ pve, signal, end }, nodes ?? [lab.node], {
+    return connected({ pve, signal, owned: stack.move() }, nodes ?? [lab.node], {
       ...common,
       storages: withArchives(target.storages),
       bridge: lab.bridge,
@@ -104,23 +101,20 @@ export async function connectTarget(
     })
   }
   const { requireNodesOfTarget } = await import('../pve/nodes.ts')
-  const pve = await connect(await connectionTo(invocation, project, target))
+  await using stack = new AsyncDisposableStack()
+  const pve = stack.use(await connect(await connectionTo(invocation, project, target)))
   const nodes = nodesOf(target)
-  try {
-    await requireNodesOfTarget(pve, name, nodes)
-  } catch (error) {
-    await pve[Symbol.asyncDispose]()
-    throw error
-  }
+  await requireNodesOfTarget(pve, name, nodes)
+  const ssh = await sshOf(target)
   const { signal } = invocation
-  return connected({ pve, signal, end: async () => await pve[Symbol.asyncDispose]() }, nodes, {
+  return connected({ pve, signal, owned: stack.move() }, nodes, {
     ...common,
     storages: withArchives(target.storages),
     bridge: target.bridge,
     ...(target.vlan !== undefined && { vlan: target.vlan }),
     ...addressesOf(target),
     dns: target.dns,
-    ssh: await sshOf(target),
+    ssh,
   })
 }
 
@@ -178,14 +172,14 @@ async function sshOfLab(): Promise<Place['ssh']> {
 
 /** @param nodes at least one: the schema says so */
 function connected(
-  { end, ...by }: { pve: Pve; signal: AbortSignal; end: () => Promise<void> },
+  { owned, ...by }: { pve: Pve; signal: AbortSignal; owned: AsyncDisposableStack },
   nodes: readonly string[],
   everywhere: Omit<Place, 'node'>,
 ): Connected {
   const places = nodes.map((node) => ({ ...everywhere, node }))
   const [place] = places
   if (place === undefined) throw new TypeError(`target ${everywhere.target} has no node`)
-  return { ...by, place, places, [Symbol.asyncDispose]: end }
+  return { ...by, place, places, [Symbol.asyncDispose]: () => owned.disposeAsync() }
 }
 
 /** `nodes`, or `node` alone: the schema says that there is one of them. */

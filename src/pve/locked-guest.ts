@@ -2,6 +2,8 @@ import { ByHandError, type ErrorCode, ImagebuildError } from '../core/errors.ts'
 import { pauses } from '../core/pauses.ts'
 import type { Pve } from './client.ts'
 import { type GuestRef, guestLabel } from './guest-ref.ts'
+import { newestTask, runningTasks } from './guest-tasks.ts'
+import type { Need } from './permissions.ts'
 import { parseUpid, type Upid } from './tasks.ts'
 
 /**
@@ -14,8 +16,11 @@ export type Making =
   | { by: 'task'; task: Upid; ours: boolean; sure: boolean }
   /** no task was seen, and not for long enough to be sure */
   | { by: 'unsettled' }
-  /** no task makes it, and none will */
-  | { by: 'nobody' }
+  /**
+   * no task makes it, and none will. `died`: UPID of the task of these credentials that has left it; that nobody has cleared
+   * up since, and begun anew, cannot be seen
+   */
+  | { by: 'nobody'; died?: string }
   /** no task that these credentials may see makes it */
   | { by: 'unseen' }
 
@@ -31,15 +36,6 @@ const SETTLED = 5000
 
 /** Lines of a clone's log in which its result is named. */
 const FIRST_LINES = 50
-
-/** Tasks of one node that are looked through at once. */
-const TASKS = 500
-
-interface TaskRow {
-  upid: string
-  /** Unix seconds; missing while it runs */
-  endtime?: number
-}
 
 /** Watches one guest that is locked so, look by look. */
 export class LockedGuest {
@@ -76,10 +72,9 @@ export class LockedGuest {
     // A task that cannot make it may still be at work on it: a removal that waits for its lock, say.
     if (running.some((task) => this.#isOn(task))) return { by: 'unsettled' }
     if (this.#now() - this.#since < SETTLED) return { by: 'unsettled' }
-    const elsewhere = await this.#madeBy(await this.#clusterTasks())
-    if (elsewhere !== undefined) return elsewhere
-    if ((await this.#seesAllTasks()) || (await this.#ownWorkerDied())) return { by: 'nobody' }
-    return { by: 'unseen' }
+    if ((await this.#seesAllTasks()) || (await this.#orderedDied())) return { by: 'nobody' }
+    const died = await this.#ownCreateDied()
+    return died === undefined ? { by: 'unseen' } : { by: 'nobody', died }
   }
 
   async #madeBy(running: readonly Upid[]): Promise<Making | undefined> {
@@ -114,35 +109,37 @@ export class LockedGuest {
     return named === undefined ? undefined : Number(named)
   }
 
-  /** Whoever may not audit the node sees the tasks of these very credentials only. */
   async #seesAllTasks(): Promise<boolean> {
-    const path = `/nodes/${this.#guest.node}`
-    const need = { path, privileges: ['Sys.Audit'], why: 'see the tasks of others' }
-    return (await this.#pve.missingPrivileges([need])).length === 0
+    return (await this.#pve.missingPrivileges([seeTasks(this.#guest.node)])).length === 0
   }
 
   /**
    * A worker that dies leaves no word how it ended, and removes nothing; one that fails says why, and has removed what it
    * made. While what it has left is there, Proxmox makes nothing else at this VMID.
    */
-  async #ownWorkerDied(): Promise<boolean> {
+  async #orderedDied(): Promise<boolean> {
     if (this.#ordered === undefined) return false
     const task = this.#pve.api.nodes.$(this.#guest.node).tasks.$(this.#ordered)
     const { status, exitstatus = '' } = (await task.status.$get()) as { status: string; exitstatus?: string }
     return status === 'stopped' && isWithoutEnd(exitstatus)
   }
 
-  /** What runs on any node: the latest tasks of each, of which a token without Sys.Audit sees none. */
-  async #clusterTasks(): Promise<Upid[]> {
-    const rows = (await this.#pve.api.cluster.tasks.$get()) as TaskRow[]
-    return rows.filter(({ endtime }) => endtime === undefined).map(({ upid }) => parseUpid(upid))
+  /** An earlier run's, too: the task list of these credentials outlives it. Of a clone nothing is found, whose task bears the source's VMID. */
+  async #ownCreateDied(): Promise<string | undefined> {
+    const type = this.#guest.kind === 'vm' ? 'qmcreate' : 'vzcreate'
+    const newest = await newestTask(this.#pve, this.#guest, type)
+    return newest !== undefined && isWithoutEnd(newest.status ?? '') ? newest.upid : undefined
   }
 
+  /** On its own node alone: what makes a guest that is locked so runs there, also what moves it to another node in the end. */
   async #running(): Promise<Upid[]> {
-    const { tasks } = this.#pve.api.nodes.$(this.#guest.node)
-    const rows = (await tasks.$get({ source: 'active', limit: TASKS })) as TaskRow[]
-    return rows.map(({ upid }) => parseUpid(upid))
+    return (await runningTasks(this.#pve, this.#guest.node)).map(({ upid }) => parseUpid(upid))
   }
+}
+
+/** Whoever has not this sees the tasks of the same credentials only. */
+export function seeTasks(node: string): Need {
+  return { path: `/nodes/${node}`, privileges: ['Sys.Audit'], why: 'see the tasks of others' }
 }
 
 /** Whether these credentials have ordered it, or may have: then it is worth waiting. */
@@ -180,12 +177,18 @@ export function describeLocked(
     }
   }
   if (making.by === 'nobody') {
+    const { died } = making
     const tool = kind === 'vm' ? 'qm' : 'pct'
+    const where =
+      died === undefined ? '' : ', where `pvenode task list --source active` has no task that creates it'
     return {
       code: 'build_failed',
       state: 'was never finished, and keeps its lock',
-      why: 'no running task is creating it: the worker that did has died',
-      next: `on ${node}, as root: ${tool} unlock ${vmid} && ${tool} destroy ${vmid}`,
+      why:
+        died === undefined
+          ? 'no running task is creating it: the worker that did has died'
+          : `the worker of task ${died} has died`,
+      next: `on ${node}, as root${where}: ${tool} unlock ${vmid} && ${tool} destroy ${vmid}`,
     }
   }
   return {

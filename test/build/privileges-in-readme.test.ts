@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { privilegesNeeded, swapPrivileges, verifyPrivileges } from '../../src/build/privileges.ts'
 import type { ImageSpec } from '../../src/definition/spec.ts'
+import { seeTasks } from '../../src/pve/locked-guest.ts'
 import type { Need } from '../../src/pve/permissions.ts'
 import type { Place } from '../../src/pve/place.ts'
 import { imageSpec, lxcSpec } from '../plan/spec.ts'
@@ -77,6 +78,13 @@ describe('what is needed beside the role', () => {
     const place = { ...PLACE, pool: 'images' }
     for (const image of [imageSpec(), lxcSpec()])
       expect(row('a target with a `pool`')).toEqual(beside(image, role(image), NINE, place))
+  })
+
+  test('seeing the tasks of others on the node', () => {
+    const label =
+      'seeing which task of somebody else is creating a guest that is in the way (on `/nodes/<node>`,'
+    expect(row(label)).toEqual(names([seeTasks('<node>')]))
+    expect(seeTasks('<node>').path).toBe('/nodes/<node>')
   })
 
   test('nothing: a fixed VMID, several nodes, an address pool, a parent image', () => {

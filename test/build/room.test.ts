@@ -119,7 +119,8 @@ describe('before a build', () => {
 
   function world(avail: number, type = 'lvmthin') {
     const pve = new MemoryProxmox()
-    pve.storages.set('local-lvm', { type, content: 'images,rootdir', active: 1, enabled: 1, avail })
+    const size = { total: 100 * GIB, avail }
+    pve.storages.set('local-lvm', { type, content: 'images,rootdir', active: 1, enabled: 1, ...size })
     pve.volumes.set('local:import/y.qcow2', { size: 3 * GIB, used: GIB, format: 'qcow2' })
     return pve
   }
@@ -195,5 +196,13 @@ describe('before a build', () => {
 
   test('a storage that does not say how much room it has is not in the way', async () => {
     await requireRoom(aBuild({ image: disk(10 ** 15) }), file, volume)
+    const pve = world(0, 'of-a-plugin')
+    const image = disk(10 * GIB)
+    await expect(requireRoom(aBuild({ image }, pve), file)).rejects.toMatchObject({ why: 'it is full' })
+    pve.storages.set('local-lvm', {
+      ...{ type: 'of-a-plugin', content: 'images,rootdir', active: 1, enabled: 1 },
+      ...{ total: 0, avail: 0 },
+    })
+    await requireRoom(aBuild({ image }, pve), file)
   })
 })

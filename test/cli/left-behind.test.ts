@@ -24,7 +24,6 @@ test('prune tells of a guest whose creation died when it meets it, and once more
   const folder = await mkdtemp(join(tmpdir(), 'imagebuild-left-'))
   for (const [path, data] of Object.entries({
     '/cluster/resources': [],
-    '/cluster/tasks': [],
     '/nodes/pve/qemu': [{ vmid: 9001, name: 'VM 9001', status: 'stopped', lock: 'create' }],
     '/nodes/pve/lxc': [],
     '/nodes/pve/tasks': [],

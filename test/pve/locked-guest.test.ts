@@ -98,7 +98,7 @@ describe('a guest that is locked for its creation', () => {
     expect(next).toBe('on pve2, as root: pct unlock 310 && pct destroy 310')
   })
 
-  test('is not called dead while a removal waits for its lock, nor where the cluster knows its task', async () => {
+  test('is not called dead while a removal waits for its lock; a task of another node is not its maker', async () => {
     const pve = new MemoryProxmox()
     pve.put(9001, STUB)
     const removal = pve.addTask({ type: 'qmdestroy', id: 9001 })
@@ -106,7 +106,7 @@ describe('a guest that is locked for its creation', () => {
     pve.endTask(removal, 'VM is locked (create)')
     expect((await looks(pve)).second).toEqual({ by: 'nobody' })
     pve.addTask({ type: 'qmcreate', id: 9001, node: 'pve2' })
-    expect((await looks(pve)).second).toMatchObject({ by: 'task', ours: false })
+    expect((await looks(pve)).second).toEqual({ by: 'nobody' })
   })
 
   describe('where the tasks of others cannot be seen', () => {
@@ -133,14 +133,32 @@ describe('a guest that is locked for its creation', () => {
       expect((await looks(pve)).first).toMatchObject({ by: 'task', ours: true })
     })
 
-    test('one’s own worker that has just died has left it; one that failed has not', async () => {
+    test('an own worker that has just died has left it; one that failed has not', async () => {
       const pve = blind()
       const died = pve.addTask({ type: 'qmcreate', id: 9001, user: OURS, status: DIED })
       const failed = pve.addTask({ type: 'qmcreate', id: 9001, user: OURS, status: 'received interrupt' })
       expect((await looks(pve, 5000, died)).second).toEqual({ by: 'nobody' })
       expect((await looks(pve, 5000, failed)).second).toEqual({ by: 'unseen' })
-      // Somebody may have cleared up after it, and somebody else may be creating another now.
-      expect((await looks(pve)).second).toEqual({ by: 'unseen' })
+    })
+
+    test('the newest own create tells, whichever run has ordered it; root must see that nobody has begun anew', async () => {
+      for (const ends of [DIED, 'unable to read tail (got 0 bytes)']) {
+        const pve = blind()
+        pve.addTask({ type: 'qmcreate', id: 9001, user: OURS, status: 'OK' })
+        const died = pve.addTask({ type: 'qmcreate', id: 9001, user: OURS, status: ends })
+        // Neither another guest's, nor what cannot be seen.
+        pve.addTask({ type: 'qmcreate', id: 9002, user: OURS, status: 'OK' })
+        pve.addTask({ type: 'qmcreate', id: 9001 })
+        const { second, told } = await looks(pve)
+        expect(second).toEqual({ by: 'nobody', died })
+        expect(told).toMatchObject({
+          exitCode: 1,
+          why: `the worker of task ${died} has died`,
+          next: 'on pve, as root, where `pvenode task list --source active` has no task that creates it: qm unlock 9001 && qm destroy 9001',
+        })
+        pve.addTask({ type: 'qmcreate', id: 9001, user: OURS, status: 'OK' })
+        expect((await looks(pve)).second).toEqual({ by: 'unseen' })
+      }
     })
   })
 })
@@ -251,6 +269,21 @@ describe.concurrent('who meets one', () => {
         expect.stringContaining('waiting for'),
       ]),
     )
+  })
+
+  test('where nobody can see who creates it, prune and a build warn, and call nothing left over', async () => {
+    for (const tell of [awaitMaking, tellNeverFinished]) {
+      const pve = stub(9001)
+      pve.audited = []
+      const events: Event[] = []
+      await tell(by(pve, events))
+      expect(events).toEqual([
+        expect.objectContaining({
+          type: 'warning',
+          message: expect.stringContaining('VM 9001 on pve is locked'),
+        }),
+      ])
+    }
   })
 
   test('a build tells of it, waits for nobody, and is silent about what others are creating', async () => {

@@ -32,6 +32,7 @@ export interface MemoryStorage {
   active: number
   enabled: number
   /** bytes; missing: it does not say */
+  total?: number
   avail?: number
 }
 
@@ -257,8 +258,7 @@ export class MemoryProxmox {
       throw new PveError({ method, path, delivery: 'answered', status: 400, message, fields })
     }
     found = route('GET /nodes/([^/]+)/tasks')
-    if (found) return this.#taskRows(params, found[1])
-    if (route('GET /cluster/tasks')) return this.#taskRows({ source: 'all' }, undefined)
+    if (found) return this.#taskRows(params, String(found[1]))
     found = route('GET /nodes/[^/]+/tasks/(.+)/status')
     if (found) {
       const ended = this.#tasks.get(String(found[1]))?.ended
@@ -509,16 +509,15 @@ export class MemoryProxmox {
   }
 
   /** One's own, and those of others where they may be seen. */
-  #taskRows(params: Record<string, unknown>, node: string | undefined): unknown[] {
-    const { source = 'archive', vmid, typefilter } = params
+  #taskRows(params: Record<string, unknown>, node: string): unknown[] {
+    const { source = 'archive', vmid, typefilter, limit } = params
     const newestFirst = [...this.#tasks].reverse()
-    return newestFirst.flatMap(([upid, { ended }]) => {
+    const rows = newestFirst.flatMap(([upid, { ended }]) => {
       const [, at = '', , , , type, id, user = ''] = upid.split(':')
-      const visible =
-        (user === USER && node !== undefined) || this.audited === undefined || this.audited.includes(at)
+      const visible = user === USER || this.audited === undefined || this.audited.includes(at)
       const wanted =
         visible &&
-        (node === undefined || at === node) &&
+        at === node &&
         (source === 'all' || (source === 'active') === (ended === undefined)) &&
         (vmid === undefined || id === String(vmid)) &&
         (typefilter === undefined || type === typefilter)
@@ -527,6 +526,7 @@ export class MemoryProxmox {
         ? [{ ...row, status: ended ?? 'RUNNING', ...(ended !== undefined && { endtime: 1 }) }]
         : []
     })
+    return rows.slice(0, Number(limit ?? rows.length))
   }
 }
 
