@@ -53,7 +53,7 @@ export interface SwapOptions {
 
 /**
  * Brings a proven template to its image's fixed VMID, and makes it current there.
- * @throws ImagebuildError where something is in the way; the template then waits as it was
+ * @throws ImagebuildError where something is in the way, Overtaken where another run was quicker; the template then waits as it was
  */
 export async function swap(
   by: SwapBy,

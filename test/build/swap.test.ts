@@ -639,7 +639,7 @@ describe('a swap whose lock another run takes over', () => {
   })
 })
 
-describe('a swap while which another one of the image comes to the fixed VMID', () => {
+describe('a swap during which another one of the image comes to the fixed VMID', () => {
   const theirs = (pve: MemoryProxmox) => put(pve, FIXED, 'current', V3, { turn: 3 })
   /** This run stands still; another one takes the lock, swaps in its own, and gives the lock back. */
   const wakeUp = (pve: MemoryProxmox) => {
