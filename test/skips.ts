@@ -1,13 +1,21 @@
-import type { Reporter, TestModule } from 'vitest/node'
+import type { Reporter, TestModule, Vitest } from 'vitest/node'
 
 /** Says at the end of a run what it has skipped, and why. A contract test that does not say why has failed. */
 export default class Skips implements Reporter {
+  #vitest: Vitest | undefined
+
+  onInit(vitest: Vitest): void {
+    this.#vitest = vitest
+  }
+
   onTestRunEnd(modules: readonly TestModule[]): void {
+    // What a name was not asked for is skipped too.
+    const isWhole = this.#vitest?.config.testNamePattern === undefined
     const reasons = new Map<string, string[]>()
     for (const module of modules) {
       for (const test of module.children.allTests('skipped')) {
         const { note } = test.result() as { note?: string }
-        if (note === undefined && module.project.name !== 'contract') continue
+        if (note === undefined && (module.project.name !== 'contract' || !isWhole)) continue
         if (note === undefined) process.exitCode = 1
         const why = note ?? 'NO REASON GIVEN'
         reasons.set(why, [...(reasons.get(why) ?? []), test.name])

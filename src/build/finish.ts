@@ -1,10 +1,11 @@
 import type { TemplateRow } from '../core/events.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import { ClaimLost } from '../pve/claim-refused.ts'
-import { overtaking, promote } from '../pve/promotion.ts'
+import { promote } from '../pve/promotion.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { bringToFixed } from './at-fixed-vmid.ts'
 import type { Build } from './context.ts'
+import { Overtaken, requireNotOvertaken, unlessOvertaken } from './overtaken.ts'
 import { withReason } from './reason.ts'
 import { applyRetention } from './retention.ts'
 
@@ -40,17 +41,25 @@ export async function finish(
     const { held = false } = template.marks
     return { held, template, digest: (await readNote(pve, template))?.digest ?? '' }
   }
-  await claim.confirm()
-  const other = claim.wasGone ? await overtaking(pve, candidate, since) : undefined
-  if (other !== undefined)
-    return await staysAside(
-      `the claim on ${image.name} was gone, and ${other.marks.version} became current`,
-      other,
-    )
-  const swapped = await bringToFixed(build, candidate, { claim, since })
-  const { yieldedTo, untidy } = swapped
-    ? { yieldedTo: swapped.yieldedTo, untidy: [] }
-    : await promote(pve, candidate, { since })
+  const bring = async () => {
+    const standing = { wanted: candidate, since, under: [claim] }
+    await claim.confirm()
+    await requireNotOvertaken(pve, standing)
+    const swapped = await bringToFixed(build, candidate, { claim, since })
+    return swapped
+      ? { ...swapped, untidy: [] }
+      : { template: candidate, ...(await promote(unlessOvertaken(pve, standing), candidate, { since })) }
+  }
+  const brought = await bring().catch((error) => {
+    if (error instanceof Overtaken) return error
+    throw error
+  })
+  if (brought instanceof Overtaken) {
+    const other = brought.by
+    const why = `the claim on ${image.name} was gone, and ${other.marks.version} became current`
+    return await staysAside(why, other)
+  }
+  const { template, yieldedTo, untidy } = brought
   if (yieldedTo !== undefined) {
     const aside = await staysAside(`${image.name} was rolled back to ${yieldedTo.marks.version}`, yieldedTo)
     return { ...aside, held: true }
@@ -59,7 +68,7 @@ export async function finish(
     const note = `${version} is current; an older one could not be marked, which the next run or prune does`
     emit({ type: 'warning', image: image.name, message: `${note}: ${message}` })
   }
-  const { template = candidate, seconds } = swapped ?? {}
+  const seconds = 'seconds' in brought ? brought.seconds : undefined
   try {
     await applyRetention(build, claim, { namespace, image: image.name, keep: image.template.keep })
   } catch (error) {

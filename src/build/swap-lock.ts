@@ -10,7 +10,7 @@ import type { SwapBy } from './fixed-vmid.ts'
 /**
  * One swap at a time for each image and node. Not the claim of builds: a rollback must not wait until a build is over.
  */
-export interface SwapLock extends AsyncDisposable, Pick<Claim, 'confirm' | 'guard'> {
+export interface SwapLock extends AsyncDisposable, Pick<Claim, 'confirm' | 'guard' | 'wasGone'> {
   /** names who swaps: notes of unfinished copies have it */
   run: string
   /** another run has the lock */
@@ -82,6 +82,9 @@ async function tryLock(by: SwapBy, tool: string): Promise<SwapLock> {
         run,
         lost,
         signal: AbortSignal.any([by.signal, lost]),
+        get wasGone() {
+          return claim.wasGone
+        },
         guard: (pve) => claim.guard(pve),
         confirm: (signal) => claim.confirm(signal),
         [Symbol.asyncDispose]: () => claim[Symbol.asyncDispose](),

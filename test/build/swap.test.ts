@@ -1,7 +1,8 @@
-import { describe, expect, test, vi } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { SwapBy } from '../../src/build/fixed-vmid.ts'
 import { fixedVmidOn, requireFixedVmid } from '../../src/build/fixed-vmid.ts'
 import { removeLeftovers } from '../../src/build/leftovers.ts'
+import { Overtaken } from '../../src/build/overtaken.ts'
 import { swapPrivileges } from '../../src/build/privileges.ts'
 import { prune } from '../../src/build/prune.ts'
 import { finishSwaps, swap } from '../../src/build/swap.ts'
@@ -635,6 +636,71 @@ describe('a swap whose lock another run takes over', () => {
     expect(states(pve)).toEqual({ 8000: `current ${V1}`, 9000: `previous ${V0}`, 9001: `candidate ${V2}` })
     expect(marksOf(pve, 9001).swap).toBeUndefined()
     expect(pve.guests.size).toBe(4)
+  })
+})
+
+describe('a swap during which another one of the image comes to the fixed VMID', () => {
+  const theirs = (pve: MemoryProxmox) => put(pve, FIXED, 'current', V3, { turn: 3 })
+  /** This run stands still; another one takes the lock, swaps in its own, and gives the lock back. */
+  const wakeUp = (pve: MemoryProxmox) => {
+    for (const vmid of pve.guests.keys()) if (vmid >= 9900) pve.guests.delete(vmid)
+    theirs(pve)
+    pause('stopped', 600)
+  }
+  afterEach(() => {
+    vi.restoreAllMocks()
+  })
+
+  test.each(['before the lock is confirmed for the last time', 'directly before the removal'])(
+    '%s: that one stays, and nothing is left of the swap',
+    async (when) => {
+      const pve = new MemoryProxmox()
+      const source = world(pve)
+      const isLate = when.startsWith('directly')
+      const emit = (event: Event) => {
+        if (isLate && event.type === 'step.start' && event.step === 'swap') wakeUp(pve)
+      }
+      const claim = aClaim({
+        confirm: async () => {
+          if (!isLate) wakeUp(pve)
+        },
+      })
+      const asked = { ...by(pve), emit, claim }
+      const error = await swap(asked, source, FIXED, { tool: 't', since: 2 }).catch((error) => error)
+      expect(error).toBeInstanceOf(Overtaken)
+      expect(error).toMatchObject({ code: 'busy', by: { vmid: FIXED, marks: { version: V3 } } })
+      expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V3 } })
+      expect(marksOf(pve, 9001)).toEqual(source.marks)
+      expect(pve.writes.filter((call) => call === `DELETE /nodes/pve/qemu/${FIXED}`)).toEqual([])
+      // The copy of the old one, which is nowhere else any more, is an old version like others.
+      expect(states(pve)[9002]).toContain(V1)
+      expect(pve.tagsOf(9002).filter((tag) => /standin|swap/.test(tag))).toEqual([])
+    },
+  )
+
+  test('and its lock was never gone: it is not removed all the same', async () => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    const emit = (event: Event) => {
+      if (event.type === 'step.start' && event.step === 'swap') theirs(pve)
+    }
+    const error = await swap({ ...by(pve), emit }, source, FIXED, { tool: 't', since: 2 }).catch((it) => it)
+    expect(error).toMatchObject({ code: 'busy', message: expect.stringContaining('is not version') })
+    expect(marksOf(pve, FIXED).version).toBe(V3)
+  })
+
+  test('as a first version, while this one is copied there: it stays', async () => {
+    const pve = new MemoryProxmox()
+    const source = put(pve, 9001, 'candidate', V2, { verified: 'inside' })
+    pve.before = (call) => {
+      if (call !== 'POST /nodes/pve/qemu/9001/clone') return
+      pve.before = () => {}
+      wakeUp(pve)
+    }
+    const error = await swap(by(pve), source, FIXED, { tool: 't', since: 2 }).catch((error) => error)
+    expect(error).toBeInstanceOf(Overtaken)
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V3 } })
+    expect(marksOf(pve, 9001)).toEqual(source.marks)
   })
 })
 

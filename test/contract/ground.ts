@@ -37,7 +37,8 @@ function parseComment(comment = ''): Held | undefined {
 }
 
 /**
- * Makes the suite's pool, after having removed what a killed run has left.
+ * Makes the suite's pool, after having removed what a killed run has left. Where this run has it already, it removes
+ * what a file of tests has left.
  * @throws an Error that says what is in the way
  */
 export async function takeGround(server: Server, owner: Owner): Promise<void> {
@@ -45,22 +46,32 @@ export async function takeGround(server: Server, owner: Owner): Promise<void> {
   const pool = ownPool(own)
   const found = (await pools(server)).find(({ poolid }) => poolid === pool)
   if (found === undefined) await assertEmpty(server)
-  else await clearLeftovers(server, found.comment, owner)
+  else {
+    await assertTakeable(server, found.comment, owner)
+    await clearGround(server)
+    if (isSame(parseComment(found.comment)?.owner, owner)) return
+    await removePool(server)
+  }
   const comment = renderComment({ vmids: own.vmids, owner })
   const made = await client.post('/pools', { poolid: pool, comment })
   if (made.status !== 200) throw new Error(`the suite's pool ${pool} cannot be made: ${made.reason}`)
 }
 
-/** Removes all that the suite has made, and its pool with it. */
-export async function leaveGround(server: Server): Promise<void> {
+/** Removes all that the suite has made, but keeps its place. @throws an Error that names what is left */
+export async function clearGround(server: Server): Promise<void> {
   const left = await tidy(server)
   if (left.length > 0) throw new Error(`the suite leaves something on the server:\n${left.join('\n')}`)
 }
 
-/** Whether the suite's pool is there, and held by this very run. */
-export async function isHeldBy(server: Server, owner: Owner): Promise<boolean> {
-  const found = (await pools(server)).find(({ poolid }) => poolid === ownPool(server.own))
-  return isSame(parseComment(found?.comment)?.owner, owner)
+/** Removes all that the suite has made, and its pool last of all. @throws an Error that names what is left */
+export async function leaveGround(server: Server): Promise<void> {
+  await clearGround(server)
+  await removePool(server)
+}
+
+async function removePool({ client, own }: Server): Promise<void> {
+  const { status, reason } = await client.delete('/pools', { poolid: ownPool(own) })
+  if (status !== 200) throw new Error(`the suite's pool ${ownPool(own)} cannot be removed: ${reason}`)
 }
 
 const isSame = (a: Owner | undefined, b: Owner) =>
@@ -85,7 +96,7 @@ async function assertEmpty(server: Server): Promise<void> {
   if (found.length > 0) refuse(server, found)
 }
 
-async function clearLeftovers(server: Server, comment: string | undefined, owner: Owner): Promise<void> {
+async function assertTakeable(server: Server, comment: string | undefined, owner: Owner): Promise<void> {
   const { own } = server
   const pool = ownPool(own)
   const held = parseComment(comment)
@@ -112,5 +123,4 @@ async function clearLeftovers(server: Server, comment: string | undefined, owner
     )
   const outside = (await membersOf(server, pool)).filter((vmid) => !isOwnVmid(own, vmid))
   if (outside.length > 0) refuse(server, [`somebody has put guest ${outside[0]} into its pool`])
-  await leaveGround(server)
 }

@@ -1,7 +1,7 @@
 import type { TestProject } from 'vitest/node'
 import type { Owner } from '../../src/pve/marks.ts'
 import { thisOwner } from '../../src/pve/owner.ts'
-import { isHeldBy, leaveGround } from './ground.ts'
+import { leaveGround, takeGround } from './ground.ts'
 import { realServer } from './real-target.ts'
 
 declare module 'vitest' {
@@ -11,16 +11,21 @@ declare module 'vitest' {
   }
 }
 
-/** Around all files of a run. @returns what is to be done when the last of them has ended */
-export default async function setup({ provide }: TestProject): Promise<() => Promise<void>> {
+/** Around all files of a run: takes its place on a real server. @returns what gives it back */
+export default async function setup({ provide }: TestProject): Promise<(() => Promise<void>) | undefined> {
   const owner = await thisOwner()
   provide('suiteOwner', owner)
+  const server = await realServer()
+  if (server === undefined) return undefined
+  try {
+    await takeGround(server, owner)
+  } catch (error) {
+    await server.close()
+    throw error
+  }
   return async () => {
-    const server = await realServer()
-    if (server === undefined) return
     try {
-      // A file that ran out of time has left its own.
-      if (await isHeldBy(server, owner)) await leaveGround(server)
+      await leaveGround(server)
     } finally {
       await server.close()
     }

@@ -1,6 +1,6 @@
 import { inject } from 'vitest'
 import type { Reply } from './client.ts'
-import { leaveGround, takeGround } from './ground.ts'
+import { clearGround, leaveGround, takeGround } from './ground.ts'
 import type { Found } from './held-process.ts'
 import { type Faulty, startLab } from './lab-target.ts'
 import type { Own } from './own.ts'
@@ -82,7 +82,8 @@ export async function startTarget(faulty?: Faulty): Promise<Target> {
       vmid: counter(reached.own),
       async stop() {
         try {
-          await leaveGround(reached)
+          // On a real server the place is the whole run's.
+          await (reached.lab ? leaveGround(reached) : clearGround(reached))
         } finally {
           await reached.close()
         }

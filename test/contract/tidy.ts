@@ -1,5 +1,5 @@
 import type { Reply } from './client.ts'
-import { ownUser } from './own.ts'
+import { ownPool, ownUser } from './own.ts'
 import {
   type Found,
   guestsInRange,
@@ -17,7 +17,7 @@ const ROUNDS = 3
 
 /**
  * Removes what the suite has made: what runs for its guests, guests, volumes and files, its user with tokens and ACLs,
- * and its pools last of all.
+ * and the pools that tests have made.
  * @returns a sentence for each thing that could not be removed
  */
 export async function tidy(server: Server): Promise<string[]> {
@@ -29,10 +29,10 @@ export async function tidy(server: Server): Promise<string[]> {
     await gone(client.delete(path, { delay: 30 }), volid, left)
   }
   if (await hasUser(server)) await gone(client.delete(`/access/users/${ownUser(own)}`), ownUser(own), left)
-  if (left.length > 0) return left
-  // Longest first: the suite's own is the mark that there may be something left.
-  const found = (await pools(server)).map(({ poolid }) => poolid).sort((a, b) => b.length - a.length)
-  for (const poolid of found) await gone(client.delete('/pools', { poolid }), `the pool ${poolid}`, left)
+  for (const { poolid } of await pools(server)) {
+    if (poolid === ownPool(own)) continue
+    await gone(client.delete('/pools', { poolid }), `the pool ${poolid}`, left)
+  }
   return left
 }
 
