@@ -12,6 +12,7 @@ const ENVIRONMENT = { CI: '' }
  */
 export default defineConfig({
   test: {
+    reporters: ['default', 'test/skips.ts'],
     projects: [
       {
         test: {
@@ -34,6 +35,7 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,
+          globalSetup: 'test/contract/run.ts',
         },
       },
       ...['e2e', 'campaign'].map((name) => ({

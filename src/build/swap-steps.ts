@@ -4,7 +4,7 @@ import type { Pve } from '../pve/client.ts'
 import { copyTemplate } from '../pve/copy-template.ts'
 import { configIfThere, destroyGuest } from '../pve/destroy.ts'
 import { type GuestConfig, guestApi, guestLabel, readConfig } from '../pve/guest-ref.ts'
-import { sendOnce } from '../pve/lost-answer.ts'
+import { workOn } from '../pve/lost-answer.ts'
 import { fromTags, parseNote } from '../pve/marks.ts'
 import { promote, tidy } from '../pve/promotion.ts'
 import { nodeTemplates, select, type Template } from '../pve/templates.ts'
@@ -70,12 +70,12 @@ async function removeOld(by: SwapBy, there: OldOne, standing: Standing, fixed: n
   const { template: old } = there
   const asSeen = unlessOvertaken(pve, standing).withGate(() => requireAsSeen(pve, there))
   try {
-    const upid = await sendOnce(pve, old, {
+    await workOn(pve, old, {
       send: async () => (await guestApi(asSeen, old).$delete()) as string,
+      wait: async (upid) => void (await pve.waitTask(upid, { seconds: 300, signal })),
       isDone: async () => (await configIfThere(pve, old)) === undefined,
       signal,
     })
-    if (upid !== undefined) await pve.waitTask(upid, { seconds: 300, signal })
   } catch (error) {
     if (!/still in use by linked clone/i.test(asImagebuildError(error).message)) throw error
     await abandonAll(by, fixed)

@@ -1,9 +1,10 @@
 import { type Client, clientsOf } from '../lab/clients.ts'
+import { isStale } from '../pve/claim-judged.ts'
 import type { Pve } from '../pve/client.ts'
 import { configIfThere } from '../pve/destroy.ts'
 import { type ClusterRow, guestLabel, nodeGuests } from '../pve/guest-ref.ts'
-import { fromTags, type Marks, type Note, parseNote } from '../pve/marks.ts'
-import { hasEnded } from '../pve/owner.ts'
+import { fromTags, type Marks, parseNote } from '../pve/marks.ts'
+
 import { parseUpid, type Upid } from '../pve/tasks.ts'
 
 /** What a lab is used for at this moment: what ends with it. */
@@ -73,20 +74,15 @@ async function buildsAmong(pve: Pve, rows: readonly Row[]): Promise<Build[]> {
   const claims = rows.filter(({ marks }) => marks?.state === 'claim')
   const found = await Promise.all(
     claims.map(async (row): Promise<Build[]> => {
-      const note = parseNote(row.vmid, (await configIfThere(pve, row))?.description)
-      if (note === undefined || !(await isAlive(note))) return []
+      const config = await configIfThere(pve, row)
+      const note = config && parseNote(row.vmid, config.description)
+      if (config === undefined || note === undefined || (await isStale(pve, { ...row, config }))) return []
       const { image, owner, since, run } = note
       const who = owner === undefined ? `run ${run}` : `process ${owner.pid} on ${owner.host}`
       return [{ image, who, ...(since !== undefined && { since }), ...(owner && { pid: owner.pid }) }]
     }),
   )
   return found.flat()
-}
-
-/** Where nobody here can see the process, the claim's own time counts. */
-async function isAlive({ owner, expires = 0 }: Note): Promise<boolean> {
-  const ended = owner && (await hasEnded(owner))
-  return ended === undefined ? expires * 1000 > Date.now() : !ended
 }
 
 function named(row: Row): string {

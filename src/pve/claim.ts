@@ -17,6 +17,7 @@ import type { Pve } from './client.ts'
 import { configIfThere, isBeingMade } from './destroy.ts'
 import { GuestOrder } from './guest-order.ts'
 import { LockedGuest } from './locked-guest.ts'
+import { isAnswerLost } from './lost-answer.ts'
 import { fromTags, type Note, parseNote } from './marks.ts'
 import { hasEnded } from './owner.ts'
 import type { Place } from './place.ts'
@@ -150,7 +151,7 @@ async function create(pve: Pve, request: Claiming, { node, vmid }: Slot): Promis
     ...{ kind: KIND, node, vmid, token: run, seconds: CLEANUP_SECONDS, signal },
   })
   try {
-    await order.carryOut(() =>
+    await order.create(() =>
       pve.api.nodes.$(node).qemu.$post({
         vmid,
         name: `ib-claim-${image}`,
@@ -199,10 +200,18 @@ async function findHolder(pve: Pve, place: Place, vmid: number) {
 }
 
 async function takeOver(pve: Pve, request: Claiming, holder: Holder): Promise<void> {
-  try {
-    await write(pve, request, holder, holder.config.digest, FIRST)
-  } catch (cause) {
-    if (!/mismatch|file change by other user|does not exist/i.test((cause as Error).message)) throw cause
-    throw new ClaimTaken(request.image, cause)
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await write(pve, request, holder, holder.config.digest, FIRST)
+    } catch (cause) {
+      if (isAnswerLost(cause)) {
+        const config = await configIfThere(pve, { kind: KIND, ...holder })
+        if (config && parseNote(holder.vmid, config.description)?.run === request.run) return
+        // As it was: the write has not arrived.
+        if (config?.digest === holder.config.digest && tries < TRIES) continue
+      } else if (!/mismatch|file change by other user|does not exist/i.test((cause as Error).message))
+        throw cause
+      throw new ClaimTaken(request.image, cause)
+    }
   }
 }

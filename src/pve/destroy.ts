@@ -47,20 +47,22 @@ export async function destroyGuest(
       const note = parseNote(vmid, config.description)
       const isMeant = (token ?? note?.guest) === note?.guest && (run ?? note?.run) === note?.run
       if (!isMeant) return true
-      const { status } = (await guest.status.current.$get()) as unknown as { status: string }
-      // Where stopping fails, it may have stopped by itself: what counts is whether it can be deleted.
-      if (status === 'running') await stopGuest(pve, target, signal).catch(() => signal.throwIfAborted())
-      // Another call's stop may be at its end, whose hook would write the configuration of what is gone.
-      else if ((await activeTasks(pve, target)).length > 0) return undefined
-      // Whose it was before a pause of this process it need not be any more.
-      pauses.look()
-      if (pauses.count !== count) return undefined
       try {
+        const { status } = (await guest.status.current.$get()) as unknown as { status: string }
+        // Where stopping fails, it may have stopped by itself: what counts is whether it can be deleted.
+        if (status === 'running') await stopGuest(pve, target, signal).catch(() => signal.throwIfAborted())
+        // Another call's stop may be at its end, whose hook would write the configuration of what is gone.
+        else if ((await activeTasks(pve, target)).length > 0) return undefined
+        // Whose it was before a pause of this process it need not be any more.
+        pauses.look()
+        if (pauses.count !== count) return undefined
         const upid = (await guest.$delete({ purge: true })) as string
         await pve.waitTask(upid, { seconds: 300, signal })
         return true
       } catch (error) {
         if (isAnswerLost(error)) return undefined // the next look tells
+        // It went between two calls.
+        if (isMissing(error) && (await configIfThere(pve, target)) === undefined) return true
         throw error
       }
     },

@@ -4,9 +4,9 @@ import type { Pve } from './client.ts'
 import { configIfThere, isBeingMade } from './destroy.ts'
 import { PveError } from './errors.ts'
 import type { GuestRef } from './guest-ref.ts'
-import { newestTask } from './guest-tasks.ts'
+import { activeTasks, newestTask } from './guest-tasks.ts'
 import { LockedGuest, mayBeOurs } from './locked-guest.ts'
-import { isAnswerLost, TRIES } from './lost-answer.ts'
+import { APPEARS_MILLISECONDS, isAnswerLost, TRIES } from './lost-answer.ts'
 import { parseNote } from './marks.ts'
 import { isTaken } from './vmids.ts'
 
@@ -21,8 +21,9 @@ export interface GuestOrderRequest extends GuestRef {
   onLine?: (line: string) => void
 }
 
-/** Milliseconds after which a guest whose order was cut off will not appear any more. */
-const APPEARS_MILLISECONDS = 2000
+/** Tasks that make a guest. Those that clone have their source's number. */
+const CREATES = { vm: 'qmcreate', lxc: 'vzcreate' } as const
+const CLONES = { vm: 'qmclone', lxc: 'vzclone' } as const
 
 export class GuestOrder {
   readonly #pve: Pve
@@ -31,46 +32,62 @@ export class GuestOrder {
   outcome: 'nothing' | 'unknown' | 'accepted' = 'nothing'
   /** its task, while that runs */
   task: string | undefined
+  /** what its task is called, and whose number it has */
+  #task: { type: string; vmid: number } | undefined
 
   constructor(pve: Pve, request: GuestOrderRequest) {
     this.#pve = pve
     this.#request = request
   }
 
+  async create(send: () => Promise<unknown>): Promise<void> {
+    const { kind, vmid } = this.#request
+    this.#task = { type: CREATES[kind], vmid }
+    // The log of its task has a container's host keys.
+    if ((await this.#carryOut(send)) === 'unheard') await this.#readLog()
+  }
+
+  /** @param source VMID of what is copied */
+  async clone(source: number, send: () => Promise<unknown>): Promise<void> {
+    this.#task = { type: CLONES[this.#request.kind], vmid: source }
+    await this.#carryOut(send)
+  }
+
   /**
    * Sends the order and waits for its task. Where the answer is lost, the guest itself tells by its token whether it was made. It is
    * ordered again only where it was not, and at the same VMID, which Proxmox gives only once.
+   * @returns `unheard` where it was made, and no answer has said by which task
    */
-  async carryOut(send: () => Promise<unknown>): Promise<void> {
+  async #carryOut(send: () => Promise<unknown>): Promise<'heard' | 'unheard'> {
     const { vmid, signal } = this.#request
     let isLost = false
     for (let tries = 1; ; tries += 1) {
       try {
-        return await this.#sendAndWait(send)
+        await this.#sendAndWait(send, isLost)
+        return 'heard'
       } catch (error) {
-        const taken = isTaken(error, vmid)
-        // What took the VMID may be the order whose answer was lost.
-        const mayBeMade = isAnswerLost(error) || (taken && isLost)
-        const state = mayBeMade ? await this.look(this.#pve, signal) : 'not made'
+        signal.throwIfAborted()
+        isLost ||= isAnswerLost(error)
+        // What refuses the order now may be the one whose answer was lost.
+        const state = isLost ? await this.look(this.#pve, signal) : 'not made'
         if (state === 'made') {
           this.outcome = 'accepted'
-          return await this.#readLog()
+          return 'unheard'
         }
-        if (state === 'locked') throw error
-        if (taken) this.outcome = 'nothing'
-        if (!isAnswerLost(error) || tries === TRIES) throw error
-        isLost = true
+        if (state === 'not made' && isTaken(error, vmid)) this.outcome = 'nothing'
+        if (state === 'locked' || !isAnswerLost(error) || tries === TRIES) throw error
       }
     }
   }
 
-  async #sendAndWait(send: () => Promise<unknown>): Promise<void> {
+  async #sendAndWait(send: () => Promise<unknown>, isLost: boolean): Promise<void> {
     this.outcome = 'unknown'
     let upid: string
     try {
       upid = (await send()) as string
     } catch (error) {
-      if (error instanceof PveError && !isAnswerLost(error)) this.outcome = 'nothing'
+      // Of an order before this one, nothing is known.
+      if (error instanceof PveError && !isAnswerLost(error) && !isLost) this.outcome = 'nothing'
       throw error
     }
     this.outcome = 'accepted'
@@ -84,13 +101,9 @@ export class GuestOrder {
     this.task = undefined
   }
 
-  /** Of a create whose answer was lost: its log has a container's host keys. The guest is this one's, so its newest create is too. */
+  /** The guest is this order's, so the newest create of its VMID is too. */
   async #readLog(): Promise<void> {
-    const task = await newestTask(
-      this.#pve,
-      this.#request,
-      this.#request.kind === 'vm' ? 'qmcreate' : 'vzcreate',
-    )
+    const task = await newestTask(this.#pve, this.#request, CREATES[this.#request.kind])
     if (task !== undefined) await this.#wait(task.upid)
   }
 
@@ -105,11 +118,22 @@ export class GuestOrder {
     return await poll(
       async () => {
         const config = await configIfThere(pve, this.#request)
-        if (config === undefined) return pauses.running() < until ? undefined : 'not made'
+        if (config === undefined) {
+          if (await this.#isUnderWay(pve)) return undefined
+          return pauses.running() < until ? undefined : 'not made'
+        }
         if (isBeingMade(config)) return mayBeOurs(await locked.look()) ? undefined : 'locked'
         return parseNote(vmid, config.description)?.guest === token ? 'made' : 'not made'
       },
       { signal, first: 200, max: 1000 },
     )
+  }
+
+  /** Whether a task that may be this order's waits for its locks: then nothing is there yet. */
+  async #isUnderWay(pve: Pve): Promise<boolean> {
+    if (this.#task === undefined) return false
+    const { type, vmid } = this.#task
+    const tasks = await activeTasks(pve, { ...this.#request, vmid })
+    return tasks.some((task) => task.type === type)
   }
 }

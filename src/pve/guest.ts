@@ -18,7 +18,8 @@ import {
   guestLabel,
   readConfig,
 } from './guest-ref.ts'
-import { sendOnce, writeConfig } from './lost-answer.ts'
+import { newestTask } from './guest-tasks.ts'
+import { workOn, writeConfig } from './lost-answer.ts'
 import { readOwnConfig } from './own-guest.ts'
 import type { Place, VmidRange } from './place.ts'
 import { confirmTemplate, type Written } from './read-back.ts'
@@ -104,14 +105,14 @@ export class Guest implements AsyncDisposable, GuestRef {
     if (cloneOf !== undefined) return await this.#clone(cloneOf)
     const { qemu, lxc } = this.#pve.api.nodes.$(this.node)
     const guests = this.kind === 'vm' ? qemu : lxc
-    await this.#order.carryOut(() => guests.$post({ vmid: this.vmid, ...parameters(this) } as never))
+    await this.#order.create(() => guests.$post({ vmid: this.vmid, ...parameters(this) } as never))
   }
 
   async #clone(of: CloneOf): Promise<void> {
     const { parameters, place } = this.#request
     const { tags, description, name, ...hardware } = parameters(this)
     const order = (full: boolean) =>
-      this.#order.carryOut(() => orderClone(this.#pve, this, of, { full, name, description, place }))
+      this.#order.clone(of.vmid, () => orderClone(this.#pve, this, of, { full, name, description, place }))
     if (!of.linked) await order(true)
     else {
       await order(false).catch(async (error) => {
@@ -136,13 +137,12 @@ export class Guest implements AsyncDisposable, GuestRef {
 
   /** Sends a call that begins a task, and waits for that. */
   async #run(send: () => Promise<unknown>, isDone: () => Promise<boolean>, seconds: number): Promise<void> {
-    const { signal } = this.#request
-    const upid = await sendOnce(this.#pve, this, {
+    await workOn(this.#pve, this, {
       send: async () => (await send()) as string,
+      wait: (upid) => this.#wait(upid, seconds),
       isDone,
-      signal,
+      signal: this.#request.signal,
     })
-    if (upid !== undefined) await this.#wait(upid, seconds)
   }
 
   /** Changes the configuration at once; of a running guest some changes stay pending. */
@@ -224,19 +224,28 @@ export class Guest implements AsyncDisposable, GuestRef {
 
   async toTemplate(): Promise<void> {
     const earlier = this.kind === 'lxc' ? await conversionsOf(this.#pve, this) : []
-    const { signal: interrupted } = this.#request
-    const upid = await sendOnce(this.#pve, this, {
+    await workOn(this.#pve, this, {
       send: async () => (await guestApi(this.#own, this).template.$post()) as string | null,
-      isDone: async () => Boolean((await readConfig(this.#pve, this)).template),
-      signal: interrupted,
+      wait: (upid) => (upid === null ? this.#awaitConversion(earlier) : this.#wait(upid, TEMPLATE_SECONDS)),
+      isDone: () => this.#isConverted(),
+      signal: this.#request.signal,
     })
-    if (upid === undefined) return
-    if (upid !== null) return await this.#wait(upid, TEMPLATE_SECONDS)
-    // Of a container Proxmox tells no task: it answers, and goes on converting.
+  }
+
+  /** Of a container Proxmox tells no task: it answers, and goes on converting. */
+  async #awaitConversion(earlier: readonly { upid: string }[]): Promise<void> {
     this.#converting = new Set(earlier.map((task) => task.upid))
-    using signal = withDeadline(interrupted, TEMPLATE_SECONDS, `converting ${guestLabel(this)}`)
+    using signal = withDeadline(this.#request.signal, TEMPLATE_SECONDS, `converting ${guestLabel(this)}`)
     await converted(this.#pve, this, this.#converting, signal)
     this.#converting = undefined
+  }
+
+  /** A virtual machine is called a template before its disks are: only its task tells that they are. */
+  async #isConverted(): Promise<boolean> {
+    if (!(await readConfig(this.#pve, this)).template) return false
+    const task = this.kind === 'vm' ? await newestTask(this.#pve, this, 'qmtemplate') : undefined
+    if (task !== undefined) await this.#wait(task.upid, TEMPLATE_SECONDS)
+    return true
   }
 
   /** Gives the template that it has become its last tags and its last note, and reads them back. */

@@ -1,3 +1,4 @@
+import { pauses } from '../core/pauses.ts'
 import { poll } from '../core/scope.ts'
 import type { Pve } from './client.ts'
 import { PveError } from './errors.ts'
@@ -19,29 +20,48 @@ export function isAnswerLost(error: unknown): boolean {
   return error.delivery === 'unknown' || (error.delivery === 'answered' && error.passing)
 }
 
+/** A call that has Proxmox work on a guest. */
+export interface GuestWork<T> {
+  send: () => Promise<T>
+  /** waits for the work that the call has begun */
+  wait: (answer: T) => Promise<void>
+  /** asked when the answer is lost and no task works on the guest any more */
+  isDone: () => Promise<boolean>
+  signal: AbortSignal
+}
+
 /**
- * Sends a call that has Proxmox work on a guest.
- * @param isDone asked when the answer is lost and no task works on the guest any more
- * @returns what the call answered; undefined where the answer is lost and the work is done
+ * Sends a call that begins work on a guest, and waits for that. Where the answer is lost, the call is sent again only once the
+ * work is known not to be done; what then refuses it, because it was done after all, is no error.
  */
-export async function sendOnce<T>(
-  pve: Pve,
-  guest: GuestRef,
-  { send, isDone, signal }: { send: () => Promise<T>; isDone: () => Promise<boolean>; signal: AbortSignal },
-): Promise<T | undefined> {
+export async function workOn<T>(pve: Pve, guest: GuestRef, work: GuestWork<T>): Promise<void> {
+  let isLost = false
   for (let tries = 1; ; tries += 1) {
     try {
-      return await send()
+      return await work.wait(await work.send())
     } catch (error) {
+      work.signal.throwIfAborted()
+      isLost ||= isAnswerLost(error)
+      if (isLost && (await hasEnded(pve, guest, work))) return
       if (!isAnswerLost(error) || tries === TRIES) throw error
-      await poll(async () => ((await activeTasks(pve, guest)).length === 0 ? true : undefined), {
-        signal,
-        first: 200,
-        max: 1000,
-      })
-      if (await isDone()) return undefined
     }
   }
+}
+
+/** Milliseconds after which a call that was cut off will begin nothing any more. */
+export const APPEARS_MILLISECONDS = 2000
+
+/** Waits until no task works on the guest, and none will begin. */
+async function hasEnded<T>(pve: Pve, guest: GuestRef, { isDone, signal }: GuestWork<T>): Promise<boolean> {
+  const until = pauses.running() + APPEARS_MILLISECONDS
+  return await poll(
+    async () => {
+      if ((await activeTasks(pve, guest)).length > 0) return undefined
+      if (await isDone()) return true
+      return pauses.running() < until ? undefined : false
+    },
+    { signal, first: 200, max: 1000 },
+  )
 }
 
 /** Changes a guest's configuration at once; of a running guest some changes stay pending. */

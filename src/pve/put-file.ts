@@ -1,9 +1,10 @@
 import { ImagebuildError } from '../core/errors.ts'
-import { poll } from '../core/scope.ts'
+import { pauses } from '../core/pauses.ts'
+import { poll, withDeadline } from '../core/scope.ts'
 import type { Pve } from './client.ts'
-import { isAnswerLost } from './lost-answer.ts'
+import { APPEARS_MILLISECONDS, isAnswerLost } from './lost-answer.ts'
 import type { Place } from './place.ts'
-import type { Upload, UploadOptions } from './upload.ts'
+import { sizeOf, type Upload, type UploadOptions } from './upload.ts'
 import { type FileContent, filenameOf, listFiles, storageFor } from './volumes.ts'
 
 /** Files on their way to a storage. */
@@ -39,8 +40,7 @@ export async function putFile(
       break
     } catch (error) {
       if (!isAnswerLost(error)) throw error
-      await uploadsEnded(pve, place, signal)
-      const volid = await findFile(pve, place, file.content, file.filename)
+      const volid = await arrived(pve, place, file, options)
       if (volid !== undefined) return volid
       if (uploads === UPLOADS) throw error
     }
@@ -48,24 +48,30 @@ export async function putFile(
   return await volidOf(pve, place, file.content, file.filename)
 }
 
-/** Waits until the node moves no upload of these credentials' into its place any more. */
-async function uploadsEnded(pve: Pve, { node }: Place, signal: AbortSignal): Promise<void> {
-  const query = { typefilter: 'imgcopy', source: 'active' } as const
-  const isOver = async () => {
-    const rows = (await pve.api.nodes.$(node).tasks.$get(query)) as unknown[]
-    return rows.length === 0 ? true : undefined
-  }
-  await poll(isOver, { signal, first: 200, max: 1000 })
-}
-
-async function findFile(
+/**
+ * Its volume id, once it is there; undefined where it is not, and no upload is on its way to the storage. Of which file a task
+ * is, Proxmox does not say: others' are waited for too, if not for longer than the file's own task might take.
+ */
+async function arrived(
   pve: Pve,
   place: Place,
-  content: FileContent,
-  filename: string,
+  { content, filename, source }: Upload & { content: FileContent },
+  { seconds, signal }: PutOptions,
 ): Promise<string | undefined> {
-  const files = await listFiles(pve, place, content)
-  return files.find((file) => filenameOf(file) === filename)?.volid
+  const { node } = place
+  const query = { typefilter: 'imgcopy', source: 'active' } as const
+  const size = await sizeOf(source)
+  const until = pauses.running() + APPEARS_MILLISECONDS
+  using patience = withDeadline(signal, seconds, `the upload of ${filename}`)
+  return await poll(
+    async () => {
+      const isBusy = ((await pve.api.nodes.$(node).tasks.$get(query)) as unknown[]).length > 0
+      const file = (await listFiles(pve, place, content)).find((one) => filenameOf(one) === filename)
+      if (file !== undefined && (!isBusy || file.size === size)) return { volid: file.volid }
+      return isBusy || pauses.running() < until ? undefined : { volid: undefined }
+    },
+    { signal: patience, first: 200, max: 1000 },
+  ).then(({ volid }) => volid)
 }
 
 /** What Proxmox calls a file that it has just taken. */
@@ -75,8 +81,8 @@ export async function volidOf(
   content: FileContent,
   filename: string,
 ): Promise<string> {
-  const volid = await findFile(pve, place, content, filename)
-  if (volid !== undefined) return volid
+  const file = (await listFiles(pve, place, content)).find((one) => filenameOf(one) === filename)
+  if (file !== undefined) return file.volid
   throw new ImagebuildError({
     code: 'build_failed',
     what: `storage ${storageFor(place, content)} took ${filename}, but does not list it`,

@@ -54,11 +54,11 @@ async function rootVolume(pve: Pve, guest: GuestRef, config: GuestConfig): Promi
   const [volid = '', ...options] = value.split(',')
   const storage = volid.slice(0, Math.max(0, volid.indexOf(':')))
   if (storage === '') return {}
-  const stored = await listDisks(pve, guest.node, storage, guest.vmid)
-  if (stored === undefined || stored.some((volume) => volume.volid === volid)) return {}
-  const unnamed = stored.filter(
-    (volume) => Number(volume.vmid) === guest.vmid && !namesVolume(config, volume.volid),
-  )
+  const listed = await listDisks(pve, guest.node, storage, guest.vmid)
+  const stored = listed?.filter((volume) => Number(volume.vmid) === guest.vmid) ?? []
+  // These credentials may not see volumes there: without Datastore.Allocate, or Datastore.Audit, Proxmox lists none.
+  if (stored.length === 0 || stored.some((volume) => volume.volid === volid)) return {}
+  const unnamed = stored.filter((volume) => !namesVolume(config, volume.volid))
   const [actual] = unnamed
   if (actual === undefined || unnamed.length > 1) throw notAsWritten(guest, `${key}: ${value}`)
   return { [key]: [actual.volid, ...options].join(',') }

@@ -1,7 +1,7 @@
 import { sleep } from '../core/scope.ts'
 import type { Pve } from './client.ts'
 import { type GuestRef, guestApi } from './guest-ref.ts'
-import { sendOnce } from './lost-answer.ts'
+import { workOn } from './lost-answer.ts'
 
 /** How a running guest ends. */
 
@@ -25,9 +25,12 @@ export async function stopGuest(pve: Pve, guest: GuestRef, signal: AbortSignal):
   const isStopped = async () =>
     ((await status.current.$get()) as unknown as { status: string }).status === 'stopped'
   try {
-    const send = async () => (await status.stop.$post()) as string
-    const upid = await sendOnce(pve, guest, { send, isDone: isStopped, signal })
-    if (upid !== undefined) await pve.waitTask(upid, { seconds: STOP_SECONDS, signal })
+    await workOn(pve, guest, {
+      send: async () => (await status.stop.$post()) as string,
+      wait: async (upid) => void (await pve.waitTask(upid, { seconds: STOP_SECONDS, signal })),
+      isDone: isStopped,
+      signal,
+    })
   } catch (error) {
     signal.throwIfAborted()
     if (!(await isStopped())) throw error

@@ -198,7 +198,8 @@ function wrongSize(filename: string, done: number, size: number): ImagebuildErro
   })
 }
 
-async function sizeOf(source: UploadSource): Promise<number> {
+/** Bytes that an upload of it has. */
+export async function sizeOf(source: UploadSource): Promise<number> {
   if ('bytes' in source) return source.bytes.byteLength
   if ('size' in source) return source.size
   return (await stat(source.path)).size

@@ -138,6 +138,7 @@ describe('prune', () => {
     const pve = new MemoryProxmox()
     put(pve, 9904, 'claim', { run: 'dead', expires: past() })
     pve.put(9004, { lock: 'create' })
+    pve.addTask({ type: 'qmcreate', id: 9004, user: 'builder@pve!t1' })
     pve.put(700, { lock: 'create' }) // somebody's, who may take as long as he likes
     setTimeout(() => put(pve, 9004, 'building', { run: 'dead' }), 50)
     const { ids, events } = await pruning(pve)

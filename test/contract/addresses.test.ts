@@ -4,12 +4,13 @@ import { addressHolders, cardsOf, readCards } from '../../src/pve/addresses.ts'
 import { claimImage } from '../../src/pve/claim.ts'
 import { connect, type Pve } from '../../src/pve/client.ts'
 import { destroyGuest } from '../../src/pve/destroy.ts'
+import { ownPool } from './own.ts'
 import { startTarget, type Target } from './target.ts'
 
 /** Builders that begin at the same moment, over the wire: tags are there as soon as their call has been answered. */
 
 const BUILDERS = 6
-const signal = AbortSignal.timeout(110_000)
+const signal = AbortSignal.timeout(600_000)
 let target: Target
 let pve: Pve
 let first: number
@@ -41,12 +42,13 @@ test('they never take one address twice, and each gets what it needs', async () 
           node: target.node,
           storages: { disks: target.files, images: target.files, archives: target.files },
           bridge: target.bridge,
+          pool: ownPool(target.own),
           vmids: { templates: { first, last: first }, claims: { first: first + 1, last: first + BUILDERS } },
           macPrefix: '02:1b',
           dns: [],
           ssh: { authorities: [] },
         },
-        namespace: 'contract',
+        namespace: target.own.namespace,
         image: `image-${slot}`,
         run: `run-${slot}`,
         owner: { host: 'elsewhere.example', boot: 'b', pid: 1, started: '1' },
@@ -67,7 +69,7 @@ test('they never take one address twice, and each gets what it needs', async () 
       .map(({ address }) => address)
       .sort(),
   ).toEqual([...addresses].sort())
-  const ours = (await addressHolders(pve)).filter(({ marks }) => marks.namespace === 'contract')
+  const ours = (await addressHolders(pve)).filter(({ marks }) => marks.namespace === target.own.namespace)
   expect(ours.flatMap((holder) => holder.addresses).sort()).toEqual([...addresses].sort())
   expect(ours.flatMap(({ wants }) => wants)).toEqual([])
 })
@@ -77,6 +79,7 @@ test('what a guest’s configuration says of its cards is read as it was written
   const created = (await pve.api.nodes.$(target.node).qemu.$post({
     vmid,
     name: 'cards',
+    pool: ownPool(target.own),
     net0: `virtio=BC:24:11:AA:BB:01,bridge=${target.bridge}`,
     ipconfig0: 'ip=192.0.2.10/24,gw=192.0.2.1',
   } as never)) as string

@@ -1,7 +1,14 @@
+import { X509Certificate } from 'node:crypto'
 import { connect, type PeerCertificate, type TLSSocket } from 'node:tls'
-import { Agent, type FormData, fetch } from 'undici'
+import { Agent, fetch } from 'undici'
+import { assertOwn } from './bounds.ts'
+import { type Own, ownPool } from './own.ts'
 
-/** A client of the Proxmox API that shares no code with ours: the suite must not agree with itself. */
+/**
+ * A client of the Proxmox API that shares no code with ours: the suite must not agree with itself. Where it is
+ * told what is the suite's own, it writes to that alone, or throws, and puts each guest into the suite's pool unless a
+ * test names another.
+ */
 
 export interface Reply {
   status: number
@@ -23,19 +30,21 @@ export type Fields = Record<string, string | number>
 export class Client {
   readonly base: string
   readonly fingerprint: string
+  readonly own: Own | undefined
   readonly credentials: Credentials
   readonly #agent: Agent
 
-  constructor(base: string, fingerprint: string, credentials: Credentials = {}) {
+  constructor(base: string, fingerprint: string, credentials: Credentials = {}, own?: Own) {
     this.base = base.replace(/\/+$/, '')
     this.fingerprint = fingerprint
+    this.own = own
     this.credentials = credentials
     // A pinned certificate needs no authority; anything else than exactly this one is refused.
     this.#agent = new Agent({ connect: (options, callback) => void open(options, fingerprint, callback) })
   }
 
   as(credentials: Credentials): Client {
-    return new Client(this.base, this.fingerprint, credentials)
+    return new Client(this.base, this.fingerprint, credentials, this.own)
   }
 
   headers(): Record<string, string> {
@@ -50,9 +59,10 @@ export class Client {
   async send(
     method: string,
     path: string,
-    body?: string | Buffer | FormData,
+    body?: string | Buffer,
     headers: Record<string, string> = {},
   ): Promise<Reply> {
+    if (this.own) assertOwn(this.own, method, path, body)
     const started = performance.now()
     const response = await fetch(`${this.base}/api2/json${path}`, {
       method,
@@ -81,7 +91,14 @@ export class Client {
   }
 
   post(path: string, form: Fields = {}): Promise<Reply> {
-    return this.send('POST', path, encode(form), { 'content-type': 'application/x-www-form-urlencoded' })
+    return this.send('POST', path, encode(this.#withPool(path, form)), {
+      'content-type': 'application/x-www-form-urlencoded',
+    })
+  }
+
+  #withPool(path: string, form: Fields): Fields {
+    const makesGuest = /\/(?:qemu|lxc)(?:\/\d+\/clone)?$/.test(path)
+    return this.own && makesGuest ? { pool: ownPool(this.own), ...form } : form
   }
 
   put(path: string, form: Fields = {}): Promise<Reply> {
@@ -111,6 +128,7 @@ export class Client {
 
   /** Bytes as they are; gives all that comes back until the server closes. */
   raw(text: string): Promise<string> {
+    if (this.own) for (const request of requestsIn(text)) assertOwn(this.own, ...request)
     const { hostname, port } = new URL(this.base)
     return new Promise((resolve, reject) => {
       const socket = connect({ host: hostname, port: Number(port || 443), rejectUnauthorized: false }, () => {
@@ -134,6 +152,18 @@ export class Client {
   }
 }
 
+/** What stands in bytes that are sent as they are: one request after the other. */
+function* requestsIn(text: string): Generator<[method: string, target: string, body: string]> {
+  for (let rest = text; rest !== ''; ) {
+    const end = rest.indexOf('\r\n\r\n') + 4
+    const head = rest.slice(0, end)
+    const length = Number(/^content-length: (\d+)\r$/im.exec(head)?.[1] ?? rest.length)
+    const [method = '', target = ''] = head.split(' ', 2)
+    yield [method, target.replace(/^\/api2\/\w+/, ''), rest.slice(end, end + length)]
+    rest = rest.slice(end + length)
+  }
+}
+
 function encode(form: Fields): string {
   return Object.entries(form)
     .map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
@@ -143,6 +173,19 @@ function encode(form: Fields): string {
 function withQuery(path: string, query: Fields): string {
   const text = encode(query)
   return text === '' ? path : `${path}?${text}`
+}
+
+/** PEM of the certificate that a server shows. @throws an Error where it is not the pinned one */
+export function certificateOf(base: string, fingerprint: string): Promise<string> {
+  const { hostname, port } = new URL(base)
+  return new Promise((resolve, reject) => {
+    open({ hostname, port }, fingerprint, (error, socket) => {
+      if (error) return reject(error)
+      const { raw } = socket.getPeerCertificate()
+      socket.end()
+      resolve(new X509Certificate(raw).toString())
+    })
+  })
 }
 
 function isPinned(socket: TLSSocket, fingerprint: string): boolean {

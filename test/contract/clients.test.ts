@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { ended, startTarget, type Target } from './target.ts'
+import { ownFile, ownPool } from './own.ts'
+import { ended, NO_ROOT, startTarget, type Target } from './target.ts'
 
 /** Clause 17 of pve.md: what curl, proxmoxer and Ansible send. */
 
@@ -10,7 +11,7 @@ beforeAll(async () => {
   target = await startTarget()
   guests = `/nodes/${target.node}/qemu`
 })
-afterAll(() => target.stop())
+afterAll(() => target?.stop())
 
 function raw(line: string, headers: string[], body = ''): Promise<string> {
   const auth = Object.entries(target.client.headers()).map(([name, value]) => `${name}: ${value}`)
@@ -21,7 +22,7 @@ function raw(line: string, headers: string[], body = ''): Promise<string> {
 
 test('17.1 `curl -X POST` with all parameters in the query: no body, no length', async () => {
   const vmid = await target.vmid()
-  const answer = await raw(`POST /api2/json${guests}?vmid=${vmid}&name=bare`, [])
+  const answer = await raw(`POST /api2/json${guests}?vmid=${vmid}&name=bare&pool=${ownPool(target.own)}`, [])
   expect(answer).toMatch(/^HTTP\/1.1 200 OK\r\n/)
   const { data } = JSON.parse(answer.split('\r\n\r\n')[1] as string)
   expect((await ended(target, data)).exitstatus).toBe('OK')
@@ -36,7 +37,7 @@ test('17.1 `curl -X POST` with all parameters in the query: no body, no length',
 
 test('17.2 the ticket in the cookie, as it is or percent-encoded', async ({ skip }) => {
   const ticket = target.root?.credentials.ticket
-  if (ticket === undefined) return skip('needs a root@pam ticket')
+  if (ticket === undefined) return skip(NO_ROOT)
   for (const cookie of [ticket, encodeURIComponent(ticket)]) {
     const nobody = target.client.as({})
     const reply = await nobody.send('GET', '/nodes', undefined, { cookie: `a=b; PVEAuthCookie=${cookie}` })
@@ -46,13 +47,14 @@ test('17.2 the ticket in the cookie, as it is or percent-encoded', async ({ skip
 })
 
 test('17.3 an upload as curl -F sends it, with a content type for the file', async () => {
+  const name = ownFile(target.own, 'curl.iso')
   const body = [
     '--------------------------0123456789abcdef',
     'Content-Disposition: form-data; name="content"',
     '',
     'iso',
     '--------------------------0123456789abcdef',
-    'Content-Disposition: form-data; name="filename"; filename="curl.iso"',
+    `Content-Disposition: form-data; name="filename"; filename="${name}"`,
     'Content-Type: application/octet-stream',
     '',
     'data',
@@ -64,8 +66,8 @@ test('17.3 an upload as curl -F sends it, with a content type for the file', asy
     'content-type': 'multipart/form-data; boundary=------------------------0123456789abcdef',
   })
   expect((await ended(target, reply)).exitstatus).toBe('OK')
-  const volume = `${path}/content/${target.files}:iso/curl.iso`
-  expect((await target.client.get(volume)).body.data).toMatchObject({ size: 4 })
+  const volume = `${path}/content/${target.files}:iso/${name}`
+  expect((await target.client.get(volume)).body.data).toMatchObject({ size: 512, format: 'raw' })
   expect((await target.client.delete(volume, { delay: 5 })).status).toBe(200)
 })
 
@@ -76,7 +78,11 @@ test('17.4 extjs tells success and failure in the body', async () => {
     return JSON.parse(answer.split('\r\n\r\n')[1] as string)
   }
   expect(await ask('/version')).toMatchObject({ success: 1, data: { release: expect.any(String) } })
-  expect(await ask(`${guests}/99999999/config`)).toMatchObject({ success: 0, status: 500, data: null })
+  expect(await ask(`${guests}/${await target.vmid()}/config`)).toMatchObject({
+    success: 0,
+    status: 500,
+    data: null,
+  })
 })
 
 test('17.5 a list as repeated fields', async () => {

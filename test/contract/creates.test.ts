@@ -1,5 +1,6 @@
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { ownFile } from './own.ts'
 import { ended, startTarget, type Target } from './target.ts'
 import { tinyArchive } from './tiny-archive.ts'
 
@@ -17,7 +18,7 @@ beforeAll(async () => {
     await execa('ip', ['link', 'add', 'name', target.linuxBridge, 'type', 'bridge'])
     await execa('ip', ['link', 'set', target.linuxBridge, 'up'])
   }
-  const name = 'creates_1_amd64.tar.zst'
+  const name = ownFile(target.own, 'creates_1_amd64.tar.zst')
   const reply = await target.client.upload(`${node}/storage/${target.files}/upload`, [
     ['content', 'vztmpl'],
     ['filename', { name, data: await tinyArchive() }],
@@ -26,11 +27,8 @@ beforeAll(async () => {
   archive = `${target.files}:vztmpl/${name}`
 })
 afterAll(async () => {
-  await target.client.delete(`${node}/storage/${target.files}/content/${encodeURIComponent(archive)}`, {
-    delay: 10,
-  })
-  await target.stop()
-  if (target.linuxBridge !== undefined) await execa('ip', ['link', 'delete', target.linuxBridge])
+  await target?.stop()
+  if (target?.linuxBridge !== undefined) await execa('ip', ['link', 'delete', target.linuxBridge])
 })
 
 const container = (vmid: number) => ({

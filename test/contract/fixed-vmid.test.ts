@@ -8,11 +8,12 @@ import { readConfig } from '../../src/pve/guest-ref.ts'
 import { type Marks, parseNote, renderNote, type State, toTags } from '../../src/pve/marks.ts'
 import type { Place } from '../../src/pve/place.ts'
 import { nodeTemplates, select, type Template } from '../../src/pve/templates.ts'
-import { ended, startTarget, type Target } from './target.ts'
+import { ownPool } from './own.ts'
+import { ended, NO_BLOCK, NO_OTHER, startTarget, type Target } from './target.ts'
 
 /** Clause 12.4, and the swap of a fixed VMID that relies on it: over the wire, with machines that are never started. */
 
-const signal = AbortSignal.timeout(110_000)
+const signal = AbortSignal.timeout(600_000)
 let target: Target
 let pve: Pve
 
@@ -34,7 +35,8 @@ async function someVmids(): Promise<{ fixed: number; place: (node: string, disks
   const last = Math.max(...vmids)
   const fixed = last - 2
   const place = (node: string, disks = target.files): Place => ({
-    ...{ target: 'here', node, bridge: target.bridge, macPrefix: '02:1b', dns: [], ssh: { authorities: [] } },
+    ...{ target: 'here', node, bridge: target.bridge, pool: ownPool(target.own), macPrefix: '02:1b' },
+    ...{ dns: [], ssh: { authorities: [] } },
     storages: { disks, images: target.files, archives: target.files },
     vmids: { templates: { first, last: fixed - 1 }, claims: { first: last - 1, last }, fixed: [fixed] },
   })
@@ -44,7 +46,7 @@ async function someVmids(): Promise<{ fixed: number; place: (node: string, disks
 const by = (place: Place): SwapBy => ({
   pve,
   place,
-  namespace: 'contract',
+  namespace: target.own.namespace,
   image: 'web',
   emit: () => {},
   signal,
@@ -59,11 +61,12 @@ async function template(
   more: Partial<Marks> = {},
 ): Promise<Template> {
   const { node, storages } = place
-  const marks: Marks = { vmid, namespace: 'contract', image: 'web', state, version, ...more }
+  const { namespace } = target.own
+  const marks: Marks = { vmid, namespace, image: 'web', state, version, ...more }
   const note = {
     schema: 1,
     vmid,
-    namespace: 'contract',
+    namespace,
     image: 'web',
     kind: 'vm',
     tool: '0',
@@ -83,7 +86,7 @@ async function template(
 }
 
 async function remove(place: Place): Promise<void> {
-  for (const { vmid } of await nodeTemplates(pve, place.node, 'contract'))
+  for (const { vmid } of await nodeTemplates(pve, place.node, target.own.namespace))
     await ended(target, await target.client.delete(`/nodes/${place.node}/qemu/${vmid}`))
 }
 
@@ -118,9 +121,9 @@ test('12.4 a VMID is free when its guest’s removal has ended; a clone may have
 })
 
 describe('a template at a fixed VMID', () => {
-  test.each(['files', 'block'] as const)('is replaced by the next one (%s)', async (storage) => {
+  test.for(['files', 'block'] as const)('is replaced by the next one (%s)', async (storage, { skip }) => {
     const disks = target[storage]
-    if (disks === undefined) return
+    if (disks === undefined) return skip(NO_BLOCK)
     const { fixed, place } = await someVmids()
     const here = place(target.node, disks)
     await template(here, fixed, 'current', '20260101.1', { turn: 1 })
@@ -136,7 +139,7 @@ describe('a template at a fixed VMID', () => {
     expect(config.ide2).toContain('cloudinit')
     expect(config.scsi0).toMatch(new RegExp(`base-${fixed}-disk-0`))
     expect(config.description?.startsWith('Über\n\n')).toBe(true)
-    const there = await nodeTemplates(pve, here.node, 'contract')
+    const there = await nodeTemplates(pve, here.node, target.own.namespace)
     const previous = select(there, 'web', 'previous')
     expect(there).toHaveLength(2)
     expect(previous?.marks).toMatchObject({ version: '20260101.1', turn: 1, state: 'previous' })
@@ -163,7 +166,7 @@ describe('a template at a fixed VMID', () => {
       swap(by(here), next, fixed, { tool: '0', since: 1 }),
     ])
       await expect(asked).rejects.toThrow(new RegExp(`linked clones.*VM ${newid}`))
-    const there = await nodeTemplates(pve, here.node, 'contract')
+    const there = await nodeTemplates(pve, here.node, target.own.namespace)
     expect(there.map(({ vmid }) => vmid).sort()).toEqual([next.vmid, fixed].sort())
     expect(there.find(({ vmid }) => vmid === next.vmid)?.marks).toEqual(next.marks)
     await ended(target, await target.client.delete(`/nodes/${here.node}/qemu/${newid}`))
@@ -172,7 +175,7 @@ describe('a template at a fixed VMID', () => {
 
   test('has one VMID on each of two nodes', async ({ skip }) => {
     const { node, other } = target
-    if (other === undefined) return skip()
+    if (other === undefined) return skip(NO_OTHER)
     const [a, b] = [await someVmids(), await someVmids()]
     for (const [at, one] of [
       [node, a],

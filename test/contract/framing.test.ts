@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { startTarget, type Target } from './target.ts'
+import { ownUser } from './own.ts'
+import { NO_ROOT, startTarget, type Target } from './target.ts'
 
 /** Clauses 1 to 6 of pve.md: HTTP itself. */
 
@@ -7,7 +8,7 @@ let target: Target
 beforeAll(async () => {
   target = await startTarget()
 })
-afterAll(() => target.stop())
+afterAll(() => target?.stop())
 
 function request(line: string, headers: string[], body = ''): string {
   const auth = Object.entries(target.client.headers()).map(([name, value]) => `${name}: ${value}`)
@@ -87,15 +88,15 @@ describe('refusals', () => {
 
   test.concurrent('2.3 a ticket without CSRF token may not write', async ({ skip }) => {
     const ticket = target.root?.credentials.ticket
-    if (ticket === undefined) return skip('needs a root@pam ticket')
-    const reply = await target.client.as({ ticket }).post('/access/users', { userid: 'x@pve' })
+    if (ticket === undefined) return skip(NO_ROOT)
+    const reply = await target.client.as({ ticket }).post('/access/users', { userid: ownUser(target.own) })
     expect(reply).toMatchObject({ status: 401, reason: 'Permission denied - invalid csrf token', text: '' })
     expect((await target.client.as({ ticket }).get('/version')).status).toBe(200)
   })
 
   test.concurrent('2.4 a ticket is renewed by itself', async ({ skip }) => {
     const ticket = target.root?.credentials.ticket
-    if (ticket === undefined) return skip('needs a root@pam ticket')
+    if (ticket === undefined) return skip(NO_ROOT)
     const reply = await target.client
       .as({})
       .post('/access/ticket', { username: 'root@pam', password: ticket })
@@ -111,8 +112,9 @@ describe('refusals', () => {
   })
 
   test('3.2 "no such VM" is a 500', async () => {
-    const message = `Configuration file 'nodes/${target.node}/qemu-server/99999999.conf' does not exist`
-    const reply = await target.client.get(`/nodes/${target.node}/qemu/99999999/config`)
+    const vmid = await target.vmid()
+    const message = `Configuration file 'nodes/${target.node}/qemu-server/${vmid}.conf' does not exist`
+    const reply = await target.client.get(`/nodes/${target.node}/qemu/${vmid}/config`)
     expect(reply).toMatchObject({ status: 500, reason: message })
     expect(reply.body).toEqual({ data: null, message: `${message}\n` })
   })

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Fields } from './client.ts'
-import { ended, startTarget, type Target } from './target.ts'
+import { ownFile } from './own.ts'
+import { ended, NO_OTHER, NO_SHARED, startTarget, type Target } from './target.ts'
 
 // Clauses of pve.md, section 23. They need a cluster of two nodes.
 
@@ -8,7 +9,7 @@ let target: Target
 beforeAll(async () => {
   target = await startTarget()
 })
-afterAll(() => target.stop())
+afterAll(() => target?.stop())
 
 interface Row {
   id: string
@@ -32,7 +33,7 @@ async function machine(node: string, more: Fields = {}): Promise<number> {
 describe('a cluster of two nodes', () => {
   test('23.1 lists both, and has a name and a quorum', async ({ skip }) => {
     const { client, node, other } = target
-    if (other === undefined) return skip()
+    if (other === undefined) return skip(NO_OTHER)
     const nodes = data<Row[]>(await client.get('/nodes')).map((row) => row.node)
     expect(nodes).toEqual(expect.arrayContaining([node, other]))
     const status = data<{ type: string; name: string; quorate?: number; nodeid?: number; nodes?: number }[]>(
@@ -52,7 +53,7 @@ describe('a cluster of two nodes', () => {
 
   test('23.3 a guest answers on its own node only; its VMID is taken on all', async ({ skip }) => {
     const { client, node, other } = target
-    if (other === undefined) return skip()
+    if (other === undefined) return skip(NO_OTHER)
     const vmid = await machine(other)
     const there = data<Row[]>(await client.get(`/nodes/${other}/qemu`)).map((row) => row.vmid)
     const here = data<Row[]>(await client.get(`/nodes/${node}/qemu`)).map((row) => row.vmid)
@@ -74,7 +75,7 @@ describe('a cluster of two nodes', () => {
 
   test('23.4 each guest is listed once, with its node; each storage once for each node', async ({ skip }) => {
     const { client, node, other, files, shared } = target
-    if (other === undefined) return skip()
+    if (other === undefined) return skip(NO_OTHER)
     const vmid = await machine(other)
     const rows = data<Row[]>(await client.get('/cluster/resources', { type: 'vm' }))
     expect(rows.filter((row) => row.vmid === vmid).map((row) => row.node)).toEqual([other])
@@ -93,7 +94,7 @@ describe('a cluster of two nodes', () => {
 
   test('23.5 a UPID names its node, and is known there only', async ({ skip }) => {
     const { client, node, other } = target
-    if (other === undefined) return skip()
+    if (other === undefined) return skip(NO_OTHER)
     const vmid = await target.vmid()
     const upid = data<string>(await client.post(`/nodes/${other}/qemu`, { vmid, memory: 16 }))
     expect(upid).toContain(`UPID:${other}:`)
@@ -109,8 +110,9 @@ describe('a cluster of two nodes', () => {
     skip,
   }) => {
     const { client, node, other, files, shared } = target
-    if (other === undefined || shared === undefined) return skip()
-    const name = `nodes-${await target.vmid()}.tar.zst`
+    if (other === undefined) return skip(NO_OTHER)
+    if (shared === undefined) return skip(NO_SHARED)
+    const name = ownFile(target.own, 'nodes.tar.zst')
     const volumes = async (on: string, storage: string) =>
       data<{ volid: string }[]>(await client.get(`/nodes/${on}/storage/${storage}/content`)).map(
         ({ volid }) => volid,
@@ -133,7 +135,8 @@ describe('a cluster of two nodes', () => {
 
   test('23.7 a clone may live on another node where all volumes are shared', async ({ skip }) => {
     const { client, node, other, files, shared } = target
-    if (other === undefined || shared === undefined) return skip()
+    if (other === undefined) return skip(NO_OTHER)
+    if (shared === undefined) return skip(NO_SHARED)
     const clone = async (vmid: number, to: string) => {
       const newid = await target.vmid()
       return { newid, reply: await client.post(`/nodes/${node}/qemu/${vmid}/clone`, { newid, target: to }) }

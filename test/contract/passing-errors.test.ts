@@ -1,7 +1,9 @@
 import { afterEach, expect, test } from 'vitest'
 import type { Reply } from './client.ts'
 import { gate } from './gate.ts'
-import { ended, startTarget, type Target } from './target.ts'
+import { startLab } from './lab-target.ts'
+import { ownPool } from './own.ts'
+import { ended, LAB_FAULTS, startTarget, type Target } from './target.ts'
 
 /** Clauses 24.4 and 24.5 of pve.md: what works when it is asked again. Of a container's status: post-stop.test.ts */
 
@@ -15,7 +17,7 @@ afterEach(async () => {
 const isLab = process.env.IMAGEBUILD_TEST_PVE_URL === undefined
 
 test('24.4 a list of guests fails while one of them is made, and names that one', async ({ skip }) => {
-  if (!isLab) return skip('of a real server this is chance')
+  if (!isLab) return skip(LAB_FAULTS)
   const passingErrors = { seed: 7, lists: 0.5, connections: 0 }
   const start = () => startTarget({ faults: { lockSeconds: 1, passingErrors }, pause: busy.pause })
   target = await start()
@@ -51,23 +53,29 @@ async function lists(at: Target): Promise<string[]> {
 
 const saidBy = ({ status, reason }: Reply) => `${status} ${reason}`
 
-test('24.5 connections end without an answer, before the work or after it', async ({ skip }) => {
-  if (!isLab) return skip('of a real server this is chance')
+test('24.5 connections end without an answer, before the work or after it', async ({
+  skip,
+  onTestFinished,
+}) => {
+  if (!isLab) return skip(LAB_FAULTS)
   // By this seed the second request is never heard, and the fourth is done without an answer; three others pass.
   const passingErrors = { seed: 214, connections: 0.5 }
-  target = await startTarget({ faults: { passingErrors } })
-  const root = target.root as NonNullable<Target['root']>
+  // No request but the login is made before.
+  const { root, own, close } = await startLab({ faults: { passingErrors } })
+  if (root === undefined) throw new Error('a lab has a root@pam')
+  onTestFinished(close)
+  const [unheard, done] = [`${ownPool(own)}-unheard`, `${ownPool(own)}-done`]
   const pools = async () =>
     ((await root.get('/pools')).body.data as { poolid: string }[]).map(({ poolid }) => poolid)
-  await expect(root.post('/pools', { poolid: 'unheard' })).rejects.toThrow('fetch failed')
+  await expect(root.post('/pools', { poolid: unheard })).rejects.toThrow('fetch failed')
   expect(await pools()).toEqual([])
-  await expect(root.post('/pools', { poolid: 'done' })).rejects.toThrow('fetch failed')
-  expect(await pools()).toEqual(['done'])
+  await expect(root.post('/pools', { poolid: done })).rejects.toThrow('fetch failed')
+  expect(await pools()).toEqual([done])
 })
 
 test('a wrong setting is named', async () => {
   const wrong = { passingErrors: { seed: 1, lists: 2 }, postStop: 1 }
-  await expect(startTarget({ faults: wrong as never })).rejects.toThrow(
+  await expect(startLab({ faults: wrong as never })).rejects.toThrow(
     /^faults: [\s\S]*postStop[\s\S]*passingErrors\.lists/,
   )
 })

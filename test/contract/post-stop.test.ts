@@ -2,7 +2,8 @@ import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Fields } from './client.ts'
 import { gate } from './gate.ts'
-import { ended, startTarget, type Target } from './target.ts'
+import { ownFile } from './own.ts'
+import { ended, LAB_FAULTS, startTarget, type Target } from './target.ts'
 import { BRIEF_INIT, tinyArchive } from './tiny-archive.ts'
 
 /** Clauses 24.3 and 24.4 of pve.md: what happens to a container that has just stopped. Its hook waits at the gate. */
@@ -22,15 +23,18 @@ beforeAll(async () => {
   for (const [name, init] of Object.entries({ brief: BRIEF_INIT, steady: undefined })) {
     const reply = await target.client.upload(`/nodes/${target.node}/storage/${target.files}/upload`, [
       ['content', 'vztmpl'],
-      ['filename', { name: `${name}_1_amd64.tar.zst`, data: await tinyArchive(0, init) }],
+      [
+        'filename',
+        { name: ownFile(target.own, `${name}_1_amd64.tar.zst`), data: await tinyArchive(0, init) },
+      ],
     ])
     expect((await ended(target, reply)).exitstatus).toBe('OK')
   }
 })
 afterAll(async () => {
   hook.open()
-  await target.stop()
-  if (target.linuxBridge !== undefined) await execa('ip', ['link', 'delete', target.linuxBridge])
+  await target?.stop()
+  if (target?.linuxBridge !== undefined) await execa('ip', ['link', 'delete', target.linuxBridge])
 })
 
 const PATIENT = { timeout: 30_000 }
@@ -40,7 +44,8 @@ type Config = Record<string, string | number>
 async function started(name: 'brief' | 'steady', more: Fields = {}): Promise<number> {
   const vmid = await target.vmid()
   const create = await target.client.post(lxc, {
-    ...{ vmid, ostemplate: `${target.files}:vztmpl/${name}_1_amd64.tar.zst`, rootfs: `${target.files}:0.1` },
+    ...{ vmid, ostemplate: `${target.files}:vztmpl/${ownFile(target.own, `${name}_1_amd64.tar.zst`)}` },
+    rootfs: `${target.files}:0.1`,
     ...{ ostype: 'unmanaged', memory: 64, ...more },
   })
   expect(await ended(target, create)).toMatchObject({ exitstatus: 'OK' })
@@ -78,7 +83,7 @@ describe('the hook of a container that has stopped by itself', () => {
   test('24.3 writes back what was there at the stop: what was changed meanwhile is lost', async ({
     skip,
   }) => {
-    if (!target.lab) return skip('a real server’s hook does not wait')
+    if (!target.lab) return skip(LAB_FAULTS)
     const vmid = await started('brief', { tags: 'old', description: 'old' })
     await isStopped(vmid)
     await put(vmid, { tags: 'new', description: 'new' })
@@ -94,7 +99,7 @@ describe('the hook of a container that has stopped by itself', () => {
   test('24.3 a template that was made meanwhile is none any more, and its volume is nobody’s', async ({
     skip,
   }) => {
-    if (!target.lab) return skip('a real server’s hook does not wait')
+    if (!target.lab) return skip(LAB_FAULTS)
     const vmid = await started('brief')
     await isStopped(vmid)
     const before = await config(vmid)
@@ -116,7 +121,7 @@ describe('the hook of a container that has stopped by itself', () => {
   })
 
   test('24.3 brings a container back that was removed meanwhile', async ({ skip }) => {
-    if (!target.lab) return skip('a real server’s hook does not wait')
+    if (!target.lab) return skip(LAB_FAULTS)
     const vmid = await started('brief', { tags: 'old' })
     await isStopped(vmid)
     await remove(vmid)

@@ -8,7 +8,7 @@ let target: Target
 beforeAll(async () => {
   target = await startTarget()
 })
-afterAll(() => target.stop())
+afterAll(() => target?.stop())
 
 test('11.1 a rollback keeps the description of now, and unknown disks as unused; a clone has the snapshot’s', async () => {
   const { client, node, files } = target

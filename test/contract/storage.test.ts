@@ -1,9 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Fields } from './client.ts'
-import { ended, startTarget, type Target } from './target.ts'
+import { isOwnVolume, ownFile } from './own.ts'
+import { volumesInRange } from './server.ts'
+import { ended, NO_SMALL, NO_WEB, startTarget, type Target } from './target.ts'
 
 /** Clause 16 of pve.md: how files and disks come onto a storage, and what happens when it is full. */
 
@@ -23,21 +25,40 @@ beforeAll(async () => {
     if (request.url !== '/image.raw') return response.writeHead(404).end()
     return response.writeHead(200, { 'content-length': image.length }).end(image)
   })
-  await new Promise<void>((resolve) => web.listen(0, '127.0.0.1', resolve))
-  base = `http://127.0.0.1:${(web.address() as AddressInfo).port}`
+  const host = target.web ?? '127.0.0.1'
+  await new Promise<void>((resolve) => web.listen(0, host, resolve))
+  base = `http://${host}:${(web.address() as AddressInfo).port}`
 })
 afterAll(async () => {
   web.close()
   web.closeAllConnections()
-  await target.stop()
+  await target?.stop()
 })
+
+/** A test that fails leaves its files to no other. */
+afterEach(async () => {
+  const files = (await volumesInRange(target)).filter(({ volid }) => /:(?:iso|import)\//.test(volid))
+  for (const { storage, volid } of files) await remove(storage, volid)
+})
+
+/** A port that a server has had a moment ago. */
+async function closedPort(): Promise<{ host: string; closed: number }> {
+  const host = target.web ?? '127.0.0.1'
+  const gone = createServer()
+  await new Promise<void>((resolve) => gone.listen(0, host, resolve))
+  const { port: closed } = gone.address() as AddressInfo
+  await new Promise((resolve) => gone.close(resolve))
+  return { host, closed }
+}
 
 async function content(storage: string): Promise<{ volid: string; size: number; format: string }[]> {
   return (await target.client.get(`${nodePath}/storage/${storage}/content`)).body.data
 }
 
+/** The suite's: what else there is belongs to others. */
 async function volids(storage: string): Promise<string[]> {
-  return (await content(storage)).map(({ volid }) => volid).sort()
+  const all = (await content(storage)).map(({ volid }) => volid)
+  return all.filter((volid) => isOwnVolume(target.own, volid)).sort()
 }
 
 async function remove(storage: string, volid: string): Promise<void> {
@@ -45,7 +66,8 @@ async function remove(storage: string, volid: string): Promise<void> {
   expect((await target.client.delete(path, { delay: 10 })).status).toBe(200)
 }
 
-function upload(storage: string, type: string, name: string, data = image) {
+function upload(storage: string, type: string, what: string, data = image) {
+  const name = ownFile(target.own, what)
   return target.client.upload(`${nodePath}/storage/${storage}/upload`, [
     ['content', type],
     ['filename', { name, data }],
@@ -63,15 +85,16 @@ async function destroy(vmid: number): Promise<void> {
 }
 
 describe('downloads by the node', () => {
-  const download = async (filename: string, more: Fields = {}) => {
+  const download = async (name: string, more: Fields = {}) => {
+    const filename = ownFile(target.own, name)
     const fields = { content: 'import', url: `${base}/image.raw`, filename, ...more }
     const path = `${nodePath}/storage/${target.files}/download-url`
     return ended(target, await target.client.post(path, fields))
   }
 
   test('16.1 come with their checksum checked, and never replace a file', async ({ skip }) => {
-    if (!target.lab) return skip('the server would have to reach this machine')
-    const volid = `${target.files}:import/fetched.raw`
+    if (target.web === undefined) return skip(NO_WEB)
+    const volid = `${target.files}:import/${ownFile(target.own, 'fetched.raw')}`
     const checksum = createHash('sha512').update(image).digest('hex')
     expect(await download('fetched.raw', { checksum, 'checksum-algorithm': 'sha512' })).toMatchObject({
       exitstatus: 'OK',
@@ -85,21 +108,24 @@ describe('downloads by the node', () => {
   })
 
   test('16.2 fail in the task, and leave nothing', async ({ skip }) => {
-    if (!target.lab) return skip('the server would have to reach this machine')
+    if (target.web === undefined) return skip(NO_WEB)
     const wrong = await download('wrong.raw', { checksum: 'ab', 'checksum-algorithm': 'md5' })
     expect(wrong.exitstatus).toMatch(/^checksum mismatch: got '[0-9a-f]{32}' != expect 'ab'$/)
     const missing = await download('missing.raw', { url: `${base}/missing` })
     expect(missing.exitstatus).toBe('download failed: exit code 8')
     expect(missing.log.join('\n')).toContain('ERROR 404: Not Found.')
-    const dead = await download('dead.raw', { url: 'http://127.0.0.1:9/x' })
-    expect(dead.exitstatus).toBe('download failed: exit code 4')
+    const { host, closed } = await closedPort()
+    const dead = await download('dead.raw', { url: `http://${host}:${closed}/x` })
+    expect(dead.exitstatus).toBe(
+      `download failed: Connecting to ${host}:${closed}... failed: Connection refused.`,
+    )
     const junk = await download('junk.qcow2')
     expect(junk.exitstatus).toMatch(/Image is not in qcow2 format/)
     expect(await volids(target.files)).toEqual([])
   })
 
   test('16.3 are named by query-url-metadata', async ({ skip }) => {
-    if (!target.lab) return skip('the server would have to reach this machine')
+    if (target.web === undefined) return skip(NO_WEB)
     const query = (url: string) => target.client.get(`${nodePath}/query-url-metadata`, { url })
     expect((await query(`${base}/image.raw`)).body.data).toMatchObject({
       filename: 'image.raw',
@@ -114,7 +140,7 @@ describe('imports', () => {
     expect(await ended(target, await upload(target.files, 'import', 'source.raw'))).toMatchObject({
       exitstatus: 'OK',
     })
-    const source = `${target.files}:import/source.raw`
+    const source = `${target.files}:import/${ownFile(target.own, 'source.raw')}`
     const { vmid, exitstatus } = await create({
       scsi0: `${target.files}:0,import-from=${source}`,
       scsi1: `${target.files}:0,import-from=${source},format=qcow2`,
@@ -135,35 +161,39 @@ describe('imports', () => {
 })
 
 describe('a full storage', () => {
-  const isLab = (skip: (why: string) => void) => {
-    if (target.small === undefined) skip('a real storage is not filled up')
+  const smallStorage = (skip: (why: string) => void) => {
+    if (target.small === undefined) skip(NO_SMALL)
     return target.small as string
   }
 
   test('16.5 fails an upload in its task', async ({ skip }) => {
-    const small = isLab(skip)
+    const small = smallStorage(skip)
     const reply = await upload(small, 'iso', 'large.iso', randomBytes(6 * MiB))
     expect((await ended(target, reply)).exitstatus).toMatch(
-      /^import failed: command 'cp .*' failed: exit code 1$/,
+      /^import failed: cp: error writing '.*large\.iso': No space left on device$/,
     )
     expect(await volids(small)).toEqual([])
   })
 
   test('16.5 fails a download in its task', async ({ skip }) => {
-    const small = isLab(skip)
+    const small = smallStorage(skip)
     const path = `${nodePath}/storage/${small}/download-url`
-    const fetch = (filename: string) =>
-      target.client.post(path, { content: 'import', url: `${base}/image.raw`, filename })
+    const fetch = (name: string) => {
+      const filename = ownFile(target.own, name)
+      return target.client.post(path, { content: 'import', url: `${base}/image.raw`, filename })
+    }
     expect((await ended(target, await fetch('one.raw'))).exitstatus).toBe('OK')
-    expect((await ended(target, await fetch('two.raw'))).exitstatus).toBe('download failed: exit code 3')
-    expect(await volids(small)).toEqual([`${small}:import/one.raw`])
-    await remove(small, `${small}:import/one.raw`)
+    expect((await ended(target, await fetch('two.raw'))).exitstatus).toMatch(
+      /^download failed: Cannot write to '.*two\.raw\.tmp_dwnl\.\d+' \(No space left on device\)\.$/,
+    )
+    expect(await volids(small)).toEqual([`${small}:import/${ownFile(target.own, 'one.raw')}`])
+    await remove(small, `${small}:import/${ownFile(target.own, 'one.raw')}`)
   })
 
   test('16.5 fails a create with an import, and leaves neither guest nor disk', async ({ skip }) => {
-    const small = isLab(skip)
+    const small = smallStorage(skip)
     await ended(target, await upload(target.files, 'import', 'source.raw'))
-    const drive = `${small}:0,import-from=${target.files}:import/source.raw`
+    const drive = `${small}:0,import-from=${target.files}:import/${ownFile(target.own, 'source.raw')}`
     const { vmid, exitstatus } = await create({ scsi0: drive, scsi1: drive })
     expect(exitstatus).toMatch(
       new RegExp(
@@ -172,14 +202,14 @@ describe('a full storage', () => {
     )
     expect((await target.client.get(`${nodePath}/qemu/${vmid}/config`)).status).toBe(500)
     expect(await volids(small)).toEqual([])
-    await remove(target.files, `${target.files}:import/source.raw`)
+    await remove(target.files, `${target.files}:import/${ownFile(target.own, 'source.raw')}`)
   })
 
   test('16.5 fails a move, and leaves the disk where it was', async ({ skip }) => {
-    const small = isLab(skip)
+    const small = smallStorage(skip)
     await ended(target, await upload(target.files, 'import', 'source.raw', randomBytes(6 * MiB)))
     const { vmid } = await create({
-      scsi0: `${target.files}:0,import-from=${target.files}:import/source.raw`,
+      scsi0: `${target.files}:0,import-from=${target.files}:import/${ownFile(target.own, 'source.raw')}`,
     })
     const move = { disk: 'scsi0', storage: small, delete: 1 }
     const task = await ended(target, await target.client.post(`${nodePath}/qemu/${vmid}/move_disk`, move))
@@ -188,6 +218,6 @@ describe('a full storage', () => {
     expect(config.scsi0).toMatch(new RegExp(`^${target.files}:`))
     expect(await volids(small)).toEqual([])
     await destroy(vmid)
-    await remove(target.files, `${target.files}:import/source.raw`)
+    await remove(target.files, `${target.files}:import/${ownFile(target.own, 'source.raw')}`)
   })
 })

@@ -9,12 +9,14 @@ import { connect, type Pve } from '../../src/pve/client.ts'
 import { renderNote, toTags } from '../../src/pve/marks.ts'
 import { thisOwner } from '../../src/pve/owner.ts'
 import { projectOnDisk } from '../definition/project-on-disk.ts'
+import { ownPool } from './own.ts'
+import { guestsInRange } from './server.ts'
 import { ended, startTarget, type Target } from './target.ts'
 
 /** The second runner on one image, as a process of its own, over the wire. No guest is ever started. */
 
 const MAIN = join(import.meta.dirname, '../../src/cli/main.ts')
-const signal = AbortSignal.timeout(110_000)
+const signal = AbortSignal.timeout(600_000)
 let target: Target
 let pve: Pve
 let project: Awaited<ReturnType<typeof projectOnDisk>>
@@ -30,7 +32,7 @@ beforeAll(async () => {
   state = await mkdtemp(join(tmpdir(), 'imagebuild-runners-'))
   project = await projectOnDisk({
     'imagebuild.yaml': `
-namespace: contract
+namespace: ${target.own.namespace}
 targets:
   here:
     kind: pve
@@ -39,6 +41,7 @@ targets:
     node: ${target.node}
     storages: { disks: ${target.files}, images: ${target.files} }
     bridge: ${target.bridge}
+    pool: ${ownPool(target.own)}
     addresses: { range: 192.0.2.100-192.0.2.119, prefix: 24, gateway: 192.0.2.1 }
     vmids: { templates: ${templates}-${templates}, claims: ${templates + 1}-${templates + 9} }
 `,
@@ -73,6 +76,7 @@ const claimed = async (): Promise<Claim> =>
   await claimImage(pve, {
     place: {
       ...{ target: 'here', node: target.node, bridge: target.bridge, macPrefix: '02:1b', dns: [] },
+      pool: ownPool(target.own),
       storages: { disks: target.files, images: target.files, archives: target.files },
       vmids: {
         templates: { first: templates, last: templates },
@@ -80,13 +84,18 @@ const claimed = async (): Promise<Claim> =>
       },
       ssh: { authorities: [] },
     },
-    ...{ namespace: 'contract', image: 'web', run: 'first', owner: await thisOwner(), tool: '0', slot: 0 },
+    ...{
+      namespace: target.own.namespace,
+      image: 'web',
+      run: 'first',
+      owner: await thisOwner(),
+      tool: '0',
+      slot: 0,
+    },
     emit: () => {},
     signal,
     onLost: () => {},
   })
-
-const allGuests = async () => (await target.client.get(`/nodes/${target.node}/qemu`)).body.data as unknown[]
 
 /** What the first runner has made when it is done. */
 async function finishTemplate(digest: string): Promise<void> {
@@ -96,7 +105,7 @@ async function finishTemplate(digest: string): Promise<void> {
   await ended(target, await client.post(`${guests}/${templates}/template`, {}))
   const marks = {
     vmid: templates,
-    namespace: 'contract',
+    namespace: target.own.namespace,
     image: 'web',
     version: '20260101.1',
     digest,
@@ -105,7 +114,7 @@ async function finishTemplate(digest: string): Promise<void> {
     ...{
       schema: 1,
       vmid: templates,
-      namespace: 'contract',
+      namespace: target.own.namespace,
       image: 'web',
       kind: 'vm',
       tool: '0',
@@ -122,7 +131,7 @@ async function finishTemplate(digest: string): Promise<void> {
 
 test('without --wait: exit 75, and who builds since when; plan does not mind, and changes nothing', async () => {
   await using _claim = await claimed()
-  const before = await allGuests()
+  const before = await guestsInRange(target)
   const refused = await imagebuild('run', 'web')
   expect(refused.exitCode).toBe(75)
   expect(refused.stderr).toContain('web is being built already')
@@ -131,7 +140,7 @@ test('without --wait: exit 75, and who builds since when; plan does not mind, an
   const planned = await imagebuild('plan', '--detailed-exitcode')
   expect(planned.exitCode).toBe(2)
   expect(planned.stdout).toMatch(/^web +build +there is no current template$/)
-  expect(await allGuests()).toEqual(before)
+  expect(await guestsInRange(target)).toEqual(before)
 })
 
 test('with --wait: says once for whom, and takes what the other one has built', async () => {

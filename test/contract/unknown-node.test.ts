@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Reply } from './client.ts'
+import { ownFile } from './own.ts'
 import { startTarget, type Target } from './target.ts'
 
 // Clause 23.2 of pve.md.
@@ -8,13 +9,14 @@ let target: Target
 beforeAll(async () => {
   target = await startTarget()
 })
-afterAll(() => target.stop())
+afterAll(() => target?.stop())
 
 const NODE = '/nodes/nowhere'
-const UPID = 'UPID:nowhere:00000001:00000001:00000001:qmstart:100:root@pam:'
 
 test('23.2 of a node that there is not, everything but its index is refused with the words of the lookup', async () => {
   const { client } = target
+  const [vmid, newid] = [await target.vmid(), await target.vmid()]
+  const upid = `UPID:nowhere:00000001:00000001:00000001:qmstart:${vmid}:root@pam:`
   const storage = `${NODE}/storage/${target.files}`
   const calls: Record<string, Promise<Reply>> = {
     'the node': client.get(`${NODE}/status`),
@@ -24,19 +26,19 @@ test('23.2 of a node that there is not, everything but its index is refused with
     storages: client.get(`${NODE}/storage`),
     volumes: client.get(`${storage}/content`),
     tasks: client.get(`${NODE}/tasks`),
-    'a task': client.get(`${NODE}/tasks/${UPID}/status`),
-    'its log': client.get(`${NODE}/tasks/${UPID}/log`),
+    'a task': client.get(`${NODE}/tasks/${upid}/status`),
+    'its log': client.get(`${NODE}/tasks/${upid}/log`),
     appliances: client.get(`${NODE}/aplinfo`),
-    'a configuration': client.get(`${NODE}/qemu/100/config`),
-    'a status': client.get(`${NODE}/lxc/100/status/current`),
-    'a change': client.put(`${NODE}/qemu/100/config`, { tags: 'a' }),
-    'a create': client.post(`${NODE}/qemu`, { vmid: 990180 }),
-    'a clone': client.post(`${NODE}/lxc/100/clone`, { newid: 990180 }),
-    'a removal': client.delete(`${NODE}/lxc/100`),
-    'a backup': client.post(`${NODE}/vzdump`, { vmid: 100 }),
+    'a configuration': client.get(`${NODE}/qemu/${vmid}/config`),
+    'a status': client.get(`${NODE}/lxc/${vmid}/status/current`),
+    'a change': client.put(`${NODE}/qemu/${vmid}/config`, { tags: 'a' }),
+    'a create': client.post(`${NODE}/qemu`, { vmid }),
+    'a clone': client.post(`${NODE}/lxc/${vmid}/clone`, { newid }),
+    'a removal': client.delete(`${NODE}/lxc/${vmid}`),
+    'a backup': client.post(`${NODE}/vzdump`, { vmid }),
     'an upload': client.upload(`${storage}/upload`, [
       ['content', 'iso'],
-      ['filename', { name: 'a.iso', data: Buffer.from('x') }],
+      ['filename', { name: ownFile(target.own, 'a.iso'), data: Buffer.from('x') }],
     ]),
   }
   const answers = await Promise.all(

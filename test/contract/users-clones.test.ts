@@ -3,9 +3,10 @@ import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { poll } from '../../src/core/scope.ts'
 import { connect, type Pve } from '../../src/pve/client.ts'
-import { type GuestKind, guestApi, nodeGuests, readConfig } from '../../src/pve/guest-ref.ts'
+import { type GuestKind, nodeGuests, readConfig } from '../../src/pve/guest-ref.ts'
 import { type Marks, renderNote, toTags } from '../../src/pve/marks.ts'
 import { projectOnDisk } from '../definition/project-on-disk.ts'
+import { ownFile, ownPool } from './own.ts'
 import { ended, startTarget, type Target } from './target.ts'
 import { tinyArchive } from './tiny-archive.ts'
 
@@ -27,7 +28,7 @@ beforeAll(async () => {
   const { base, fingerprint, credentials } = target.client
   const auth = { kind: 'token', token: credentials.token ?? '' } as const
   pve = await connect({ endpoint: base, auth, tls: { fingerprint }, signal })
-  const name = 'users-tiny_1_amd64.tar.zst'
+  const name = ownFile(target.own, 'users-tiny_1_amd64.tar.zst')
   const upload = await target.client.upload(`/nodes/${target.node}/storage/${target.files}/upload`, [
     ['content', 'vztmpl'],
     ['filename', { name, data: await tinyArchive() }],
@@ -40,7 +41,7 @@ beforeAll(async () => {
     `name: ${image}\nkind: ${kind}\nsource: { bootstrap: { distribution: debian, suite: bookworm } }\ntemplate: { keep: 1 }\n`
   project = await projectOnDisk({
     'imagebuild.yaml': `
-namespace: contract
+namespace: ${target.own.namespace}
 targets:
   here:
     kind: pve
@@ -49,6 +50,7 @@ targets:
     node: ${target.node}
     storages: { disks: ${target.files}, images: ${target.files} }
     bridge: ${target.bridge}
+    pool: ${ownPool(target.own)}
     addresses: { range: 192.0.2.100-192.0.2.119, prefix: 24, gateway: 192.0.2.1 }
     vmids: { templates: ${first}-${last - 4}, claims: ${last - 3}-${last} }
 `,
@@ -57,18 +59,9 @@ targets:
   })
 })
 afterAll(async () => {
-  for (const { kind, vmid } of await nodeGuests(pve, target.node)) {
-    if (!guests.includes(vmid)) continue
-    await guestApi(pve, ref(kind, vmid)).config.$put({ protection: false } as never)
-    await ended(target, await target.client.delete(`${pathOf(kind)}/${vmid}`))
-  }
-  await target.client.delete(
-    `/nodes/${target.node}/storage/${target.files}/content/${encodeURIComponent(archive)}`,
-    { delay: 10 },
-  )
-  await pve[Symbol.asyncDispose]()
-  await target.stop()
-  await project[Symbol.asyncDispose]()
+  await pve?.[Symbol.asyncDispose]()
+  await project?.[Symbol.asyncDispose]()
+  await target?.stop()
 })
 
 const ref = (kind: GuestKind, vmid: number) => ({ kind, node: target.node, vmid })
@@ -99,7 +92,7 @@ async function convert(kind: GuestKind, vmid: number): Promise<void> {
 /** As a build leaves it. */
 async function template(kind: GuestKind, vmid: number, marks: Pick<Marks, 'state' | 'version' | 'turn'>) {
   const image = `web-${kind}`
-  const ours = { vmid, namespace: 'contract', image }
+  const ours = { vmid, namespace: target.own.namespace, image }
   const hardware =
     kind === 'vm'
       ? { name: image, memory: 16, scsi0: `${target.files}:1` }

@@ -273,6 +273,61 @@ describe('creating a guest', () => {
       expect([...pve.guests.keys()]).toEqual([9000])
     })
 
+    test('and whose work begins late is not sent again: a task that may be it is waited for', async () => {
+      const pve = new MemoryProxmox()
+      pve.put(8000, { template: 1 })
+      const locks = Promise.withResolvers<undefined>()
+      const upid = pve.addTask({ type: 'qmclone', id: 8000, user: 'builder@pve!t1' })
+      let isFirst = true
+      pve.before = (call, params) => {
+        if (!isOrder(call) || !isFirst) return
+        isFirst = false
+        // It waits for its locks, and makes the guest when it has them.
+        void locks.promise.then(() => {
+          pve.put(9000, { description: String(params.description) })
+          pve.endTask(upid, 'OK')
+        })
+        setTimeout(() => locks.resolve(undefined), 2500)
+        throw lost()
+      }
+      await using guest = await createGuest(pve.client(), request({ cloneOf: template }))
+      expect(guest.vmid).toBe(9000)
+      expect(orders(pve)).toHaveLength(1)
+    })
+
+    test('and refused the second time for another reason, is used where it was made after all', async () => {
+      const pve = new MemoryProxmox()
+      pve.put(8000, { template: 1 }, { kind: 'lxc' })
+      let times = 0
+      pve.before = (call, params) => {
+        if (!isOrder(call)) return
+        times += 1
+        if (times === 1) throw lost()
+        // The first one was under way all the time, and has the template locked.
+        pve.put(9000, { description: String(params.description) }, { kind: 'lxc' })
+        throw refused('POST', '/x', 'CT is locked (disk)')
+      }
+      await using guest = await createGuest(pve.client(), request({ kind: 'lxc', cloneOf: template }))
+      expect(guest.vmid).toBe(9000)
+      expect(pve.guests.has(9000)).toBe(true)
+    })
+
+    test('of what works on a guest, and is done before it is sent again: its refusal is no error', async () => {
+      const pve = new MemoryProxmox()
+      await using guest = await createGuest(pve.client(), request())
+      let times = 0
+      pve.before = (call) => {
+        if (!call.endsWith('/start')) return
+        times += 1
+        if (times === 1) throw lost()
+        const started = pve.guests.get(guest.vmid)
+        if (started) started.status = 'running'
+        throw refused('POST', '/x', `VM ${guest.vmid} already running`)
+      }
+      await guest.start()
+      expect(times).toBe(2)
+    })
+
     test('while another run made that VMID, takes the next one and touches nothing', async () => {
       const pve = new MemoryProxmox()
       pve.before = (call) => {

@@ -57,9 +57,16 @@ test('one whose configuration was overwritten by an old copy is repaired, root v
   expect(guest.config).toMatchObject({ ...WRITTEN, template: true, rootfs: TEMPLATE.rootfs })
 })
 
+test('whose volumes may not be seen, its root volume is believed', async () => {
+  const pve = new MemoryProxmox()
+  pve.stored = []
+  pve.put(9000, TEMPLATE, { kind: 'lxc' })
+  await confirmTemplate(pve.client(), CONTAINER, WRITTEN)
+  expect(pve.writes).toEqual([])
+})
+
 test.each([
   ['it is overwritten again', TEMPLATE.rootfs, ['local-lvm:base-9000-disk-0']],
-  ['its root volume is not on the storage', 'local-lvm:vm-9000-disk-0', []],
   ['its root volume may be one of two', 'local-lvm:vm-9000-disk-0', ['local-lvm:a', 'local-lvm:b']],
 ])('where %s, it is an error', async (_what, rootfs, volumes) => {
   const pve = new MemoryProxmox()

@@ -57,12 +57,18 @@ export async function exists(path: string): Promise<boolean> {
   )
 }
 
+/** In strerror(3)'s words, as wget says it. */
+function connectionError(cause: (Error & { code?: string }) | undefined): string {
+  if (cause?.code === 'ECONNREFUSED') return 'Connection refused'
+  return cause?.message ?? 'Network is unreachable'
+}
+
 /** seconds between two lines about the progress of a download */
 const PROGRESS_SECONDS = 2
 
 /**
- * Fails as wget does: `download failed: exit code 8` for a server's refusal, 4 when there is no connection, 3 when
- * there is no room.
+ * Fails as wget does: `download failed: ` and the last line of its stderr, or where that is blank `exit code 8` for a
+ * server's refusal, 4 when the connection breaks.
  * @param room bytes that are left there
  */
 async function fetchTo(
@@ -72,10 +78,13 @@ async function fetchTo(
   log: (line: string) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const response = await fetch(url, { signal }).catch((error: Error & { cause?: Error }) => {
-    log(`failed: ${error.cause?.message ?? error.message}`)
-    throw failure(signal.aborted ? 'download failed: received interrupt' : 'download failed: exit code 4')
-  })
+  const response = await fetch(url, { signal }).catch(
+    (error: Error & { cause?: Error & { code?: string } }) => {
+      const line = `Connecting to ${new URL(url).host}... failed: ${connectionError(error.cause)}.`
+      log(line)
+      throw failure(`download failed: ${signal.aborted ? 'received interrupt' : line}`)
+    },
+  )
   log(`HTTP request sent, awaiting response... ${response.status} ${response.statusText}`)
   if (!response.ok || response.body === null) {
     log(`ERROR ${response.status}: ${response.statusText}.`)
@@ -112,12 +121,11 @@ async function fetchTo(
     )
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    log(code === 'ENOSPC' ? `Cannot write to '${file}' (No space left on device).` : messageOf(error))
-    throw failure(
-      signal.aborted
-        ? 'download failed: received interrupt'
-        : `download failed: exit code ${code === 'ENOSPC' ? 3 : 4}`,
-    )
+    if (signal.aborted) throw failure('download failed: received interrupt')
+    if (code === 'ENOSPC')
+      throw failure(`download failed: Cannot write to '${file}' (No space left on device).`)
+    log(messageOf(error))
+    throw failure('download failed: exit code 4')
   }
   log(`'${file}' saved [${(await stat(file)).size}/${total ?? done}]`)
 }

@@ -45,6 +45,11 @@ export function unauthorized(message: string): ApiError {
   return new ApiError(401, message)
 }
 
+/** Why a copy has failed: Proxmox's clones and moves of disks have words of their own for being stopped. */
+export function copyMessageOf(thrown: unknown): string {
+  return messageOf(thrown).replace('received interrupt', 'interrupted by signal')
+}
+
 /** The message of whatever was thrown, without trailing newline. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown)

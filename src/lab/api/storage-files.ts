@@ -65,8 +65,7 @@ export async function upload(call: Call): Promise<string> {
       log(`target file: ${path}`)
       log(`file size is: ${size}`)
       if (received.file === undefined) {
-        log(`cp: error writing '${path}': No space left on device`)
-        throw failure(`import failed: command 'cp -- ${path}' failed: exit code 1`)
+        throw failure(`import failed: cp: error writing '${path}': No space left on device`)
       }
       await rename(received.file, path)
       received.file = undefined

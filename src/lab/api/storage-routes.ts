@@ -1,5 +1,5 @@
 import { readFile, rm } from 'node:fs/promises'
-import { virtualSize } from '../qemu-img.ts'
+import { formatOf, virtualSize } from '../qemu-img.ts'
 import type { Storage, Volume } from '../world.ts'
 import { failure, messageOf, parameterError } from './errors.ts'
 import { splitList } from './formats.ts'
@@ -133,10 +133,14 @@ async function readVolume(call: Call): Promise<unknown> {
     throw failure(`volume '${volid}' does not exist`)
   }
   requireRead(call, volume)
+  return { path: storage.path(volid), used: volume.used, ...(await measured(storage, volume)) }
+}
+
+/** As qemu-img sees it, to which a file that is no disk image is a raw one, in whole sectors. */
+async function measured(storage: Storage, { volid, content, size, format }: Volume) {
+  if (content === 'images') return { size, format }
   const path = storage.path(volid)
-  // Of an image to import Proxmox tells what a guest would see; of other files, and in lists, how long the file is.
-  const size = volume.content === 'import' ? await virtualSize(path) : volume.size
-  return { path, size, used: volume.used, format: volume.format }
+  return { size: await virtualSize(path), format: formatOf(path) }
 }
 
 /** POST …/content: a disk for a guest, made at once. */

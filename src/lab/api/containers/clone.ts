@@ -1,4 +1,4 @@
-import { failure, messageOf } from '../errors.ts'
+import { copyMessageOf, failure } from '../errors.ts'
 import { cloneTarget } from '../guests/clone-target.ts'
 import { formatSize, storageOf } from '../guests/drives.ts'
 import { abandonGuest, CREATE_LOCK_SECONDS, type Reserved, reserveGuest } from '../guests/new-guest.ts'
@@ -65,7 +65,7 @@ async function copy(call: Call, plan: ClonePlan, reserved: Reserved, task: TaskC
     await reserved.finish(task)
   } catch (error) {
     await abandonGuest(lab, newid, created, task.log)
-    throw failure(`clone failed: ${messageOf(task.signal.aborted ? task.signal.reason : error)}`)
+    throw failure(`clone failed: ${copyMessageOf(task.signal.aborted ? task.signal.reason : error)}`)
   } finally {
     reserved.release()
   }

@@ -50,13 +50,19 @@ export async function createContainer(call: Call): Promise<string> {
       await build(lab, plan, restore, task)
       await reserved.finish(task)
     } catch (error) {
-      throw failure(`${prefix} ${messageOf(task.signal.aborted ? task.signal.reason : error)}`)
+      throw failure(`${prefix} ${whyNot(error, task.signal)}`)
     } finally {
       reserved.release()
     }
     // In a task of its own, which nobody waits for here.
     if (call.flag('start')) call.task('vzstart', vmid, ({ log }) => startContainer(lab, vmid, log))
   })
+}
+
+/** Of a program that was stopped, its command is named too. */
+function whyNot(error: unknown, { aborted, reason }: AbortSignal): string {
+  const why = messageOf(error)
+  return aborted && !why.endsWith(messageOf(reason)) ? messageOf(reason) : why
 }
 
 async function build(lab: Lab, plan: Plan, restore: boolean, task: TaskContext): Promise<void> {

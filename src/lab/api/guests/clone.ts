@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { failure, messageOf, parameterError } from '../errors.ts'
+import { copyMessageOf, failure, parameterError } from '../errors.ts'
 import type { Properties } from '../property-string.ts'
 import { type Call, findStorage, type Lab } from '../router.ts'
 import type { TaskContext } from '../tasks.ts'
@@ -74,7 +74,7 @@ async function cloneLocked(call: Call, task: TaskContext): Promise<void> {
     await reserved.finish(task)
   } catch (error) {
     await abandonGuest(lab, newid, created, task.log)
-    throw failure(`clone failed: ${messageOf(error)}`)
+    throw failure(`clone failed: ${copyMessageOf(error)}`)
   } finally {
     reserved.release()
   }

@@ -1,4 +1,4 @@
-import { failure, messageOf } from '../errors.ts'
+import { copyMessageOf, failure } from '../errors.ts'
 import { type Call, findStorage } from '../router.ts'
 import { copyFormat } from './allocate.ts'
 import {
@@ -84,7 +84,7 @@ export async function moveDisk(call: Call): Promise<string> {
       const copy = await to
         .fullClone({ storage: from, volid: drive.file }, vmid, format, log, signal)
         .catch((error) => {
-          throw failure(`storage migration failed: ${messageOf(signal.aborted ? signal.reason : error)}`)
+          throw failure(`storage migration failed: ${copyMessageOf(signal.aborted ? signal.reason : error)}`)
         })
       guest.config[slot] = printDrive(slot, { ...drive, file: copy.volid, size: formatSize(copy.size) })
       if (!call.flag('delete')) guest.config[freeUnused(guest.config)] = drive.file

@@ -48,7 +48,7 @@ export async function destroy(call: Call): Promise<string> {
   if (guest.config.protection === 1) throw failure(`can't remove VM ${vmid} - protection mode enabled`)
   if (await isRunning(lab, vmid)) throw failure(`VM ${vmid} is running - destroy failed`)
   return call.task('qmdestroy', vmid, ({ log }) =>
-    // Behind a create that still runs, this waits, and then destroys what the create has made.
+    // Behind a create that is about to end, this waits, and then destroys what the create has made.
     lab.guests.locked(vmid, TASK_LOCK_SECONDS, async () => {
       const now = lab.guests.need(vmid)
       checkLock(now, skip)

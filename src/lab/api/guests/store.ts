@@ -178,8 +178,8 @@ export class GuestStore {
 
 /** seconds that a change waits for the lock, as Proxmox does */
 export const LOCK_SECONDS = 10
-/** seconds that a task waits: a DELETE is queued behind a create of any length */
-export const TASK_LOCK_SECONDS = 3600
+/** seconds that a task waits for it: no longer, so a DELETE fails that is queued behind a long create */
+export const TASK_LOCK_SECONDS = 10
 
 function canonical(value: unknown): string {
   return JSON.stringify(value, (_key, item: unknown) =>

@@ -1,0 +1,24 @@
+import type { Client } from './client.ts'
+import { ownUser } from './own.ts'
+import type { Target } from './target.ts'
+
+/**
+ * The suite's user, who has no privileges until a test grants some, calling with a token of its own.
+ * @param tokenid a name for the token, which no other test of the file uses
+ */
+export async function asOwnUser(
+  { client, own }: Target,
+  tokenid: string,
+  privsep: 0 | 1 = 1,
+): Promise<Client> {
+  const userid = ownUser(own)
+  const known = await client.get(`/access/users/${userid}`)
+  if (known.status !== 200) {
+    const made = await client.post('/access/users', { userid, comment: 'imagebuild contract suite' })
+    if (made.status !== 200) throw new Error(`no user ${userid}: ${made.reason}`)
+  }
+  const made = await client.post(`/access/users/${userid}/token/${tokenid}`, { privsep })
+  if (made.status !== 200) throw new Error(`no token for ${userid}: ${made.reason}`)
+  const { value } = made.body.data as { value: string }
+  return client.as({ token: `${userid}!${tokenid}=${value}` })
+}
