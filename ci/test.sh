@@ -22,7 +22,7 @@ container_lane() {
   renice -n 5 "$BASHPID" >/dev/null
   export IMAGEBUILD_TEST_LAB_DIR=${TMPDIR:-/tmp}/imagebuild-e2e-containers
   limited npm run test:e2e -- $(printf -- '--exclude test/e2e/%s.test.ts ' "${machines[@]}")
-  limited npm run test:campaign -- --sample runners faults kill
+  limited npm run test:campaign -- --sample runners clocks pauses busy faults kill
 }
 
 # Each line says which lane it is of. The lane is a shell of its own, so that `set -e` holds in it.
@@ -41,7 +41,7 @@ npm cit
 say "Debian's packages that the end-to-end tests need"
 (root=$PWD && . src/cli/node.sh && node test/prerequisites.ts e2e)
 
-say "npm run test:e2e: real builds on the lab (QEMU, LXC); npm run test:campaign -- --sample: kills, faults, runners at once"
+say "npm run test:e2e: real builds on the lab (QEMU, LXC); npm run test:campaign -- --sample: kills, faults, pauses, wrong clocks, runners at once"
 lane machine
 first=$!
 lane container
@@ -53,5 +53,5 @@ wait "$second" || failed=1
 
 say "all passed, after $((SECONDS / 60)) min"
 printf '%s\n' \
-  'left to npm run test:campaign: 20 rounds of runners, where three are done here; faults at every call, where some are; a prune that finishes a swap, killed at its 28 points; ten boots by DHCP, where two are done; a spoiled virtual machine verified' \
+  'left to npm run test:campaign: 20 rounds of runners, and of runners with wrong clocks, where three are done here; pauses of ten minutes, where some seconds are; ten busy builds of containers, where three are, and two of virtual machines; faults at every call, and kills at every point, where some are; a prune that finishes a swap, killed at its 28 points; ten boots by DHCP, where two are done; a spoiled virtual machine verified' \
   'left to npm run audit: lynis, OpenSCAP, the profile cis-l1, boot times with and without hardening'

@@ -29,8 +29,9 @@ const TESTS = [
   })),
 ]
 
-/** `node prerequisites.ts e2e`: a consumer of templates, and its modules for Proxmox. They are large. */
+/** `node prerequisites.ts e2e`: a consumer of templates, and its modules for Proxmox, which are large; clocks that are wrong. */
 const END_TO_END = [
+  { command: 'faketime', package: 'faketime' },
   { command: 'ansible-playbook', package: 'ansible' },
   { command: '/usr/share/doc/python3-proxmoxer/copyright', package: 'python3-proxmoxer' },
 ]

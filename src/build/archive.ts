@@ -5,12 +5,12 @@ import { ImagebuildError } from '../core/errors.ts'
 import { Ownership } from '../core/scope.ts'
 import type { LxcSpec } from '../definition/spec.ts'
 import { type Note, renderNote } from '../pve/marks.ts'
+import { putFile } from '../pve/put-file.ts'
 import { filenameOf, listFiles, removeFile } from '../pve/volumes.ts'
 import { withWorkFolder } from '../source/work-folder.ts'
 import type { Session } from '../ssh/session.ts'
 import { type Build, noteOf, outputOf, taskLine } from './context.ts'
 import type { BuildGuest } from './guest.ts'
-import { volidOf } from './upload-source.ts'
 
 /** A container's tree as a file that others are created from. Removed with its scope, unless it is kept. */
 export interface Artifact extends AsyncDisposable {
@@ -56,7 +56,7 @@ export async function keepArchive(
     const { sha256 } = await readTree(build, from.session, path)
     await refuseTaken(build, file)
     // First what shall be: whoever removes the guest of a killed run removes this file too.
-    const intent = noteOf(build, guest.vmid, { owner, expires, archive: { file } })
+    const intent = noteOf(build, guest.vmid, { owner, expires, guest: guest.token, archive: { file } })
     await guest.configure({ description: renderNote(intent) })
     const owned = new Ownership({
       resource: `${file} on storage ${place.storages.archives}`,
@@ -75,18 +75,21 @@ export async function keepArchive(
     })
     try {
       const checksum = { algorithm: 'sha256', value: sha256 } as const
-      upload = await pve.upload(
-        place.node,
-        place.storages.archives,
+      const volid = await putFile(
+        pve,
+        place,
         { content: 'vztmpl', filename: file, source: { path }, checksum },
         {
+          seconds: 3600,
           onProgress: (done, total) =>
             emit({ type: 'progress', image: image.name, step: 'archive', done, total, unit: 'bytes' }),
+          onLog: taskLine(build, 'archive'),
+          onTask: (upid) => {
+            upload = upid
+          },
           signal,
         },
       )
-      await pve.waitTask(upload, { seconds: 3600, onLog: taskLine(build, 'archive') })
-      const volid = await volidOf(build, 'vztmpl', file)
       return {
         note: { file, volid, sha256 },
         keep: () => owned.keep(),

@@ -1,3 +1,4 @@
+import type { Claim } from '../pve/claim-held.ts'
 import type { Template } from '../pve/templates.ts'
 import type { Build } from './context.ts'
 import { fixedVmidOn, requireFixedVmid, type SwapBy } from './fixed-vmid.ts'
@@ -12,8 +13,8 @@ export function fixedVmidOf({ image, place, places = [place], shared }: Build): 
   return fixedVmidOn({ name: image.name, vmid: image.template.vmid }, place.node, nodes)
 }
 
-function askedBy({ pve, place, namespace, image, emit, signal }: Build): SwapBy {
-  return { pve, place, namespace, image: image.name, emit, signal }
+function askedBy({ pve, place, namespace, image, emit, signal }: Build, claim?: Claim): SwapBy {
+  return { pve, place, namespace, image: image.name, emit, signal, ...(claim && { claim }) }
 }
 
 /** @returns seconds of windows that were closed now */
@@ -37,13 +38,14 @@ export async function requireFixedVmids(builds: readonly Build[]): Promise<void>
 
 /**
  * Brings a template to the VMID that the definition wants of this node, if it wants any.
+ * @param claim the build's; what is there already moves without one, under the lock of swaps alone
  * @param since of a proven candidate: highest turn when its build began; missing for what is current and only moves
  * @returns undefined where it is there already, or no VMID is fixed
  */
 export async function bringToFixed(
   build: Build,
   template: Template,
-  since?: number,
+  { claim, since }: { claim?: Claim; since?: number },
 ): Promise<Swapped | undefined> {
   const { pve, place, image, tool } = build
   const fixed = fixedVmidOf(build)
@@ -53,5 +55,5 @@ export async function bringToFixed(
     const message = `version ${template.marks.version} moves from VMID ${template.vmid} to ${fixed}; nothing is rebuilt`
     build.emit({ type: 'info', image: image.name, message })
   }
-  return await swap(askedBy(build), template, fixed, { tool, ...(since !== undefined && { since }) })
+  return await swap(askedBy(build, claim), template, fixed, { tool, ...(since !== undefined && { since }) })
 }

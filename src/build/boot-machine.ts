@@ -1,6 +1,6 @@
 import type { VmSpec } from '../definition/spec.ts'
 import type { Identity } from '../plan/network.ts'
-import { uploadSeed } from '../pve/volumes.ts'
+import { uploadSeed } from '../pve/seeds.ts'
 import type { CloudConfig } from '../seed/cloud-config.ts'
 import { renderSeed } from '../seed/nocloud.ts'
 import { type Access, type HostKeyPair, machineAccess } from './access.ts'

@@ -3,6 +3,7 @@ import type { Claim } from '../pve/claim-held.ts'
 import type { Template } from '../pve/templates.ts'
 import { type Artifact, keepArchive } from './archive.ts'
 import { bootGuest } from './boot.ts'
+import { isStillOurs } from './claiming.ts'
 import { awaitCloudInit } from './cloud-init.ts'
 import { type Build, during } from './context.ts'
 import { convert } from './convert.ts'
@@ -15,7 +16,8 @@ import type { PlacedSource } from './placement.ts'
 import { awaitPreparation } from './preparation.ts'
 import { provision } from './provision.ts'
 import { reasonOf } from './reason.ts'
-import { hardenAtLast, powerOff, seal } from './seal.ts'
+import { requireRoom } from './require-room.ts'
+import { hardenAtLast, seal } from './seal.ts'
 
 /** An emulated machine needs seconds for a handshake. */
 const RECONNECT_SECONDS = 120
@@ -31,10 +33,12 @@ export async function buildOn(
 ): Promise<Template> {
   const { image, options } = build
   const { plan, decision, version } = how
+  await requireRoom(build, decision)
   // Hearing that nobody answers at an address takes most of a second; meanwhile the source is placed.
   const choosing = chooseIdentities(build, claim, ['build'])
   await using _chosen = awaited(choosing)
   const source = await how.place()
+  await requireRoom(build, decision, source)
   await using guest = await bootGuest(build, source, (await choosing).build)
   await using results = new AsyncDisposableStack()
   let archive: Artifact | undefined
@@ -59,17 +63,16 @@ export async function buildOn(
       takeInventory(build, session, { version, digest: plan.digest, user: guest.access.user }),
     )
     await during(build, 'seal', 'sealing', () => seal(session, guest.access, build))
-    if (image.kind === 'lxc') {
-      if (image.template.archive) {
-        archive = await during(build, 'archive', 'keeping the archive', () =>
-          keepArchive(build, image, { machine: guest, session, version }),
-        )
-        results.use(archive)
-      }
-      await powerOff(session, build)
+    if (image.kind === 'lxc' && image.template.archive) {
+      archive = await during(build, 'archive', 'keeping the archive', () =>
+        keepArchive(build, image, { machine: guest, session, version }),
+      )
+      results.use(archive)
     }
   } catch (error) {
-    if (options.onError !== 'keep' || build.interrupted.aborted) throw error
+    const isKept = options.onError === 'keep' && !build.interrupted.aborted
+    // Another run may have removed the guest, and have one of its own at that VMID.
+    if (!isKept || !(await isStillOurs(claim))) throw error
     throw await keepForInspection(build, guest, reasonOf(build, error))
   }
   const candidate = await convert(build, guest, { plan, decision, version, archive, artifacts })

@@ -1,18 +1,18 @@
-import { ImagebuildError } from '../core/errors.ts'
+import { asImagebuildError } from '../core/errors.ts'
 import type { RunResult, TemplateRow } from '../core/events.ts'
 import { withDeadline } from '../core/scope.ts'
 import { Turns } from '../core/turns.ts'
-import { choose } from '../plan/identity.ts'
 import { claimImage } from '../pve/claim.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import { halfSwitched, tidy } from '../pve/promotion.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import { bringToFixed, finishCutOff, fixedVmidOf, requireFixedVmids } from './at-fixed-vmid.ts'
 import { buildOn } from './build-on.ts'
+import { isStillOurs, slotOf } from './claiming.ts'
 import { type Build, type BuildRequest, beginBuild, during, sourceContext } from './context.ts'
 import { settleCutOff } from './cut-off.ts'
 import type { Decision } from './decide.ts'
-import { type Finished, finish } from './finish.ts'
+import { type Finished, finish, withCurrent } from './finish.ts'
 import { type Found, removeLeftovers } from './leftovers.ts'
 import { buildsOn, decideAll, onEach, tellWhatIsThere } from './nodes.ts'
 import { type PlacedSource, placeSource } from './placement.ts'
@@ -42,9 +42,10 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     claimImage(build.pve, {
       ...build,
       image: image.name,
-      slot: choose(place.vmids.claims.last - place.vmids.claims.first + 1, 'claim', namespace, image.name),
-      onLost: (why) => lost.abort(claimLost(image.name, why)),
+      slot: slotOf(place, namespace, image.name),
+      onLost: (why) => lost.abort(why),
     })
+  const rows: TemplateRow[] = []
   try {
     const builds = await buildsOn(build)
     let swapSeconds = await finishCutOff(builds)
@@ -57,8 +58,10 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       tellHalfSwitched(build, decisions)
       const wanted = builds.map((one, index) => ({ build: one, digest: decisions[index]?.plan.digest ?? '' }))
       await settleCutOff(wanted, claimIt)
+      const result = unchanged(build, there.ready, seconds())
+      await build.writeDown?.(result.templates)
       return {
-        ...unchanged(build, there.ready, seconds()),
+        ...result,
         ...windowOf(Math.max(swapSeconds, there.swapSeconds)),
       }
     }
@@ -76,31 +79,36 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     await requireFixedVmids(builds)
     for (const one of builds) await requireStorages(one.pve, image, one.place)
     await using claim = await claimIt()
+    const claimed = builds.map((one) => ({ ...one, pve: claim.guard(one.pve) }))
     emit({ type: 'image.start', image: image.name, target: place.target, digest: plan.digest })
     // Only now nobody else changes this image: what another run finished, or left behind, is settled first.
     const found = new Map<Build, Found>()
-    for (const one of builds) found.set(one, await removeLeftovers(one, plan.digest))
-    tellWhatIsThere(builds, found)
-    const version = await versionFor(builds, found)
+    for (const one of claimed) found.set(one, await removeLeftovers(one, claim, plan.digest))
+    tellWhatIsThere(claimed, found)
+    const version = await versionFor(claimed, found)
     // One after the other: what the first has fetched or made, the next finds.
     const placing = new Turns()
-    const results = await onEach(builds, async (one) => {
+    const results = await onEach(claimed, async (one) => {
       try {
-        const decided = decisions[builds.indexOf(one)] as Decision
+        const decided = decisions[claimed.indexOf(one)] as Decision
         const place = () => placing.take(() => placed(one, decided))
         return await settle(one, claim, found.get(one) ?? {}, { ...decided, version, place })
       } catch (error) {
+        // Where another run has the image, that is the reason: its signal says so from here on.
+        if (!one.signal.aborted) await isStillOurs(claim)
         throw reasonOf(one, error)
       }
     })
     let held = false
-    const rows: TemplateRow[] = []
     for (const { node, template, isNew } of results) {
-      const done: Finished = isNew ? await finish(node, template, since) : await stay(node, template)
+      const done: Finished = isNew
+        ? await finish(node, claim, template, since)
+        : await stay(node, template, claim)
       held ||= done.held
       swapSeconds = Math.max(swapSeconds, done.swapSeconds ?? 0)
       rows.push(templateRow(done.template, done.digest ?? plan.digest))
     }
+    await writeDown(build, claim, rows)
     const status = results.some(({ isNew }) => isNew) ? 'built' : 'unchanged'
     const verifySeconds = Math.max(...results.map((one) => one.verifySeconds ?? 0))
     return {
@@ -109,8 +117,21 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
       ...windowOf(swapSeconds),
     }
   } catch (error) {
-    throw reasonOf(build, error)
+    throw withCurrent(reasonOf(build, error), rows)
   }
+}
+
+/** Only while nobody else may build the image. What is current is so all the same. */
+async function writeDown(build: Build, claim: Claim, rows: TemplateRow[]): Promise<void> {
+  try {
+    await claim.confirm()
+  } catch (error) {
+    build.signal.throwIfAborted()
+    const message = `what is current is not written down: ${asImagebuildError(error).message}`
+    build.emit({ type: 'warning', image: build.image.name, message })
+    return
+  }
+  await build.writeDown?.(rows)
 }
 
 function placed(build: Build, { decision }: Decision): Promise<PlacedSource> {
@@ -149,9 +170,9 @@ async function settle(
  * What is current already is brought to the VMID that its definition wants by now. While the other nodes were asked, or
  * built, somebody may have made another one current.
  */
-async function stay(build: Build, seen: Template): Promise<Finished> {
+async function stay(build: Build, seen: Template, claim?: Claim): Promise<Finished> {
   const { pve, place, namespace, image } = build
-  const moved = await bringToFixed(build, seen)
+  const moved = await bringToFixed(build, seen, claim === undefined ? {} : { claim })
   const now = moved?.template ?? select(await nodeTemplates(pve, place.node, namespace), image.name) ?? seen
   const isOther = now.marks.version !== seen.marks.version
   return {
@@ -219,14 +240,4 @@ function resultOf(
 export function templateRow(template: Template, digest: string): TemplateRow {
   const { node, vmid, name, marks } = template
   return { node, vmid, name, version: marks.version ?? '', digest }
-}
-
-function claimLost(image: string, why: Error): ImagebuildError {
-  return new ImagebuildError({
-    code: 'busy',
-    what: `the claim on ${image} was lost while building`,
-    why: why.message,
-    next: 'run again',
-    cause: why,
-  })
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { type Emit, step } from '../core/events.ts'
+import { type Emit, step, type TemplateRow } from '../core/events.ts'
 import type { SecretRegistry } from '../core/secrets.ts'
 import type { ImageSpec } from '../definition/spec.ts'
 import type { Pve } from '../pve/client.ts'
@@ -40,6 +40,8 @@ export interface BuildRequest {
   owner: Owner
   /** version of imagebuild, for notes */
   tool: string
+  /** told what is current at the end: where something was built, while nobody else may build the image */
+  writeDown?: (current: TemplateRow[]) => Promise<void>
 }
 
 /** Seconds that the marks of a temporary guest outlive the build's own deadline. */
@@ -49,7 +51,7 @@ const EXPIRY_MARGIN = 600
 export interface Build extends BuildRequest {
   /** names this run in notes and seeds */
   run: string
-  /** Unix seconds after which anyone may remove what is temporary */
+  /** Unix seconds by the server's clock after which anyone may remove what is temporary */
   expires: number
   /** of the request: somebody wants all this to end */
   interrupted: AbortSignal
@@ -72,7 +74,7 @@ export function beginBuild(request: BuildRequest, signal: AbortSignal): Build {
     signal,
     interrupted: request.signal,
     run: randomBytes(4).toString('hex'),
-    expires: Math.ceil(Date.now() / 1000) + request.image.build.timeout + EXPIRY_MARGIN,
+    expires: request.pve.clock.after(request.image.build.timeout + EXPIRY_MARGIN),
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Plan } from '../plan/plan.ts'
 import { recordPlan, shortRecord } from '../plan/record.ts'
-import { type Note, renderNote } from '../pve/marks.ts'
-import { setMarks, type Template } from '../pve/templates.ts'
+import { type Note, renderNote, toTags } from '../pve/marks.ts'
+import type { Template } from '../pve/templates.ts'
 import type { Artifact } from './archive.ts'
 import { containerTemplateParameters } from './container.ts'
 import { type Build, during, noteOf } from './context.ts'
@@ -32,7 +32,10 @@ export async function convert(
   const { image, place, namespace, pve } = build
   const { plan, decision, version, archive } = facts
   const { made, artifacts } = await writePlan(build, facts)
-  await during(build, 'shutdown', 'shutting down', () => guest.stopped(SHUTDOWN_SECONDS))
+  // A sealed container is not asked to shut down: what its services log on the way would undo the seal.
+  await during(build, 'shutdown', 'shutting down', () =>
+    image.kind === 'vm' ? guest.stopped(SHUTDOWN_SECONDS) : guest.stop(),
+  )
   return await during(build, 'convert', 'converting to a template', async () => {
     const name = `${image.name}-${version}`
     if (image.kind === 'vm') {
@@ -54,21 +57,21 @@ export async function convert(
     } as const
     const template: Template = { kind: guest.kind, node: guest.node, vmid: guest.vmid, name, marks }
     const note = noteOf(build, guest.vmid, {
+      guest: guest.token,
       version,
       digest: plan.digest,
       source: decision.record,
-      built: new Date().toISOString(),
+      built: pve.clock.date().toISOString(),
       verify: 'off',
       ...(archive !== undefined && { archive: archive.note }),
       ...(made && { made }),
       artifacts: { ...facts.artifacts, ...artifacts },
     })
-    await setMarks(
-      pve,
-      template,
-      image.template.tags,
-      renderNote(note, image.template.description ?? image.description),
-    )
+    const written = {
+      tags: toTags(marks, image.template.tags),
+      description: renderNote(note, image.template.description ?? image.description),
+    }
+    await guest.mark(written)
     return template
   })
 }

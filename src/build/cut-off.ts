@@ -19,10 +19,11 @@ export async function settleCutOff(
   const { pve, place, namespace, image } = first.build
   if (!(await isAbandoned(pve, { place, namespace, image: image.name }))) return
   try {
-    await using _ = await claim()
-    for (const { build, digest } of builds) {
-      await removeLeftovers(build, digest)
-      await applyRetention(build, { namespace, image: image.name, keep: image.template.keep })
+    await using held = await claim()
+    for (const { build: one, digest } of builds) {
+      const build = { ...one, pve: held.guard(one.pve) }
+      await removeLeftovers(build, held, digest)
+      await applyRetention(build, held, { namespace, image: image.name, keep: image.template.keep })
     }
   } catch (error) {
     // Somebody else was faster, and settles it.

@@ -1,17 +1,20 @@
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { DeadlineError, poll, withDeadline } from '../core/scope.ts'
+import type { Claim } from '../pve/claim-held.ts'
 import type { Pve } from '../pve/client.ts'
 import { configIfThere, isBeingMade } from '../pve/destroy.ts'
 import {
   clusterGuests,
   type GuestConfig,
+  type GuestKind,
   type GuestRef,
   type GuestRow,
   guestLabel,
   nodeGuests,
 } from '../pve/guest-ref.ts'
 import { linkedClones } from '../pve/linked-clones.ts'
+import { LockedGuest, lockedGuest, mayBeOurs } from '../pve/locked-guest.ts'
 import { fromTags, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import type { Template } from '../pve/templates.ts'
@@ -26,9 +29,11 @@ export interface SwapBy {
   image: string
   emit: Emit
   signal: AbortSignal
+  /** of a build, which must have it still when the old template goes */
+  claim?: Claim
 }
 
-/** Seconds that an earlier run's copy is waited for, which Proxmox goes on making. */
+/** Seconds that an earlier run's copy is waited for, while Proxmox goes on making it. */
 const MAKING_SECONDS = 600
 
 /**
@@ -59,11 +64,15 @@ export type Occupant =
   | { is: 'copy'; guest: GuestRef; run: string }
   | { is: 'foreign'; label: string; node: string }
 
-/** @throws ImagebuildError `busy` where Proxmox is still making something there after ten minutes */
+/**
+ * @throws ImagebuildError where somebody else is making something there, where what was to be made never was, and `busy`
+ * where what these credentials have ordered is not done after ten minutes
+ */
 export async function lookAt(by: SwapBy, vmid: number): Promise<Occupant> {
   using patience = withDeadline(by.signal, MAKING_SECONDS, `${by.place.node} making guest ${vmid}`)
+  const locked: Locked = new Map()
   try {
-    return await poll(() => lookOnce(by, vmid), { signal: patience, first: 200, max: 1000 })
+    return await poll(() => lookOnce(by, vmid, locked), { signal: patience, first: 200, max: 1000 })
   } catch (cause) {
     if (by.signal.aborted || !(cause instanceof DeadlineError)) throw cause
     throw new ImagebuildError({
@@ -76,8 +85,11 @@ export async function lookAt(by: SwapBy, vmid: number): Promise<Occupant> {
   }
 }
 
-/** Undefined while Proxmox is still making it: whose it is cannot be seen. */
-async function lookOnce(by: SwapBy, vmid: number): Promise<Occupant | undefined> {
+/** What is watched while it is being made. */
+type Locked = Map<GuestKind, LockedGuest>
+
+/** Undefined while it is being made, and may be ours: whose it is shows at the end. */
+async function lookOnce(by: SwapBy, vmid: number, locked: Locked): Promise<Occupant | undefined> {
   const { pve, place, namespace, image } = by
   const near = (await nodeGuests(pve, place.node)).find((row) => row.vmid === vmid)
   const row = near === undefined ? await elsewhere(by, vmid) : { ...near, node: place.node }
@@ -87,7 +99,14 @@ async function lookOnce(by: SwapBy, vmid: number): Promise<Occupant | undefined>
   if (node !== place.node) return foreign
   const config = await configIfThere(pve, { kind, node, vmid })
   if (config === undefined) return { is: 'nothing' }
-  if (isBeingMade(config)) return undefined
+  if (isBeingMade(config)) {
+    const guest = { kind, node, vmid }
+    const watched = locked.get(kind) ?? new LockedGuest(pve, guest)
+    locked.set(kind, watched)
+    const making = await watched.look()
+    if (mayBeOurs(making)) return undefined
+    throw lockedGuest(pve, guest, making)
+  }
   const note = parseNote(vmid, config.description)
   if (note?.namespace !== namespace || note.image !== image) return foreign
   if (note.swap === vmid) return { is: 'copy', guest: { kind, node, vmid }, run: note.run }

@@ -39,10 +39,10 @@ export async function createBuildGuest(
     onLine: how.onLine,
     signal,
     seconds: 3600,
-    parameters: (vmid) => ({
+    parameters: ({ vmid, token }) => ({
       ...how.parameters,
       tags: tagsOf(build, vmid, { state: 'building', expires, address: identity.address }),
-      description: renderNote(noteOf(build, vmid, { owner, expires })),
+      description: renderNote(noteOf(build, vmid, { owner, expires, guest: token })),
     }),
     ...(how.cloneOf && { cloneOf: how.cloneOf }),
   })

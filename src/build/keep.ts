@@ -1,7 +1,10 @@
 import { join } from 'node:path'
 import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
-import { consoleCommand, guestApi, guestLabel } from '../pve/guest-ref.ts'
+import { withDeadline } from '../core/scope.ts'
+import { consoleCommand, guestLabel } from '../pve/guest-ref.ts'
+import { writeConfig } from '../pve/lost-answer.ts'
 import { renderNote } from '../pve/marks.ts'
+import { readOwnConfig } from '../pve/own-guest.ts'
 import { saveAccess } from './access.ts'
 import { type Build, noteOf, tagsOf } from './context.ts'
 import type { BuildGuest } from './guest.ts'
@@ -21,14 +24,18 @@ export async function keepForInspection(
 ): Promise<ImagebuildError> {
   const { guest, access, identity } = machine
   const failure = asImagebuildError(cause)
-  const expires = Math.ceil(Date.now() / 1000) + KEPT_SECONDS
+  const expires = build.pve.clock.after(KEPT_SECONDS)
   // Under a signal of its own: what failed may be that the time for the build is over.
+  using signal = withDeadline(undefined, KEEPING_SECONDS, `keeping ${guestLabel(guest)}`)
   try {
-    const pve = build.pve.withSignal(AbortSignal.timeout(KEEPING_SECONDS * 1000))
-    await guestApi(pve, guest).config.$put({
+    const pve = build.pve.withSignal(signal)
+    const { digest } = await readOwnConfig(pve, guest)
+    await writeConfig(pve, guest, {
       tags: tagsOf(build, guest.vmid, { state: 'kept', expires, address: identity.address }),
       // Without the name of an archive: this build's goes now, and a later one may be called the same.
-      description: renderNote(noteOf(build, guest.vmid, { owner: build.owner, expires })),
+      description: renderNote(noteOf(build, guest.vmid, { owner: build.owner, expires, guest: guest.token })),
+      // Another run's guest, which may take this VMID at this moment, has another.
+      digest,
     })
   } catch (error) {
     // Without its marks the next run would take it for a leftover. What made the build fail must not be lost by it.

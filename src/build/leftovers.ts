@@ -1,14 +1,17 @@
 import { asImagebuildError } from '../core/errors.ts'
+import type { Claim } from '../pve/claim-held.ts'
 import type { Pve } from '../pve/client.ts'
 import { configIfThere, destroyGuest, isMissing } from '../pve/destroy.ts'
-import { clusterGuests, type GuestRef, guestLabel, nodeGuests } from '../pve/guest-ref.ts'
+import { clusterGuests, type GuestConfig, type GuestRef, guestLabel, nodeGuests } from '../pve/guest-ref.ts'
 import { mark } from '../pve/marking.ts'
 import { fromTags, type Note, parseNote } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
+import { parseSeedName, type SeedName } from '../pve/seeds.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
-import { filenameOf, listFiles, parseSeedName, removeFile, type SeedName } from '../pve/volumes.ts'
+import { filenameOf, listFiles, removeFile } from '../pve/volumes.ts'
 import { removeArchive } from './archive.ts'
 import type { Build } from './context.ts'
+import { tellNeverFinished } from './locked-guests.ts'
 import { type OurGuest, unmarkedClones } from './unmarked.ts'
 
 /** What interrupted runs leave behind, and how it goes. Only what bears our marks is ever looked at. */
@@ -46,7 +49,7 @@ export interface Found {
  * Called under the claim, so whatever of this image is still marked as temporary has lost its builder.
  * @returns the current template or a finished candidate, where one has this digest already
  */
-export async function removeLeftovers(build: Build, digest: string): Promise<Found> {
+export async function removeLeftovers(build: Build, claim: Claim, digest: string): Promise<Found> {
   const { pve, place, namespace, image, emit } = build
   const templates = (await nodeTemplates(pve, place.node, namespace)).filter(
     ({ marks }) => marks.image === image.name,
@@ -68,6 +71,7 @@ export async function removeLeftovers(build: Build, digest: string): Promise<Fou
       found.candidate = candidate
     } else if (guest.marks.state === 'building' || candidate !== undefined) {
       // Removing takes a while, and meanwhile others remove too: the VMID may be somebody else's by now.
+      await claim.confirm()
       const there = await stillThere(pve, guest)
       if (there === undefined) continue
       const message = `removing ${guestLabel(guest)}, left by an interrupted run`
@@ -83,8 +87,11 @@ export async function removeLeftovers(build: Build, digest: string): Promise<Fou
     ...(await runsElsewhere(pve, place, namespace)).runs,
   ])
   for (const seed of await seeds(pve, place, namespace)) {
-    if (seed.image === image.name && !kept.has(seed.run)) await removeFile(pve, place, seed.volid)
+    if (seed.image !== image.name || kept.has(seed.run)) continue
+    await claim.confirm()
+    await removeFile(pve, place, seed.volid)
   }
+  await tellNeverFinished(build)
   return found
 }
 
@@ -180,7 +187,7 @@ async function runOf(pve: Pve, guest: OurGuest): Promise<string | undefined> {
 export async function stillThere(
   pve: Pve,
   { marks, ...guest }: OurGuest,
-): Promise<{ note: Note | undefined } | undefined> {
+): Promise<{ note: Note | undefined; config: GuestConfig } | undefined> {
   const config = await configIfThere(pve, guest)
   if (config === undefined) return undefined
   const now = fromTags(guest.vmid, config.tags)
@@ -192,7 +199,7 @@ export async function stillThere(
         now.image === marks.image &&
         now.state === marks.state &&
         now.version === marks.version
-  return isSame ? { note } : undefined
+  return isSame ? { note, config } : undefined
 }
 
 /**

@@ -1,4 +1,5 @@
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
+import { pauses } from '../core/pauses.ts'
 import { poll, withDeadline } from '../core/scope.ts'
 import { openSession, type Session } from '../ssh/session.ts'
 import type { Build } from './context.ts'
@@ -12,7 +13,7 @@ import type { BuildGuest } from './guest.ts'
 export async function logIn(build: Build, machine: BuildGuest): Promise<Session> {
   const { guest, access, identity, console } = machine
   const { image, signal, pve } = build
-  const deadline = performance.now() + image.build.bootTimeout * 1000
+  const deadline = pauses.running() + image.build.bootTimeout * 1000
   let address = identity.address
   using running = whileRunning(guest, signal)
   try {
@@ -23,7 +24,7 @@ export async function logIn(build: Build, machine: BuildGuest): Promise<Session>
       privateKey: access.userKey.privateKey,
       hostKey: access.hostKey,
       signal: running,
-      connectSeconds: Math.max(1, (deadline - performance.now()) / 1000),
+      connectSeconds: Math.max(1, (deadline - pauses.running()) / 1000),
     })
     if (guest.kind === 'lxc') machine.access = { ...access, hostKey: await hostKeyOf(session, build) }
     return session

@@ -1,4 +1,5 @@
 import { asImagebuildError } from '../core/errors.ts'
+import { volidOf } from '../pve/put-file.ts'
 import { filenameOf, listFiles, type StoredFile } from '../pve/volumes.ts'
 import { bootstrapDisk } from '../source/bootstrap.ts'
 import { findCached } from '../source/cache.ts'
@@ -8,7 +9,7 @@ import { type FetchableFile, fetchFile } from '../source/fetch.ts'
 import { placeArchive } from './archive-placement.ts'
 import { type Build, fileToken, taskLine } from './context.ts'
 import type { SourceDecision } from './source.ts'
-import { type SourceFile, sourceStem, uploadSource, volidOf } from './upload-source.ts'
+import { type SourceFile, sourceStem, uploadSource } from './upload-source.ts'
 
 /**
  * Has a source on the storage, under a name made of its digest; it stays there for the next build. The node
@@ -75,7 +76,7 @@ async function placeFile(build: Build, file: DiskFile, context: SourceContext): 
 
 /** A file on the storage that bears this digest in its name and is not being written at this moment. */
 async function findStored({ pve, place }: Build, digest: string): Promise<string | undefined> {
-  const settled = (file: StoredFile) => Date.now() / 1000 - file.ctime > SETTLED_SECONDS
+  const settled = (file: StoredFile) => pve.clock.date().getTime() / 1000 - file.ctime > SETTLED_SECONDS
   const files = await listFiles(pve, place, 'import')
   return files.find((file) => filenameOf(file).startsWith(sourceStem(digest)) && settled(file))?.volid
 }
@@ -108,5 +109,5 @@ async function downloadByNode(build: Build, file: DiskFile): Promise<string | un
     })
     return undefined
   }
-  return await volidOf(build, 'import', filename)
+  return await volidOf(pve, place, 'import', filename)
 }

@@ -7,7 +7,8 @@ import { featuresParameter } from './container.ts'
 
 /**
  * All that a build will ask of Proxmox, so that a token that may not is told everything at once, before anything
- * is uploaded. Checked against what a real Proxmox VE 8.4 demanded of a token call by call.
+ * is uploaded. Checked against what a real Proxmox VE 8.4 demanded of a token call by call. README.md has the same for
+ * people, and a test compares the two.
  */
 export function privilegesNeeded(image: ImageSpec, place: Place, version: PveVersion): Need[] {
   const guest = place.pool === undefined ? '/vms' : (['/vms', `/pool/${place.pool}`] as const)
@@ -30,7 +31,8 @@ export function privilegesNeeded(image: ImageSpec, place: Place, version: PveVer
     },
     {
       path: `/storage/${place.storages.disks}`,
-      privileges: ['Datastore.AllocateSpace', ['Datastore.Audit', 'Datastore.AllocateSpace']],
+      // It also shows how full the storage is: Datastore.Audit is another way to that, and to nothing else here.
+      privileges: ['Datastore.AllocateSpace'],
       why: 'hold the guest’s disks',
     },
     image.kind === 'vm'
@@ -58,6 +60,9 @@ export function privilegesNeeded(image: ImageSpec, place: Place, version: PveVer
   ]
   if (image.kind === 'vm' && image.source.kind === 'image')
     needs.push({ path: guest, privileges: ['VM.Clone'], why: 'start from the parent’s template' })
+  if (image.kind === 'lxc' && !image.unprivileged && version.major >= 9) {
+    needs.push({ path: '/', privileges: ['Sys.Modify'], why: 'create a privileged container' })
+  }
   if (place.pool !== undefined) {
     needs.push({
       path: `/pool/${place.pool}`,

@@ -3,6 +3,8 @@ import { createConnection } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import { execa } from 'execa'
+import { asOfNow } from '../core/pauses.ts'
+import { withDeadline } from '../core/scope.ts'
 import { addressToNumber } from '../plan/network.ts'
 
 /**
@@ -28,11 +30,16 @@ export interface Answer {
 
 /** @returns undefined where nobody answers within 0.8 s */
 export async function probeAddress(address: string, signal: AbortSignal): Promise<Answer | undefined> {
+  return await asOfNow(() => probeOnce(address, signal))
+}
+
+async function probeOnce(address: string, signal: AbortSignal): Promise<Answer | undefined> {
   const link = linkTo(address)
   if (link === OWN) return { by: 'this machine' }
   if (link === LOOPBACK) return undefined
   const stop = new AbortController()
-  const until = AbortSignal.any([signal, stop.signal, AbortSignal.timeout(ANSWER_MILLISECONDS)])
+  using late = withDeadline(signal, ANSWER_MILLISECONDS / 1000, 'an answer')
+  const until = AbortSignal.any([late, stop.signal])
   try {
     const byArp = link !== undefined && (await isForgotten(address, link))
     const answer = await first([

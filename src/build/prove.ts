@@ -1,10 +1,12 @@
 import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
+import { withDeadline } from '../core/scope.ts'
 import { digestOfChecks, type Plan } from '../plan/plan.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import { guestLabel } from '../pve/guest-ref.ts'
 import { mark } from '../pve/marking.ts'
 import type { Note } from '../pve/marks.ts'
 import { recordVerification, type Template } from '../pve/templates.ts'
+import { isStillOurs } from './claiming.ts'
 import type { Build } from './context.ts'
 import { KEPT_SECONDS } from './keep.ts'
 import { removeCandidate } from './leftovers.ts'
@@ -86,7 +88,8 @@ export async function proveCandidate(
   try {
     return await prove(build, claim, candidate, plan)
   } catch (thrown) {
-    if (build.signal.aborted) throw thrown
+    // Another run that has the image removes clones, and may have taken this candidate for its own.
+    if (build.signal.aborted || !(await isStillOurs(claim))) throw thrown
     const failure = asImagebuildError(thrown)
     if (failure.code !== 'build_failed') {
       const message = `${guestLabel(candidate)}, the new template, stays as a candidate: the next run of this image verifies it`
@@ -100,7 +103,7 @@ export async function proveCandidate(
 }
 
 async function discard(build: Build, candidate: Template): Promise<void> {
-  const signal = AbortSignal.timeout(REMOVAL_SECONDS * 1000)
+  using signal = withDeadline(undefined, REMOVAL_SECONDS, `removing ${guestLabel(candidate)}`)
   try {
     await removeCandidate({ ...build, pve: build.pve.withSignal(signal), signal }, candidate)
   } catch (error) {
@@ -120,7 +123,7 @@ async function keepCandidate(
   failure: ImagebuildError,
   candidate: Template,
 ): Promise<ImagebuildError> {
-  const expires = Math.ceil(Date.now() / 1000) + KEPT_SECONDS
+  const expires = pve.clock.after(KEPT_SECONDS)
   try {
     await mark(pve, candidate, ({ state }) => (state === 'candidate' ? { expires } : undefined))
   } catch (error) {

@@ -1,32 +1,19 @@
 import { asImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
-import { isStale } from '../pve/claim.ts'
 import { ImageHeld } from '../pve/claim-refused.ts'
 import type { Pve } from '../pve/client.ts'
 import { guestLabel } from '../pve/guest-ref.ts'
-import type { Note } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import { tidy, untidy } from '../pve/promotion.ts'
-import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
-import { removeFile } from '../pve/volumes.ts'
-import {
-  ourGuests,
-  removeCandidate,
-  removeUnfinished,
-  runsElsewhere,
-  seeds,
-  stillThere,
-} from './leftovers.ts'
+import { nodeTemplates, readNote, select } from '../pve/templates.ts'
+import { awaitMaking } from './locked-guests.ts'
 import { swapPrivileges } from './privileges.ts'
+import { findLeftovers } from './prune-leftovers.ts'
 import { oldVersions, settleOld } from './retention.ts'
 import { finishSwaps } from './swap.ts'
 import { allRemains } from './swap-remains.ts'
-import { awaitMaking, type OurGuest } from './unmarked.ts'
 
 /** What nobody needs any more on one node, and how it goes. */
-
-/** A finished candidate that was not proven waits this long for the next run of its image. */
-const FORGOTTEN_DAYS = 7
 
 export interface PruneRequest {
   pve: Pve
@@ -39,6 +26,8 @@ export interface PruneRequest {
   kept: boolean
   emit: Emit
   signal: AbortSignal
+  /** version of imagebuild */
+  tool: string
 }
 
 export interface Pruned {
@@ -52,7 +41,7 @@ export interface Pruned {
 }
 
 /** @returns why it stays after all */
-type Work = Pruned & { work: () => Promise<string | undefined> }
+export type Work = Pruned & { work: () => Promise<string | undefined> }
 
 /**
  * Finishes swaps and promotions that were cut off, and removes what no living run needs: claims that ended or expired, guests and
@@ -61,12 +50,11 @@ type Work = Pruned & { work: () => Promise<string | undefined> }
  * @returns what was done and what was spared; what would be, with `dryRun`
  */
 export async function prune(request: PruneRequest): Promise<Pruned[]> {
-  const { pve, place, signal } = request
-  await awaitMaking(pve, place, request.emit, signal)
+  await awaitMaking(request)
   const swaps = await carryOut(request, await cutOffSwaps(request))
   const works = [
     ...(await cutOffPromotions(request)),
-    ...(await leftovers(request)),
+    ...(await findLeftovers(request)),
     ...(await olds(request)),
   ]
   // Seeds after guests: while a guest has one in its drive, it is in use. A claim last: whoever is killed here leaves
@@ -145,79 +133,6 @@ async function cutOffPromotions({ pve, place, namespace }: PruneRequest): Promis
       },
     }
   })
-}
-
-/** Claims, temporary guests, failed candidates and seeds. */
-async function leftovers(request: PruneRequest): Promise<Work[]> {
-  const { pve, place, namespace } = request
-  // Before the claims: a run has its claim before it has a seed, so a seed seen now without one is nobody's.
-  const stored = await seeds(pve, place, namespace)
-  const guests = await ourGuests(pve, place, namespace)
-  const templates = await nodeTemplates(pve, place.node, namespace)
-  const { runs: living, claimed } = await runsElsewhere(pve, place, namespace)
-  const works: Work[] = []
-  // By its run: another one may take over a claim, or a VMID, at this moment.
-  const destroy = (guest: OurGuest, run: string | undefined) => async () => {
-    await removeUnfinished(request, guest, run)
-    return undefined
-  }
-  const add = (kind: Work['kind'], guest: OurGuest, why: string, run: string | undefined) =>
-    works.push({ kind, id: guestLabel(guest), image: guest.marks.image, why, work: destroy(guest, run) })
-
-  for (const claim of guests.filter(({ marks }) => marks.state === 'claim')) {
-    const there = await stillThere(pve, claim)
-    // Its run has just ended: what the list says of its guests is not so any more, which they are asked themselves.
-    if (there === undefined) continue
-    const { note } = there
-    if (note !== undefined && !(await isStale(note))) {
-      living.add(note.run)
-      claimed.add(claim.marks.image)
-    } else add('claim', claim, 'its builder is gone', note?.run)
-  }
-  for (const guest of guests.filter(({ marks }) => marks.state === 'building' || marks.state === 'kept')) {
-    const there = await stillThere(pve, guest)
-    if (there === undefined) continue
-    const run = there.note?.run
-    const isKept = guest.marks.state === 'kept'
-    const stays = isKept ? !isOver(guest) && !request.kept : run !== undefined && living.has(run)
-    if (run !== undefined && stays) living.add(run)
-    else add('guest', guest, isKept ? 'kept after a failure' : 'no run builds it', run)
-  }
-  for (const candidate of templates.filter(({ marks }) => marks.state === 'candidate')) {
-    const { image, expires } = candidate.marks
-    if (claimed.has(image)) continue
-    const there = await stillThere(pve, candidate)
-    if (there === undefined) continue
-    const { note } = there
-    if (expires === undefined ? !isForgotten(candidate, note) : !(isOver(candidate) || request.kept)) continue
-    const run = note?.run
-    const why =
-      expires === undefined
-        ? `its run ended before it was proven, over ${FORGOTTEN_DAYS} days ago`
-        : 'it failed, and was kept to look into'
-    const work = async () =>
-      (await removeCandidate(request, candidate, run)) ? undefined : 'it has just been promoted'
-    works.push({ kind: 'candidate', id: guestLabel(candidate), image, why, work })
-  }
-  for (const seed of stored) {
-    if (living.has(seed.run)) continue
-    const work = async () => {
-      await removeFile(pve, place, seed.volid)
-      return undefined
-    }
-    works.push({ kind: 'seed', id: seed.volid, image: seed.image, why: 'no run uses it', work })
-  }
-  return works
-}
-
-/** Nobody has proven it, and the next run, which would, has not come. */
-function isForgotten({ marks }: Template, note: Note | undefined): boolean {
-  const age = Date.now() - Date.parse(note?.built ?? '')
-  return marks.verified === undefined && age > FORGOTTEN_DAYS * 24 * 3600 * 1000
-}
-
-function isOver({ marks }: Pick<OurGuest | Template, 'marks'>): boolean {
-  return (marks.expires ?? 0) * 1000 < Date.now()
 }
 
 async function olds(request: PruneRequest): Promise<Work[]> {

@@ -1,5 +1,6 @@
 import { asImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
+import type { Claim } from '../pve/claim-held.ts'
 import type { Pve } from '../pve/client.ts'
 import { configIfThere, isMissing } from '../pve/destroy.ts'
 import { type GuestConfig, guestLabel } from '../pve/guest-ref.ts'
@@ -91,7 +92,7 @@ export async function settleOld(by: By, { template, spared }: OldVersion): Promi
     if (isLeaving(template.marks)) await stay()
     return spared
   }
-  const expires = Math.floor(Date.now() / 1000)
+  const expires = pve.clock.after(0)
   // A swap takes what it brings to its VMID from here.
   const isAsSeen = (now: Marks) =>
     now.state !== 'current' && now.turn === template.marks.turn && now.swap === undefined
@@ -119,9 +120,13 @@ export async function settleOld(by: By, { template, spared }: OldVersion): Promi
   }
 }
 
-/** After a promotion: removes what is beyond `keep`. What cannot be removed now is told, and makes no build fail. */
+/**
+ * After a promotion, under the image's claim: removes what is beyond `keep`. What cannot be removed now is told, and makes
+ * no build fail.
+ */
 export async function applyRetention(
   by: By & { emit: Emit },
+  claim: Claim,
   of: { namespace: string; image: string; keep: number },
 ): Promise<void> {
   const { emit } = by
@@ -131,6 +136,7 @@ export async function applyRetention(
     for (const old of await oldVersions(by, of)) {
       const { template, why } = old
       const name = `${guestLabel(template)}, version ${template.marks.version}`
+      await claim.confirm()
       const stays = await settleOld(by, old)
       tell(stays === undefined ? `removed ${name}: ${why}` : `${name} stays, though ${why}: ${stays}`)
     }

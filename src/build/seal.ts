@@ -15,7 +15,7 @@ export async function hardenAtLast(session: Session, build: Build, atSeal: strin
 
 /**
  * Makes the guest one that can be cloned (see seal.sh). A virtual machine powers itself off a moment later, since
- * nobody could become root in it any more; a container goes on running until `powerOff`.
+ * nobody could become root in it any more; a container goes on running until it is stopped.
  */
 export async function seal(session: Session, access: Access, build: Build): Promise<void> {
   if (build.image.kind === 'lxc') await runFile('seal-container.sh', {}, session, build)
@@ -25,12 +25,6 @@ export async function seal(session: Session, access: Access, build: Build): Prom
     AND_THEN: build.image.kind === 'vm' ? 'poweroff' : 'stay',
   }
   await runFile('seal.sh', env, session, build)
-}
-
-/** The end of a sealed container; see the end of seal.sh. */
-export async function powerOff(session: Session, { signal }: Build): Promise<void> {
-  const command = "setsid sh -c 'sleep 0.3; exec systemctl poweroff --force' </dev/null >/dev/null 2>&1 &"
-  await session.run(command, { seconds: 60, signal })
 }
 
 async function runFile(

@@ -2,6 +2,7 @@ import { asImagebuildError } from '../core/errors.ts'
 import type { Certificates } from '../plan/certificates.ts'
 import { openAuthority } from '../ssh/ca/authority.ts'
 import { isInAgent, isLocked, withoutComment } from '../ssh/ca/keygen.ts'
+import { windowOf } from '../ssh/ca/validity.ts'
 import type { Build } from './context.ts'
 import type { Signer } from './verify/signer.ts'
 
@@ -32,7 +33,13 @@ export async function signerOf(build: Build, { authorities }: Certificates): Pro
           : `the keys in ${folder} have a passphrase; \`ssh-add ${privateFile}\` lets ssh-agent sign`,
       )
     }
-    return { sign: (request) => authority.signUser({ ...request, generation: pair.generation }) }
+    return {
+      sign: ({ validity, ...request }) => {
+        // Judged by the clock of a clone, which is Proxmox's: this machine's may be minutes from it.
+        const window = windowOf(validity, build.pve.clock.date())
+        return authority.signUser({ ...request, validity: window, generation: pair.generation })
+      },
+    }
   } catch (error) {
     build.signal.throwIfAborted()
     return without(asImagebuildError(error).message)

@@ -19,7 +19,7 @@ export async function requireStorages(pve: Pve, image: ImageSpec, place: Place):
   const commands: string[] = []
   await Promise.all(
     [...wanted].map(async ([storage, contents]) => {
-      const status = await statusOf(pve, node, storage)
+      const status = await storageStatus(pve, node, storage)
       if (status === undefined) {
         wrong.push(`there is no storage ${storage} on ${node}`)
         return
@@ -67,15 +67,23 @@ function holdsFiles(type: string): boolean {
   return !['lvm', 'lvmthin', 'zfspool', 'zfs', 'rbd', 'iscsi', 'iscsidirect'].includes(type)
 }
 
-interface StorageStatus {
+export interface StorageStatus {
   type: string
   content: string
   active: number
   enabled: number
+  /** bytes; 0 where the plugin cannot tell */
+  total?: number
+  /** bytes */
+  avail?: number
 }
 
 /** Undefined where the node does not know such a storage. */
-async function statusOf(pve: Pve, node: string, storage: string): Promise<StorageStatus | undefined> {
+export async function storageStatus(
+  pve: Pve,
+  node: string,
+  storage: string,
+): Promise<StorageStatus | undefined> {
   try {
     return (await pve.api.nodes.$(node).storage.$(storage).status.$get()) as unknown as StorageStatus
   } catch (error) {

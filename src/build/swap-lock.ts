@@ -1,19 +1,20 @@
-import { randomBytes } from 'node:crypto'
 import { ImagebuildError } from '../core/errors.ts'
 import { step } from '../core/events.ts'
 import { DeadlineError, poll, withDeadline } from '../core/scope.ts'
-import { choose } from '../plan/identity.ts'
-import { claimImage, isAbandoned } from '../pve/claim.ts'
+import { isAbandoned } from '../pve/claim.ts'
+import type { Claim } from '../pve/claim-held.ts'
 import { ClaimTaken, ImageHeld } from '../pve/claim-refused.ts'
-import { thisOwner } from '../pve/owner.ts'
+import { claimAlone } from './claiming.ts'
 import type { SwapBy } from './fixed-vmid.ts'
 
 /**
  * One swap at a time for each image and node. Not the claim of builds: a rollback must not wait until a build is over.
  */
-export interface SwapLock extends AsyncDisposable {
+export interface SwapLock extends AsyncDisposable, Pick<Claim, 'confirm' | 'guard' | 'wasGone'> {
   /** names who swaps: notes of unfinished copies have it */
   run: string
+  /** another run has the lock */
+  lost: AbortSignal
   /** of the caller, or the lock was lost */
   signal: AbortSignal
 }
@@ -74,22 +75,18 @@ function nameOf({ image, place }: SwapBy): string {
 }
 
 async function tryLock(by: SwapBy, tool: string): Promise<SwapLock> {
-  const { pve, place, namespace, emit } = by
-  const image = nameOf(by)
-  const { first, last } = place.vmids.claims
-  const run = randomBytes(4).toString('hex')
-  const lost = new AbortController()
   for (;;) {
     try {
-      const claim = await claimImage(pve, {
-        ...{ place, namespace, image, run, tool, emit },
-        owner: await thisOwner(),
-        slot: choose(last - first + 1, 'claim', namespace, image),
-        onLost: (why) => lost.abort(why),
-      })
+      const { claim, run, lost } = await claimAlone(by, nameOf(by), tool)
       return {
         run,
-        signal: AbortSignal.any([by.signal, lost.signal]),
+        lost,
+        signal: AbortSignal.any([by.signal, lost]),
+        get wasGone() {
+          return claim.wasGone
+        },
+        guard: (pve) => claim.guard(pve),
+        confirm: (signal) => claim.confirm(signal),
         [Symbol.asyncDispose]: () => claim[Symbol.asyncDispose](),
       }
     } catch (error) {

@@ -103,6 +103,12 @@ export async function settleRemains(by: SwapBy, remains: Remains, there: Occupan
   if (there.is === 'copy') await destroyGuest(by.pve, { ...there.guest, run: there.run, signal: by.signal })
 }
 
+/** Another one is current: what was cut off, or overtaken, must not undo that. */
+export async function giveWay(by: SwapBy, remains: Remains, there: Occupant): Promise<void> {
+  await settleRemains(by, { ...remains, source: undefined }, there)
+  if (remains.source !== undefined) await release(by, remains.source)
+}
+
 /** The old one is still there: the stand-in goes, and the new one waits as it did. */
 export async function abandon(by: SwapBy, { source, standins, unfinished }: Remains): Promise<void> {
   for (const standin of standins) await removeStandin(by, standin)

@@ -1,14 +1,23 @@
-import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
-import { sleep } from '../core/scope.ts'
-import { readConfig } from '../pve/guest-ref.ts'
+import { asImagebuildError } from '../core/errors.ts'
+import { sleep, withDeadline } from '../core/scope.ts'
+import { ClaimLost } from '../pve/claim-refused.ts'
 import { mark } from '../pve/marking.ts'
-import { requireStaying, tidy, yieldIfRolledBack } from '../pve/promotion.ts'
+import { requireStaying, yieldIfRolledBack } from '../pve/promotion.ts'
 import { byVersion, nodeTemplates, select, type Template } from '../pve/templates.ts'
+import { isTaken } from '../pve/vmids.ts'
 import { lookAt, requireFixedVmid, type SwapBy } from './fixed-vmid.ts'
+import { awaitMaking } from './locked-guests.ts'
+import {
+  isInDoubt,
+  Overtaken,
+  requireNotOvertaken,
+  type Standing,
+  standingOf,
+  unlessOvertaken,
+} from './overtaken.ts'
 import { isLockAbandoned, lockSwap, type SwapLock } from './swap-lock.ts'
-import { abandon, discard, type Remains, release, remainsOf, settleRemains } from './swap-remains.ts'
-import { abandonAll, becomeCurrent, oldOne, replace, standIn } from './swap-steps.ts'
-import { awaitMaking } from './unmarked.ts'
+import { abandon, giveWay, type Remains, remainsOf, settleRemains } from './swap-remains.ts'
+import { abandonAll, becomeCurrent, complete, oldOne, replace, standIn, whileAway } from './swap-steps.ts'
 
 /**
  * A template gets a fixed VMID. Proxmox gives no guest another one, so what has it must go before the next one can be made
@@ -44,7 +53,7 @@ export interface SwapOptions {
 
 /**
  * Brings a proven template to its image's fixed VMID, and makes it current there.
- * @throws ImagebuildError where something is in the way; the template then waits as it was
+ * @throws ImagebuildError where something is in the way, Overtaken where another run was quicker; the template then waits as it was
  */
 export async function swap(
   by: SwapBy,
@@ -53,7 +62,7 @@ export async function swap(
   { tool, held, since }: SwapOptions,
 ): Promise<Swapped> {
   await using lock = await lockSwap(by, { tool, wait: true })
-  const inside = { ...by, signal: lock.signal, pve: by.pve.withSignal(lock.signal) }
+  const inside = underLock(by, lock)
   await settleAll(inside, lock, held === undefined ? 'finish' : 'abandon')
   const yieldedTo = since === undefined ? undefined : await yieldIfRolledBack(inside.pve, source, since)
   if (yieldedTo !== undefined) return { template: source, yieldedTo }
@@ -62,30 +71,37 @@ export async function swap(
     const now = select(await nodeTemplates(by.pve, by.place.node, by.namespace), by.image)
     if (now !== undefined && now.marks.version !== source.marks.version) return { template: now }
   }
+  const standing = await standingOf(inside, lock, source, since)
   const there = await lookAt(inside, fixed)
   if (there.is === 'template' && there.template.marks.version === source.marks.version) {
     // Somebody has brought it there, or it was on its way.
     const asWanted = { ...source, marks: { ...source.marks, held: held ?? false } }
-    await becomeCurrent(inside, asWanted, there.template)
+    await becomeCurrent(inside, asWanted, there.template, standing)
     return { template: there.template }
   }
   await requireFixedVmid(inside, fixed)
-  const marks = await mark(inside.pve, source, (now) => {
+  const marks = await mark(unlessOvertaken(inside.pve, standing), source, (now) => {
     requireStaying(source, now)
     return { swap: fixed, held: (held ?? now.held) || undefined }
   })
   const marked = { ...source, marks: marks ?? source.marks }
   try {
-    return await finishSwap(inside, lock, marked, fixed)
+    return await finishSwap(inside, lock, marked, fixed, standing)
   } catch (error) {
-    if (held !== undefined && by.signal.aborted) await takeBack(inside, marked, fixed)
+    const isCancelled = by.signal.aborted && (held !== undefined || by.signal.reason instanceof ClaimLost)
+    if (isCancelled) await takeBack(inside, marked, fixed)
     throw error
   }
 }
 
-/** Who asked for it has changed his mind: where nothing has gone yet, nobody shall finish it. */
+/** What is done under the lock ends with it, and waits after each pause of this process until the lock is confirmed. */
+function underLock(by: SwapBy, lock: SwapLock, signal = lock.signal): SwapBy {
+  return { ...by, signal, pve: lock.guard(by.pve.withSignal(signal)) }
+}
+
+/** Who asked for it has changed his mind, or has lost the image to another run: where nothing has gone yet, nobody shall finish it. */
 async function takeBack(by: SwapBy, source: Template, fixed: number): Promise<void> {
-  const signal = AbortSignal.timeout(TAKE_BACK_SECONDS * 1000)
+  using signal = withDeadline(undefined, TAKE_BACK_SECONDS, 'taking the swap back')
   const after: SwapBy = { ...by, signal, pve: by.pve.withSignal(signal) }
   try {
     if (oldOne(await lookAt(after, fixed), source) !== undefined) await abandonAll(after, fixed)
@@ -106,7 +122,7 @@ export async function finishSwaps(
 ): Promise<{ finished: number; seconds?: number }> {
   if ((await remainsOf(by)).length === 0 && !(await isLockAbandoned(by))) return { finished: 0 }
   await using lock = await lockSwap(by, how)
-  return await settleAll({ ...by, signal: lock.signal, pve: by.pve.withSignal(lock.signal) }, lock, 'finish')
+  return await settleAll(underLock(by, lock), lock, 'finish')
 }
 
 /** Under the lock, so whatever of a swap is there was cut off. */
@@ -116,20 +132,20 @@ async function settleAll(
   how: 'finish' | 'abandon',
 ): Promise<{ finished: number; seconds?: number }> {
   // Copies that a dead run has ordered show whose they are when they are made.
-  if ((await remainsOf(by)).length > 0) await awaitMaking(by.pve, by.place, by.emit, by.signal)
+  if ((await remainsOf(by)).length > 0) await awaitMaking(by)
   const remains = await remainsOf(by)
   let seconds: number | undefined
   for (const one of remains) {
     const there = await lookAt(by, one.fixed)
+    await lock.confirm()
     if (one.source === undefined) await settleRemains(by, one, there)
-    else if (await isOutdated(by, one)) {
-      await settleRemains(by, { ...one, source: undefined }, there)
-      await release(by, one.source)
-    } else if (how === 'abandon' && oldOne(there, one.source) !== undefined) await abandon(by, one)
+    else if (await isOutdated(by, one)) await giveWay(by, one, there)
+    else if (how === 'abandon' && oldOne(there, one.source) !== undefined) await abandon(by, one)
     else {
       const message = `finishing what was cut off: version ${one.source.marks.version} gets VMID ${one.fixed}`
       by.emit({ type: 'info', image: by.image, message })
-      seconds = (await finishSwap(by, lock, one.source, one.fixed)).seconds ?? seconds
+      const standing = await standingOf(by, lock, one.source)
+      seconds = (await finishSwap(by, lock, one.source, one.fixed, standing)).seconds ?? seconds
     }
   }
   return { finished: remains.length, ...(seconds !== undefined && { seconds }) }
@@ -146,12 +162,37 @@ async function isOutdated(
   return !isOfSwap && byVersion(current, source) > 0
 }
 
+/** @throws Overtaken where another run has made another one current meanwhile: nothing is left of the swap then */
+async function finishSwap(
+  ...[by, lock, source, fixed, standing]: Parameters<typeof carryOn>
+): Promise<Swapped> {
+  try {
+    return await carryOn(by, lock, source, fixed, standing)
+  } catch (error) {
+    if (!(error instanceof Overtaken)) throw error
+    try {
+      for (const one of await remainsOf(by))
+        if (one.fixed === fixed) await giveWay(by, one, await lookAt(by, fixed))
+    } catch (failure) {
+      const message = `imagebuild prune removes what is left of swapping in ${source.marks.version}: ${asImagebuildError(failure).message}`
+      by.emit({ type: 'warning', image: by.image, message })
+    }
+    throw error
+  }
+}
+
 /** Looks at what is there and does the next step, until the marked template's copy counts and nothing else is left of it. */
-async function finishSwap(by: SwapBy, lock: SwapLock, source: Template, fixed: number): Promise<Swapped> {
+async function carryOn(
+  by: SwapBy,
+  lock: SwapLock,
+  source: Template,
+  fixed: number,
+  standing: Standing,
+): Promise<Swapped> {
   const { image, emit, place } = by
-  // From the removal on nothing but a kill stops it: what Terraform clones is away.
-  const signal = AbortSignal.timeout(WINDOW_SECONDS * 1000)
-  const inside: SwapBy = { ...by, signal, pve: by.pve.withSignal(signal) }
+  // From the removal on nothing but a kill or the loss of the lock stops it: what Terraform clones is away.
+  using signal = withDeadline(lock.lost, WINDOW_SECONDS, `the swap of VMID ${fixed}`)
+  const inside = underLock(by, lock, signal)
   let begun: number | undefined
   let seconds: number | undefined
   for (let tries = 1; ; ) {
@@ -159,49 +200,49 @@ async function finishSwap(by: SwapBy, lock: SwapLock, source: Template, fixed: n
     const there = await lookAt(now, fixed)
     const old = oldOne(there, source)
     if (there.is === 'template' && old === undefined) {
-      const template = await complete(now, source, there.template, fixed)
+      await lock.confirm(now.signal)
+      const template = await complete(now, source, there.template, fixed, standing)
       return { template, ...(seconds !== undefined && { seconds }) }
     }
     // Taken by somebody while nothing was there: who it is and what to do says this.
     if (there.is === 'foreign') await requireFixedVmid(now, fixed)
     if (old !== undefined) {
+      await requireNotOvertaken(now.pve, standing)
       await standIn(now, lock, old, fixed)
       await requireRoom(now, fixed)
     }
     const standin = (await remainsOf(now)).find((one) => one.fixed === fixed)?.standins[0]
+    if (begun === undefined) await by.claim?.confirm(by.signal)
     begun ??= performance.now()
     try {
-      await replace(inside, lock, source, fixed, { there, standin })
+      await lock.confirm(signal)
+      await requireNotOvertaken(inside.pve, standing)
+      await replace(inside, lock, source, fixed, { there, standin, standing })
       if (standin !== undefined) {
         seconds = (performance.now() - begun) / 1000
         const message = `nothing was at VMID ${fixed} for ${seconds.toFixed(1)} s`
         emit({ type: 'info', image, message })
       }
     } catch (error) {
+      lock.lost.throwIfAborted()
+      if (error instanceof Overtaken) throw error
       const left = await lookAt(inside, fixed).catch(() => undefined)
-      if (left?.is === 'template' || left?.is === 'foreign') throw error
+      const failure = asImagebuildError(error)
+      if (left?.is === 'foreign') throw error
+      if (left?.is === 'template') {
+        // Of another run that had the lock meanwhile? Then the next look tells what it has done.
+        await lock.confirm(signal)
+        const mayBeTheirs = isTaken(error, fixed) || failure.code === 'busy' || failure.code === 'not_found'
+        if (!mayBeTheirs || !isInDoubt(standing.under) || tries === TRIES) throw error
+      }
       if (tries === TRIES) throw whileAway(error, { place, image, fixed, standin })
-      const message = `VMID ${fixed} is still away: ${asImagebuildError(error).message}; trying again`
+      const state = left?.is === 'template' ? 'has changed' : 'is still away'
+      const message = `VMID ${fixed} ${state}: ${failure.message}; trying again`
       emit({ type: 'warning', image, message })
       await sleep(tries * 1000, signal)
       tries += 1
     }
   }
-}
-
-/** What failed is told with what it means. */
-function whileAway(
-  error: unknown,
-  at: { place: SwapBy['place']; image: string; fixed: number; standin: Template | undefined },
-): ImagebuildError {
-  const { place, image, fixed, standin } = at
-  const meanwhile =
-    standin === undefined
-      ? ''
-      : `; until then \`imagebuild resolve ${image}\` gives ${standin.vmid}, a copy of the old one`
-  const failure = asImagebuildError(error)
-  const next = `nothing is at VMID ${fixed} on ${place.node}: \`imagebuild run ${image}\` or \`imagebuild prune\` goes on from here${meanwhile}`
-  return failure.with({ next: failure.next === undefined ? next : `${failure.next}\n${next}` })
 }
 
 /** Somebody may have cloned or protected it meanwhile. Then all is as before, and the new one waits. */
@@ -212,22 +253,4 @@ async function requireRoom(by: SwapBy, fixed: number): Promise<void> {
     if (asImagebuildError(error).code === 'build_failed') await abandonAll(by, fixed)
     throw error
   }
-}
-
-/** It is there: it counts, the stand-in becomes an ordinary previous one, and what it was copied from goes. */
-async function complete(by: SwapBy, source: Template, there: Template, fixed: number): Promise<Template> {
-  const { pve, namespace, image, place } = by
-  await becomeCurrent(by, source, there)
-  const all = (await nodeTemplates(pve, place.node, namespace)).filter(({ marks }) => marks.image === image)
-  for (const failure of await tidy(pve, all)) throw failure
-  for (const remains of await remainsOf(by)) {
-    if (remains.fixed !== fixed) continue
-    await settleRemains(
-      by,
-      { ...remains, source: undefined },
-      { is: 'template', template: there, config: await readConfig(pve, there) },
-    )
-  }
-  await discard(by, source)
-  return select(await nodeTemplates(pve, place.node, namespace), image, 'current', place.node) ?? there
 }

@@ -1,5 +1,5 @@
-import { ImagebuildError } from '../core/errors.ts'
-import { type FileContent, filenameOf, listFiles, storageFor } from '../pve/volumes.ts'
+import { putFile } from '../pve/put-file.ts'
+import { type FileContent, filenameOf, listFiles } from '../pve/volumes.ts'
 import type { CachedFile } from '../source/context.ts'
 import { type Build, fileToken, taskLine } from './context.ts'
 
@@ -26,9 +26,9 @@ export async function uploadSource(build: Build, file: CachedFile, as: SourceFil
   // A name of our own: another run may be copying under the plain one at this moment.
   const filename = `${stem}-${fileToken(build)}.${extension}`
   const [algorithm = '', value = ''] = file.digest.split(':')
-  const upid = await pve.upload(
-    place.node,
-    storageFor(place, content),
+  return await putFile(
+    pve,
+    place,
     {
       content,
       filename,
@@ -36,26 +36,11 @@ export async function uploadSource(build: Build, file: CachedFile, as: SourceFil
       checksum: { algorithm: algorithm as 'sha256', value },
     },
     {
+      seconds: 3600,
       onProgress: (done, total) =>
         emit({ type: 'progress', image: image.name, step: 'source', done, total, unit: 'bytes' }),
+      onLog: taskLine(build, 'source'),
       signal,
     },
   )
-  await pve.waitTask(upid, { seconds: 3600, onLog: taskLine(build, 'source') })
-  return await volidOf(build, content, filename)
-}
-
-/** What Proxmox calls a file that it has just taken. */
-export async function volidOf(
-  { pve, place }: Build,
-  content: FileContent,
-  filename: string,
-): Promise<string> {
-  const found = (await listFiles(pve, place, content)).find((entry) => filenameOf(entry) === filename)
-  if (found !== undefined) return found.volid
-  throw new ImagebuildError({
-    code: 'build_failed',
-    what: `storage ${storageFor(place, content)} took ${filename}, but does not list it`,
-    next: `look at the storage ${storageFor(place, content)} on ${place.node}`,
-  })
 }

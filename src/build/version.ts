@@ -36,5 +36,5 @@ async function chooseVersion(builds: readonly Build[]): Promise<string> {
       if (version) taken.push(version)
     }
   }
-  return nextVersion(taken, new Date())
+  return nextVersion(taken, pve.clock.date())
 }

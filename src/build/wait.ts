@@ -1,6 +1,6 @@
 import { type RunResult, step } from '../core/events.ts'
 import { poll } from '../core/scope.ts'
-import { isStale } from '../pve/claim.ts'
+import { isStale } from '../pve/claim-judged.ts'
 import { ClaimTaken, ImageHeld } from '../pve/claim-refused.ts'
 import { configIfThere } from '../pve/destroy.ts'
 import { parseNote } from '../pve/marks.ts'
@@ -37,7 +37,8 @@ async function released({ pve, signal }: BuildRequest, { holder: { run, slot } }
   const look = async () => {
     const config = await configIfThere(watching, { kind: 'vm', ...slot })
     const note = config && parseNote(slot.vmid, config.description)
-    return note?.run !== run || (await isStale(note)) ? true : undefined
+    const isOver = config === undefined || note?.run !== run || (await isStale(pve, { ...slot, config }))
+    return isOver ? true : undefined
   }
   await poll(look, { signal, first: FIRST_LOOK, max: CALM_LOOK })
 }

@@ -28,7 +28,6 @@ export async function requestFor(
     options,
     secrets: invocation.secrets,
     emit,
-    signal: invocation.signal,
     cacheDir: cacheFolder(),
     keptDir: join(buildFolder(project.root), 'kept'),
     reportsDir: reportsFolder(project.root, connected.place.target),

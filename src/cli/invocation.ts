@@ -8,6 +8,8 @@ export interface Invocation {
   signal: AbortSignal
   /** tells a person something between the results; `run` has it said by what paints its screen */
   say?: (message: string) => void
+  /** what an error really means, where the target knows better: set by who connects */
+  explain?: (thrown: unknown) => Promise<unknown>
   /** path of imagebuild.yaml, where one was named */
   config?: string
   debug: boolean

@@ -202,9 +202,12 @@ export function createProgram(invocation: Invocation): Command {
     .action(async (options) => (await import('./commands/lab.ts')).labStart(invocation, options))
   lab
     .command('stop')
-    .description('stop it and its guests; templates stay in its folder')
+    .description('stop it and its guests; templates stay in its folder. Asks where that ends something')
+    .addOption(
+      option('--force', 'without asking; without a terminal, also while something is built').default(false),
+    )
     .exitOverride()
-    .action(async () => (await import('./commands/lab.ts')).labStop(invocation))
+    .action(async (options) => (await import('./commands/lab.ts')).labStop(invocation, options))
   lab
     .command('status')
     .description('whether it runs, and what for')
@@ -247,7 +250,9 @@ export async function runProgram(argv: readonly string[], version: string): Prom
   } catch (thrown) {
     if (thrown instanceof CommanderError) return exitCodeOf(thrown)
     const error = asImagebuildError(
-      controller.signal.aborted ? controller.signal.reason : explainFolder(thrown),
+      controller.signal.aborted
+        ? controller.signal.reason
+        : explainFolder((await invocation.explain?.(thrown)) ?? thrown),
     )
     process.stderr.write(invocation.secrets.redact(renderFailure(error, invocation)))
     return error.exitCode

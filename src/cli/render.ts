@@ -15,12 +15,6 @@ export function formatSeconds(seconds: number): string {
   return `${Math.floor(whole / 3600)}h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')}m`
 }
 
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
-  const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10))
-  return `${(bytes / 1024 ** power).toFixed(power < 2 ? 0 : 1)} ${units[power]}`
-}
-
 /** `debian-base  built  template 9000 on lab  (3m 12s)` */
 export function formatResult(result: RunResult): string {
   const templates = result.templates.map(({ vmid, node }) => `${vmid} on ${node}`)
@@ -52,6 +46,8 @@ export function eventLine(event: Event, options: { output: boolean }): string | 
         : `${subject(event)}: ${event.label}: failed after ${formatSeconds(event.seconds)}`
     case 'output':
       return options.output ? `${subject(event)} | ${stripVTControlCharacters(event.line)}` : undefined
+    case 'pause':
+      return `imagebuild did not run for ${formatSeconds(event.seconds)}: this machine was suspended, the process was stopped, or it got no processor time (or the clock was set). Deadlines wait for as long`
     case 'info':
       return `${prefix(event)}${event.message}`
     case 'warning':

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { suggest } from '../core/did-you-mean.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
@@ -11,6 +11,7 @@ import type { Pve, PveConnection } from '../pve/client.ts'
 import type { Place, VmidRange } from '../pve/place.ts'
 import { labFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
+import { credentials, endpointOf, trust } from './target-login.ts'
 
 /**
  * From a target in imagebuild.yaml to a connection. The only place that knows of the lab: from here on it is a
@@ -18,6 +19,8 @@ import type { Invocation } from './invocation.ts'
  */
 export interface Connected extends AsyncDisposable {
   pve: Pve
+  /** ends what is done here: the invocation's, and the target's own end */
+  signal: AbortSignal
   /** the first of `places` */
   place: Place
   /** one for each node of the target, in its order */
@@ -80,10 +83,15 @@ export async function connectTarget(
       emit,
       ...(nodes !== undefined && { nodes }),
     })
-    const pve = await connect(connectionToLab(invocation, lab))
+    const { watchLab } = await import('./lab-end.ts')
+    await using stack = new AsyncDisposableStack()
+    const watched = stack.use(watchLab(labFolder(), lab.pid, invocation.signal))
+    invocation.explain = watched.explain
+    const { signal } = watched
+    const pve = stack.use(await connect({ ...connectionToLab(watched, lab), ended: watched.ended }))
     const { network } = lab
     const ssh = { ...(await sshOf(target)), ...(target.ssh.ca.length === 0 && (await sshOfLab())) }
-    return connected(pve, nodes ?? [lab.node], {
+    return connected({ pve, signal, owned: stack.move() }, nodes ?? [lab.node], {
       ...common,
       storages: withArchives(target.storages),
       bridge: lab.bridge,
@@ -92,15 +100,21 @@ export async function connectTarget(
       ssh,
     })
   }
-  const pve = await connect(await connectionTo(invocation, project, target))
-  return connected(pve, nodesOf(target), {
+  const { requireNodesOfTarget } = await import('../pve/nodes.ts')
+  await using stack = new AsyncDisposableStack()
+  const pve = stack.use(await connect(await connectionTo(invocation, project, target)))
+  const nodes = nodesOf(target)
+  await requireNodesOfTarget(pve, name, nodes)
+  const ssh = await sshOf(target)
+  const { signal } = invocation
+  return connected({ pve, signal, owned: stack.move() }, nodes, {
     ...common,
     storages: withArchives(target.storages),
     bridge: target.bridge,
     ...(target.vlan !== undefined && { vlan: target.vlan }),
     ...addressesOf(target),
     dns: target.dns,
-    ssh: await sshOf(target),
+    ssh,
   })
 }
 
@@ -131,7 +145,7 @@ export async function reachTarget(
   return lab && { connection: connectionToLab(invocation, lab), nodes: target.nodes ?? [lab.node] }
 }
 
-function connectionToLab({ signal }: Invocation, lab: LabConnection): PveConnection {
+function connectionToLab({ signal }: Pick<Invocation, 'signal'>, lab: LabConnection): PveConnection {
   return {
     endpoint: lab.endpoint,
     auth: { kind: 'token', token: lab.token },
@@ -157,11 +171,15 @@ async function sshOfLab(): Promise<Place['ssh']> {
 }
 
 /** @param nodes at least one: the schema says so */
-function connected(pve: Pve, nodes: readonly string[], everywhere: Omit<Place, 'node'>): Connected {
+function connected(
+  { owned, ...by }: { pve: Pve; signal: AbortSignal; owned: AsyncDisposableStack },
+  nodes: readonly string[],
+  everywhere: Omit<Place, 'node'>,
+): Connected {
   const places = nodes.map((node) => ({ ...everywhere, node }))
   const [place] = places
   if (place === undefined) throw new TypeError(`target ${everywhere.target} has no node`)
-  return { pve, place, places, [Symbol.asyncDispose]: () => pve[Symbol.asyncDispose]() }
+  return { ...by, place, places, [Symbol.asyncDispose]: () => owned.disposeAsync() }
 }
 
 /** `nodes`, or `node` alone: the schema says that there is one of them. */
@@ -189,44 +207,6 @@ function range(text: string): VmidRange {
 function pool(text: string): { first: string; last: string } {
   const [first = '', last = ''] = text.split('-')
   return { first, last }
-}
-
-function endpointOf(target: PveTarget): string {
-  const endpoint = target.endpoint ?? process.env.PROXMOX_VE_ENDPOINT
-  if (endpoint === undefined) {
-    throw new ImagebuildError({
-      code: 'definition_invalid',
-      what: 'the target has no endpoint',
-      next: 'add `endpoint: https://…:8006` to it in imagebuild.yaml, or set PROXMOX_VE_ENDPOINT',
-    })
-  }
-  return endpoint
-}
-
-async function credentials(invocation: Invocation, target: PveTarget) {
-  const { secrets, signal } = invocation
-  const reference = (text: string) => secrets.resolve(text as `env:${string}`, signal)
-  if (target.username !== undefined && target.password !== undefined) {
-    return { kind: 'ticket', username: target.username, password: await reference(target.password) } as const
-  }
-  return { kind: 'token', token: await reference(target.token ?? 'env:PROXMOX_VE_API_TOKEN') } as const
-}
-
-async function trust(project: Config, target: PveTarget) {
-  if (target.fingerprint !== undefined) return { fingerprint: target.fingerprint }
-  if (target.ca === undefined) return { system: true } as const
-  const path = resolve(dirname(project.configFile), target.ca)
-  try {
-    return { ca: await readFile(path, 'utf8') }
-  } catch (cause) {
-    throw new ImagebuildError({
-      code: 'definition_invalid',
-      what: `the CA of the target cannot be read: ${path}`,
-      why: (cause as Error).message,
-      next: 'copy it from the node: /etc/pve/pve-root-ca.pem',
-      cause,
-    })
-  }
 }
 
 /** For the command that a hint names: the default target may be another one. */

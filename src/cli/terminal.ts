@@ -1,6 +1,7 @@
 import { stripVTControlCharacters, styleText } from 'node:util'
+import { formatBytes } from '../core/bytes.ts'
 import type { Sink } from '../core/events.ts'
-import { endLine, eventLine, formatBytes, formatSeconds, subject } from './render.ts'
+import { endLine, eventLine, formatSeconds, subject } from './render.ts'
 
 /** Milliseconds between two paintings of the live lines. */
 const FRAME = 100

@@ -104,6 +104,9 @@ export class ImagebuildError extends Error {
   }
 }
 
+/** What only a person can mend: running again changes nothing, and its `next` says what does. */
+export class ByHandError extends ImagebuildError {}
+
 /** Whatever was thrown, as an ImagebuildError; what we did not foresee becomes `internal`, cause kept. */
 export function asImagebuildError(thrown: unknown): ImagebuildError {
   if (thrown instanceof ImagebuildError) return thrown

@@ -40,6 +40,8 @@ export type Event =
       stream: 'stdout' | 'stderr' | 'task' | 'console'
       line: string
     }
+  /** this process did not run: its machine was suspended, it was stopped, or it got no processor time */
+  | { type: 'pause'; seconds: number }
   | { type: 'info'; image?: string; node?: string; message: string }
   | { type: 'warning'; image?: string; node?: string; message: string }
   /** something temporary could not be removed: what, and how to do it by hand */

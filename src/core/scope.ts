@@ -1,41 +1,41 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { ByHandError } from './errors.ts'
 import type { Emit } from './events.ts'
+import { RunningTimer } from './running-timer.ts'
 
 /**
  * Lifetimes. What must not outlive a build is owned by `await using`; a wait has a deadline and listens
- * to a signal. Cleaning up is different from working: it ignores the aborted signal, has its own deadline,
- * never throws, and says what it had to leave behind.
+ * to a signal. Deadlines count what was possible: a pause of this process (pauses.ts) is not. Cleaning up is
+ * different from working: it ignores the aborted signal, has its own deadline, never throws, and says what it had to
+ * leave behind.
  */
 
 /** Seconds that the disposal of one resource may take. */
 export const CLEANUP_SECONDS = 120
 
-/** Milliseconds; a longer timer fires at once. */
-const LONGEST_TIMER = 2 ** 31 - 1
-
 export class DeadlineError extends Error {
   override readonly name = 'DeadlineError'
 }
 
-/** A signal that aborts with `parent`, or with a DeadlineError after `seconds`. */
+/** A signal that aborts with `parent`, or with a DeadlineError after this process has run for `seconds`. */
 export function withDeadline(
   parent: AbortSignal | undefined,
   seconds: number,
   what: string,
 ): AbortSignal & Disposable {
   const controller = new AbortController()
-  const timer = setTimeout(
-    () => controller.abort(new DeadlineError(`${what} took longer than ${seconds} s`)),
-    Math.min(seconds * 1000, LONGEST_TIMER),
+  const timer = new RunningTimer(seconds * 1000, () =>
+    controller.abort(new DeadlineError(`${what} took longer than ${seconds} s`)),
   )
   const onAbort = () => controller.abort(parent?.reason)
   if (parent?.aborted) onAbort()
   else parent?.addEventListener('abort', onAbort, { once: true })
   const stop = () => {
-    clearTimeout(timer)
+    timer[Symbol.dispose]()
     parent?.removeEventListener('abort', onAbort)
   }
-  controller.signal.addEventListener('abort', stop, { once: true })
+  if (controller.signal.aborted) stop()
+  else controller.signal.addEventListener('abort', stop, { once: true })
   return Object.assign(controller.signal, { [Symbol.dispose]: stop })
 }
 
@@ -66,6 +66,20 @@ export async function sleep(milliseconds: number, signal: AbortSignal): Promise<
   } catch (error) {
     signal.throwIfAborted()
     throw error
+  }
+}
+
+/** The end of work that does not look at this signal; throws the signal's reason, and waits no longer, when it aborts first. */
+export async function orAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const over = Promise.withResolvers<never>()
+  const onAbort = () => over.reject(signal.reason)
+  if (signal.aborted) onAbort()
+  else signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await Promise.race([work, over.promise])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    work.catch(() => {})
   }
 }
 
@@ -100,17 +114,11 @@ export class Ownership implements AsyncDisposable {
     const { resource, image, next, remove, emit } = this.#owned
     using signal = withDeadline(undefined, CLEANUP_SECONDS, `removing ${resource}`)
     try {
-      await beforeDeadline(remove(signal), signal)
+      await orAbort(remove(signal), signal)
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
-      emit({ type: 'leak', ...(image && { image }), resource, why, next })
+      const step = (error instanceof ByHandError ? error.next : undefined) ?? next
+      emit({ type: 'leak', ...(image && { image }), resource, why, next: step })
     }
   }
-}
-
-/** For work that does not look at its signal: nobody waits for it any longer. */
-async function beforeDeadline(work: Promise<void>, signal: AbortSignal): Promise<void> {
-  const over = Promise.withResolvers<never>()
-  signal.addEventListener('abort', () => over.reject(signal.reason), { once: true })
-  await Promise.race([work, over.promise])
 }

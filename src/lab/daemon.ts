@@ -10,6 +10,7 @@ import { type LabConnection, readConnection, writeConnection } from './connectio
 import { BRIDGE, closeHost, openHost } from './host.ts'
 import { FIRST_NODE, readNodes, writeNodes } from './nodes.ts'
 import { PRIVILEGES, ROLE } from './privileges.ts'
+import { forgetStopped, readStopped, writeStopped } from './stopped.ts'
 
 /**
  * The lab's process: `node daemon.ts [--port=<n>] <folder>`. One per folder; it ends when nobody has needed it for a
@@ -41,6 +42,7 @@ process.on('SIGHUP', () => void addNodes())
 await makeFolder(dir, 0o700)
 // Held to the end: a predecessor that is still taking its things away is waited for.
 await using _ = await lock(join(dir, 'daemon.lock'))
+await forgetStopped(dir)
 const config = await readConfig(dir)
 let last = performance.now()
 const touch = () => {
@@ -108,7 +110,11 @@ try {
   say(`serving ${dir} on port ${api.port}, guests on ${cidr}`)
   const watch = setInterval(() => void endWhenIdle(api), Math.min(1000, config.idleSeconds * 100))
   touch()
-  say(`ending: ${await ending.promise}`)
+  const how = await ending.promise
+  say(`ending: ${how}`)
+  const { pid } = process
+  // Where somebody has stopped it, it says there who did.
+  if ((await readStopped(dir, pid)) === undefined) await writeStopped(dir, { pid, how })
   clearInterval(watch)
   await api.close()
 } finally {

@@ -14,6 +14,7 @@ import { labNames } from './names.ts'
 import { readNodes, writeNodes } from './nodes.ts'
 import { endProcess } from './process.ts'
 import { labRequirements } from './requirements.ts'
+import { writeStopped } from './stopped.ts'
 
 export type { LabConnection } from './connection.ts'
 export { labRequirements } from './requirements.ts'
@@ -110,6 +111,7 @@ async function withNodes(
 
 /**
  * Ends the lab at once, with its guests; also removes what a killed daemon has left. The folder stays.
+ * Whoever works on the lab is told that this process has done it.
  * @returns false when there was nothing to stop
  */
 export async function stopLab(folder: string): Promise<boolean> {
@@ -120,7 +122,10 @@ export async function stopLab(folder: string): Promise<boolean> {
   await using _ = await lock(join(dir, 'start.lock'))
   await rm(join(dir, 'stay'), { force: true })
   const pid = await daemonOf(dir)
-  if (pid !== undefined) await endProcess(pid, dir, STOP_SECONDS)
+  if (pid !== undefined) {
+    await writeStopped(dir, { pid, how: 'lab stop', by: process.pid })
+    await endProcess(pid, dir, STOP_SECONDS)
+  }
   // After a daemon that ended in order there is nothing left, and nothing to do.
   const { runtime, lxcPath } = labNames(dir)
   const remains = [runtime, lxcPath].some((path) => existsSync(path))

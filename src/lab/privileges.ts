@@ -21,7 +21,6 @@ export const PRIVILEGES = [
   'Datastore.Allocate',
   'Datastore.AllocateSpace',
   'Datastore.AllocateTemplate',
-  'Datastore.Audit',
   'Pool.Allocate',
   'Pool.Audit',
   'SDN.Use',

@@ -14,9 +14,15 @@ export async function processOf(pidFile: string, mark: string): Promise<number |
   return (await isProcess(pid, mark)) ? pid : undefined
 }
 
-/** A process that is ending has no command line any more, nor has a zombie. */
+/**
+ * A process that is ending has no command line any more, nor has a zombie.
+ * @throws where /proc cannot be read at this moment (EMFILE): that says nothing about the process
+ */
 export async function isProcess(pid: number, mark: string): Promise<boolean> {
-  const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+  const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ESRCH') return ''
+    throw error
+  })
   return command.split('\0').includes(mark)
 }
 
@@ -36,7 +42,7 @@ export async function usage(pid: number): Promise<{ uptime: number; resident: nu
 /** Waits until the process has gone. @returns false when it is still there after `seconds` */
 export async function gone(pid: number, mark: string, seconds: number): Promise<boolean> {
   const end = performance.now() + seconds * 1000
-  while ((await isProcess(pid, mark)) || (await isEnding(pid))) {
+  while ((await isProcess(pid, mark).catch(() => true)) || (await isEnding(pid))) {
     if (performance.now() > end) return false
     await delay(10)
   }

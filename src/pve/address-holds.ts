@@ -1,3 +1,4 @@
+import { pauses } from '../core/pauses.ts'
 import { sleep } from '../core/scope.ts'
 import { type AddressHolder, addressHolders, addressTags, readAddressTags } from './addresses.ts'
 import type { Claim } from './claim-held.ts'
@@ -57,14 +58,14 @@ export async function holdAddresses(
   const publish = () => claim.setTags(addressTags({ addresses: held(), wants: wants() }))
   const look = async () => (await addressHolders(pve)).filter(({ guest }) => guest.vmid !== claim.vmid)
 
-  const started = performance.now()
+  const started = pauses.running()
   let others = await look()
   for (;;) {
     signal.throwIfAborted()
     for (const seat of seats.filter(({ isOpen }) => isOpen)) {
       seat.chooseNext([...held(), ...wants()], others)
     }
-    if (performance.now() - started > LONGEST_PATIENCE) {
+    if (pauses.running() - started > LONGEST_PATIENCE) {
       for (const seat of seats.filter(({ isOpen }) => isOpen)) seat.giveUp()
     }
     const fresh = seats.filter(({ wanted, since }) => wanted !== undefined && since === undefined)
@@ -79,7 +80,7 @@ export async function holdAddresses(
     if (refused.includes(true)) continue
     if (fresh.length > 0) {
       await publish()
-      for (const seat of fresh) seat.since = performance.now()
+      for (const seat of fresh) seat.since = pauses.running()
     } else if (seats.every(({ isSettled }) => isSettled)) return seats.map((seat) => seat.outcome)
     else await sleep(LOOK_AGAIN, signal)
     others = await look()
@@ -96,7 +97,7 @@ class Seat {
   address: string | undefined
   /** the address that the claim says it wants */
   wanted: string | undefined
-  /** when the claim began to say so, on the clock of `performance.now` */
+  /** when the claim began to say so, by `pauses.running` */
   since: number | undefined
   readonly #candidates: readonly string[]
   /** addresses that cannot be had, and why */
@@ -163,7 +164,7 @@ class Seat {
     const holder = others.find(({ addresses }) => addresses.includes(address))
     const rivals = others.filter((other) => other.wants.includes(address))
     const lower = rivals.find(({ guest }) => guest.vmid < own)
-    const impatient = performance.now() - (this.since ?? 0) > PATIENCE ? rivals[0] : undefined
+    const impatient = pauses.running() - (this.since ?? 0) > PATIENCE ? rivals[0] : undefined
     if (holder !== undefined) this.pass(holderName(holder))
     else if (lower !== undefined) {
       this.#left.set(address, holderName(lower))

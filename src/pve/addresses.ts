@@ -1,5 +1,7 @@
 import pLimit from 'p-limit'
+import { isStale, tellsTime } from './claim-judged.ts'
 import type { Pve } from './client.ts'
+import { configIfThere } from './destroy.ts'
 import { PveError } from './errors.ts'
 import {
   clusterGuests,
@@ -59,7 +61,7 @@ export function readAddressTags(tags: readonly string[]): { addresses: string[];
 
 /**
  * All guests of ours that hold or want an address, of whatever namespace. Every node is asked itself: its list is
- * true at this moment, the cluster's is some seconds old. A claim that nobody renews any more holds nothing.
+ * true at this moment, the cluster's is some seconds old. A claim whose run is gone holds nothing.
  */
 export async function addressHolders(pve: Pve): Promise<AddressHolder[]> {
   const limit = pLimit(AT_ONCE)
@@ -75,14 +77,24 @@ export async function addressHolders(pve: Pve): Promise<AddressHolder[]> {
       }),
     ),
   )
-  return lists.flat().flatMap(({ kind, node, vmid, name, tags }) => {
+  const holders = lists.flat().flatMap(({ kind, node, vmid, name, tags }): AddressHolder[] => {
     const marks = fromTags(vmid, tags)
     const found = readAddressTags((tags ?? '').split(/[;, ]/))
     if (marks === undefined || found.addresses.length + found.wants.length === 0) return []
-    if (marks.state === 'claim' && (marks.expires ?? 0) * 1000 < Date.now()) return []
     const guest = { kind, node, vmid }
     return [{ guest, label: labelOf(guest, name), marks, ...found }]
   })
+  const gone = await Promise.all(
+    holders.map((holder) => limit(async () => holder.marks.state === 'claim' && (await isGone(pve, holder)))),
+  )
+  return holders.filter((_, index) => !gone[index])
+}
+
+/** Whether nobody works under this claim any more. Most of them say in their tags that somebody does. */
+async function isGone(pve: Pve, { guest, marks: { expires } }: AddressHolder): Promise<boolean> {
+  if (tellsTime(pve, expires) && !pve.clock.isOver(expires)) return false
+  const config = await configIfThere(pve, guest)
+  return config === undefined || (await isStale(pve, { ...guest, config }))
 }
 
 /**

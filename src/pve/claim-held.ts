@@ -1,165 +1,186 @@
-import type { Emit } from '../core/events.ts'
-import { Ownership } from '../core/scope.ts'
+import { ImagebuildError } from '../core/errors.ts'
+import { pauses } from '../core/pauses.ts'
+import { orAbort } from '../core/scope.ts'
+import { Turns } from '../core/turns.ts'
+import { runsHere } from './claim-judged.ts'
+import { CLAIM_SECONDS, type Claiming, KIND, ownership, type Slot, write } from './claim-note.ts'
+import { ClaimLost, ClaimTaken, ImageHeld } from './claim-refused.ts'
 import type { Pve } from './client.ts'
-import { configIfThere, destroyGuest } from './destroy.ts'
-import { type Owner, parseNote, renderNote, toTags } from './marks.ts'
-import type { Place } from './place.ts'
+import { configIfThere } from './destroy.ts'
+import { mayRepeat } from './marking.ts'
+import { parseNote } from './marks.ts'
 
-/** A claim while it is held: what it looks like, how it is renewed, and how it goes. */
-
-/** A claim that was not renewed for this long is free to take. */
-export const CLAIM_SECONDS = 300
-const RENEW_SECONDS = 60
-
-export interface ClaimRequest {
-  place: Place
-  namespace: string
-  image: string
-  run: string
-  owner: Owner
-  tool: string
-  /** where to begin looking in the range of claims: a hash of (namespace, image) */
-  slot: number
-  emit: Emit
-  /** called when the claim was lost: the build must stop */
-  onLost: (why: Error) => void
-}
-
-/** A request that is carried out. */
-export interface Claiming extends ClaimRequest {
-  /** ISO 8601, UTC: what others are told who want the image too */
-  since: string
-}
-
-/** Where a claim lies. */
-export interface Slot {
-  node: string
-  vmid: number
-}
-
-/** A claim is a VM, whatever kind of guest is built under it. */
-export const KIND = 'vm'
-
+/**
+ * A claim while it is held. It is given up when another run has it, and for no other reason: that a renewal came late, since
+ * this machine was suspended or Proxmox was away, says nothing. The claim itself says whose it is, and is asked before
+ * anything is done that only its holder may do.
+ */
 export interface Claim extends AsyncDisposable {
   readonly vmid: number
   /** what `setTags` gave it */
   readonly tags: readonly string[]
+  /** it was gone, and this run has claimed the image anew: somebody else may have had it in between */
+  readonly wasGone: boolean
   /**
    * Gives the claim these tags beside its own, in place of those that an earlier call gave it. They stay until
    * the claim is released.
-   * @throws where the claim belongs to somebody else by now
+   * @throws as `confirm`
    */
   setTags(tags: readonly string[]): Promise<void>
+  /**
+   * Looks at the claim and renews it: for some minutes from now, nobody else may take it. Where it is gone, the image is
+   * claimed anew.
+   * @throws ClaimLost; PveError where Proxmox cannot be asked; the signal's reason
+   */
+  confirm(signal?: AbortSignal): Promise<void>
+  /** The same connection, whose changes wait after each pause of this process until the claim is confirmed. */
+  guard(pve: Pve): Pve
 }
 
-export function marksOf(
-  request: Claiming,
-  vmid: number,
-  extra: readonly string[] = [],
-): { tags: string; description: string } {
-  const { namespace, image, run, owner, tool, since } = request
-  const expires = Math.ceil(Date.now() / 1000) + CLAIM_SECONDS
-  return {
-    tags: toTags({ vmid, namespace, image, state: 'claim', expires }, extra),
-    description: renderNote({
-      schema: 1,
-      vmid,
-      namespace,
-      image,
-      kind: 'vm',
-      tool,
-      run,
-      owner,
-      since,
-      expires,
-    }),
-  }
-}
+/** Seconds between two renewals. */
+const RENEW_SECONDS = 60
 
-/** Renews the claim, if nobody has changed it since it had this digest. */
-export async function write(
-  pve: Pve,
-  request: Claiming,
-  { node, vmid }: Slot,
-  digest: string,
-  extra: readonly string[] = [],
-): Promise<void> {
-  await pve.api.nodes
-    .$(node)
-    .qemu.$(vmid)
-    .config.$put({ ...marksOf(request, vmid, extra), digest })
-}
+/** Times that a renewal is written which another change comes before, or whose answer is lost. */
+const TRIES = 5
 
-export function ownership(pve: Pve, { image, emit, run }: ClaimRequest, { node, vmid }: Slot): Ownership {
-  return new Ownership({
-    resource: `the claim on ${image} (VM ${vmid} on ${node})`,
-    image,
-    next: 'run `imagebuild prune`',
-    emit,
-    remove: (signal) => destroyGuest(pve.withSignal(signal), { kind: KIND, node, vmid, run, signal }),
-  })
-}
-
-class ClaimLost extends Error {}
+/** Claims the image once more. @param signal the connection's */
+type Again = (pve: Pve, signal: AbortSignal) => Promise<Slot>
 
 /** Renews the claim until it is disposed of. */
-export function hold(pve: Pve, request: Claiming, slot: Slot): Claim {
-  const { image, run } = request
-  const { node, vmid } = slot
+export function hold(pve: Pve, request: Claiming, first: Slot, again: Again): Claim {
+  const { image, run, emit } = request
+  const { clock } = pve
+  // Whoever waits for it may stop waiting; the claim is renewed all the same, also while the run cleans up.
+  const released = new AbortController()
+  const own = pve.withSignal(released.signal)
+  const turns = new Turns()
+  const watching = pauses.watch()
+  let slot = first
   let extra: readonly string[] = []
-  let turn: Promise<unknown> = Promise.resolve()
-  /** One change after the other: each must see the digest that the one before it left. */
-  const inTurn = (change: () => Promise<void>): Promise<void> => {
-    const done = turn.then(change)
-    turn = done.catch(() => undefined)
-    return done
+  let renewals = 0
+  let wasGone = false
+  let lost: ClaimLost | undefined
+  /** when it was renewed last: seconds by the server, or else by this process's monotonic clock */
+  let renewed = now()
+  /** the pauses after which it was seen to be ours */
+  let confirmed = pauses.count
+
+  function now(): number {
+    return clock.seconds() ?? performance.now() / 1000
   }
-  const renew = async (tags: readonly string[]) => {
-    const config = await configIfThere(pve, { kind: KIND, node, vmid })
-    if (config === undefined) throw new ClaimLost(`the claim on ${image} (VM ${vmid}) was removed`)
-    const note = parseNote(vmid, config.description)
-    if (note?.run !== run)
-      throw new ClaimLost(`the claim on ${image} (VM ${vmid}) now belongs to run ${note?.run}`)
-    await write(pve, request, slot, config.digest, tags)
+
+  async function claimAgain(): Promise<void> {
+    try {
+      slot = await again(own, released.signal)
+    } catch (error) {
+      if (!(error instanceof ImageHeld || error instanceof ClaimTaken)) throw error
+      lost = new ClaimLost(image, now() - renewed, error)
+      request.onLost(lost)
+      throw lost
+    }
+    wasGone = true
+    emit({ type: 'warning', image, message: `the claim on ${image} was gone: this run has claimed it anew` })
   }
-  let renewed = Date.now()
-  let over = false
-  const lose = (why: Error) => {
-    if (!over) request.onLost(why)
-    over = true
+
+  async function renew(tags: readonly string[]): Promise<void> {
+    pauses.look()
+    const { count } = pauses
+    for (let tries = 1; ; tries += 1) {
+      if (lost !== undefined) throw lost
+      if (tries > TRIES) throw unstable(image)
+      const config = await configIfThere(own, { kind: KIND, ...slot })
+      const isOurs = config !== undefined && parseNote(slot.vmid, config.description)?.run === run
+      if (!isOurs) {
+        await claimAgain()
+        continue
+      }
+      renewals += 1
+      try {
+        await write(own, request, slot, config.digest, { extra: tags, renewals })
+        break
+      } catch (error) {
+        if (tries === TRIES || !mayRepeat(error)) throw error
+      }
+    }
+    renewed = now()
+    confirmed = count
   }
-  // By the clock: a renewal may not only fail, but hang.
-  const unrenewedFor = (seconds: number) => Date.now() - renewed >= seconds * 1000
-  const timer = setInterval(() => {
-    const started = Date.now()
-    if (unrenewedFor(CLAIM_SECONDS))
-      lose(new Error(`the claim on ${image} (VM ${vmid}) could not be renewed in time`))
-    inTurn(() => renew(extra)).then(
-      () => {
-        renewed = started
-      },
-      (error: Error) => {
-        // One refused renewal may be a hiccup; the claim is good for several.
-        if (error instanceof ClaimLost || unrenewedFor(CLAIM_SECONDS - RENEW_SECONDS)) lose(error)
-      },
+
+  // One after the other: each must see the digest that the one before it left.
+  const confirm = (signal = request.signal) =>
+    orAbort(
+      turns.take(() => renew(extra)),
+      signal,
     )
-  }, RENEW_SECONDS * 1000)
-  timer.unref()
-  const owned = ownership(pve, request, slot)
+  let settling: Promise<void> | undefined
+  /** After a pause: what this run believes to be its own may be another's by now. */
+  const settled = async () => {
+    pauses.look()
+    if (lost !== undefined || released.signal.aborted || pauses.count === confirmed) return
+    settling ??= confirm(released.signal).finally(() => {
+      settling = undefined
+    })
+    // A run that has lost its claim is stopped by its signal, and cleans up under another.
+    await settling.catch((error) => {
+      if (error !== lost) throw error
+    })
+  }
+
+  let isLate = false
+  let renewing = false
+  const tick = async () => {
+    let why = 'Proxmox does not answer'
+    if (!renewing && lost === undefined) {
+      renewing = true
+      await turns
+        .take(() => renew(extra))
+        .catch((error: Error) => {
+          why = error.message
+        })
+      renewing = false
+    }
+    const late = now() - renewed
+    if (late < RENEW_SECONDS) isLate = false
+    else if (late >= CLAIM_SECONDS - RENEW_SECONDS && !isLate && lost === undefined) {
+      isLate = true
+      const message = `the claim on ${image} has not been renewed for ${Math.round(late)} s (${why}): another run may take it over. It is looked at before anything is promoted or removed`
+      emit({ type: 'warning', image, message })
+    }
+  }
+  const timer = setInterval(() => void tick(), RENEW_SECONDS * 1000).unref()
   return {
-    vmid,
+    get vmid() {
+      return slot.vmid
+    },
     get tags() {
       return extra
     },
+    get wasGone() {
+      return wasGone
+    },
     setTags: (tags) =>
-      inTurn(async () => {
+      turns.take(async () => {
         await renew(tags)
         extra = [...tags]
       }),
+    confirm,
+    guard: (connection) => connection.withGate(settled),
     async [Symbol.asyncDispose]() {
-      over = true
       clearInterval(timer)
-      await owned[Symbol.asyncDispose]()
+      watching[Symbol.dispose]()
+      released.abort(new Error(`the claim on ${image} is released`))
+      // One that is just being taken anew must not stay behind.
+      await turns.take(async () => {})
+      await ownership(pve, request, slot)[Symbol.asyncDispose]()
+      runsHere.delete(run)
     },
   }
+}
+
+function unstable(image: string): ImagebuildError {
+  return new ImagebuildError({
+    code: 'busy',
+    what: `the claim on ${image} could not be renewed: each time that it was claimed anew it was gone again`,
+    next: 'is somebody removing guests of the range for claims (vmids.claims)? then run again',
+  })
 }

@@ -1,24 +1,27 @@
 import { ImagebuildError } from '../core/errors.ts'
 import { CLEANUP_SECONDS, sleep, withDeadline } from '../core/scope.ts'
+import { type Claim, hold } from './claim-held.ts'
+import { type Holder, isStale, runsHere } from './claim-judged.ts'
 import {
-  type Claim,
   type Claiming,
   type ClaimRequest,
-  hold,
+  FIRST,
   KIND,
   marksOf,
   ownership,
   type Slot,
   write,
-} from './claim-held.ts'
+} from './claim-note.ts'
 import { ClaimTaken, ImageHeld } from './claim-refused.ts'
 import type { Pve } from './client.ts'
 import { configIfThere, isBeingMade } from './destroy.ts'
-import type { GuestConfig } from './guest-ref.ts'
-import { isTaken } from './guests.ts'
+import { GuestOrder } from './guest-order.ts'
+import { LockedGuest } from './locked-guest.ts'
+import { isAnswerLost } from './lost-answer.ts'
 import { fromTags, type Note, parseNote } from './marks.ts'
 import { hasEnded } from './owner.ts'
 import type { Place } from './place.ts'
+import { isTaken } from './vmids.ts'
 
 /**
  * One builder per image in the whole cluster. Creating a VMID is atomic in Proxmox, so a diskless VM at a VMID
@@ -34,20 +37,35 @@ const CREATE_SECONDS = 30
 
 /** @throws ImageHeld when another builder holds the image */
 export async function claimImage(pve: Pve, asked: ClaimRequest): Promise<Claim> {
-  const request: Claiming = { ...asked, since: new Date().toISOString() }
+  runsHere.add(asked.run)
+  try {
+    // By the answers to its first look it is known what time it is for the server.
+    const claims = await claimsOf(pve, asked)
+    const request: Claiming = { ...asked, since: pve.clock.date().toISOString() }
+    const slot = await takeSlot(pve, request, claims)
+    // Also a run that is cleaning up after Ctrl-C claims anew: until the claim is released, not under the run's signal.
+    return hold(pve, request, slot, async (own, signal) =>
+      takeSlot(own, { ...request, signal }, await claimsOf(own, request)),
+    )
+  } catch (error) {
+    runsHere.delete(asked.run)
+    throw error
+  }
+}
+
+/** @param claims where claims on this image lie: its own slot may have been taken by another image's, and these count */
+async function takeSlot(pve: Pve, request: Claiming, claims: readonly number[]): Promise<Slot> {
   const { first, last } = request.place.vmids.claims
   const count = last - first + 1
   const range = Array.from({ length: count }, (_, offset) => first + ((request.slot + offset) % count))
-  // Where the image's own slot was taken by another image's claim, its claim lies further on, and counts.
-  for (const vmid of [...(await claimsOf(pve, request)), ...range]) {
+  for (const vmid of [...claims, ...range]) {
     const slot = await tryClaim(pve, request, vmid)
     if (slot === undefined) continue
-    const claim = hold(pve, request, slot)
     try {
       await refuseSecond(pve, request, slot)
-      return claim
+      return slot
     } catch (error) {
-      await claim[Symbol.asyncDispose]()
+      await ownership(pve, request, slot)[Symbol.asyncDispose]()
       throw error
     }
   }
@@ -64,10 +82,20 @@ type OfImage = Pick<ClaimRequest, 'place' | 'image' | 'namespace'>
 export async function isAbandoned(pve: Pve, of: OfImage): Promise<boolean> {
   for (const vmid of await claimsOf(pve, of)) {
     const holder = await findHolder(pve, of.place, vmid)
-    const note = holder && parseNote(vmid, holder.config.description)
-    if (note !== undefined && (await isStale(note))) return true
+    if (holder !== undefined && (await isStale(pve, holder))) return true
   }
   return false
+}
+
+/** Runs that work under a claim on this image, whatever node it lies on. */
+export async function runsOf(pve: Pve, of: OfImage): Promise<string[]> {
+  const runs: string[] = []
+  for (const vmid of await claimsOf(pve, of)) {
+    const holder = await findHolder(pve, of.place, vmid)
+    const note = holder && parseNote(vmid, holder.config.description)
+    if (holder !== undefined && note !== undefined && !(await isStale(pve, holder))) runs.push(note.run)
+  }
+  return runs
 }
 
 /** VMIDs of all claims on this image; those of this node as they are at this moment. */
@@ -87,10 +115,16 @@ async function claimsOf(pve: Pve, { place, image, namespace }: OfImage): Promise
 async function refuseSecond(pve: Pve, request: Claiming, slot: Slot): Promise<void> {
   for (const vmid of await claimsOf(pve, request)) {
     const holder = vmid === slot.vmid ? undefined : await findHolder(pve, request.place, vmid)
-    const note = holder && parseNote(vmid, holder.config.description)
-    if (holder !== undefined && note !== undefined && !(await isStale(note)))
-      throw new ImageHeld(request.image, note, holder)
+    if (holder !== undefined) await refuseHeld(pve, request, holder)
   }
+}
+
+/** @throws ImageHeld where somebody may still be working under this claim */
+async function refuseHeld(pve: Pve, { image }: Claiming, holder: Holder): Promise<void> {
+  if (await isStale(pve, holder)) return
+  const note = parseNote(holder.vmid, holder.config.description) as Note
+  const livesHere = note.owner !== undefined && (await hasEnded(note.owner)) === false
+  throw new ImageHeld(image, note, holder, { livesHere, clock: pve.clock })
 }
 
 /** Undefined where the VMID belongs to something else. */
@@ -103,29 +137,32 @@ async function tryClaim(pve: Pve, request: Claiming, vmid: number): Promise<Slot
     if (holder === undefined) continue // released this moment: ours to take
     const marks = fromTags(vmid, holder.config.tags)
     if (marks?.state !== 'claim' || marks.namespace !== namespace || marks.image !== image) return undefined
-    const note = parseNote(vmid, holder.config.description)
-    if (note !== undefined && !(await isStale(note))) throw new ImageHeld(image, note, holder)
+    await refuseHeld(pve, request, holder)
     await takeOver(pve, request, holder)
     return { node: holder.node, vmid }
   }
   return undefined
 }
 
-/** False where somebody has the VMID already. */
+/** False where another guest has the VMID already. */
 async function create(pve: Pve, request: Claiming, { node, vmid }: Slot): Promise<boolean> {
-  const { place, image } = request
+  const { place, image, run, signal } = request
+  const order = new GuestOrder(pve, {
+    ...{ kind: KIND, node, vmid, token: run, seconds: CLEANUP_SECONDS, signal },
+  })
   try {
-    const upid = (await pve.api.nodes.$(node).qemu.$post({
-      vmid,
-      name: `ib-claim-${image}`,
-      ...marksOf(request, vmid),
-      memory: '16',
-      ...(place.pool !== undefined && { pool: place.pool }),
-    })) as string
-    await pve.waitTask(upid, { seconds: CLEANUP_SECONDS })
+    await order.create(() =>
+      pve.api.nodes.$(node).qemu.$post({
+        vmid,
+        name: `ib-claim-${image}`,
+        ...marksOf(pve, request, vmid, FIRST),
+        memory: '16',
+        ...(place.pool !== undefined && { pool: place.pool }),
+      }),
+    )
     return true
   } catch (error) {
-    if (isTaken(error)) return false
+    if (isTaken(error, vmid)) return false
     // Perhaps Proxmox makes it all the same; nobody would remove it then.
     await ownership(pve, request, { node, vmid })[Symbol.asyncDispose]()
     throw error
@@ -133,12 +170,9 @@ async function create(pve: Pve, request: Claiming, { node, vmid }: Slot): Promis
 }
 
 /** Whose the VMID is, on whatever node; undefined when it is free again. */
-async function findHolder(
-  pve: Pve,
-  place: Place,
-  vmid: number,
-): Promise<(Slot & { config: GuestConfig }) | undefined> {
+async function findHolder(pve: Pve, place: Place, vmid: number) {
   using patience = withDeadline(undefined, CREATE_SECONDS, 'somebody else creating a guest')
+  let locked: LockedGuest | undefined
   const look = async () => {
     let node = place.node
     let config = await configIfThere(pve, { kind: KIND, node, vmid })
@@ -151,7 +185,11 @@ async function findHolder(
     }
     if (config === undefined) return { holder: undefined }
     // Another builder may be claiming the same image at this moment: wait until the claim shows who.
-    if (isBeingMade(config) && !patience.aborted) return undefined
+    if (isBeingMade(config) && !patience.aborted) {
+      locked ??= new LockedGuest(pve, { kind: KIND, node, vmid })
+      const { by } = await locked.look()
+      if (by === 'task' || by === 'unsettled') return undefined
+    }
     return { holder: { node, vmid, config } }
   }
   for (;;) {
@@ -161,17 +199,19 @@ async function findHolder(
   }
 }
 
-/** Nobody can still be working under this note. */
-export async function isStale(note: Note): Promise<boolean> {
-  if ((note.expires ?? 0) * 1000 < Date.now()) return true
-  return note.owner !== undefined && (await hasEnded(note.owner)) === true
-}
-
-async function takeOver(pve: Pve, request: Claiming, holder: Slot & { config: GuestConfig }): Promise<void> {
-  try {
-    await write(pve, request, holder, holder.config.digest)
-  } catch (cause) {
-    if (!/mismatch|file change by other user|does not exist/i.test((cause as Error).message)) throw cause
-    throw new ClaimTaken(request.image, cause)
+async function takeOver(pve: Pve, request: Claiming, holder: Holder): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await write(pve, request, holder, holder.config.digest, FIRST)
+    } catch (cause) {
+      if (isAnswerLost(cause)) {
+        const config = await configIfThere(pve, { kind: KIND, ...holder })
+        if (config && parseNote(holder.vmid, config.description)?.run === request.run) return
+        // As it was: the write has not arrived.
+        if (config?.digest === holder.config.digest && tries < TRIES) continue
+      } else if (!/mismatch|file change by other user|does not exist/i.test((cause as Error).message))
+        throw cause
+      throw new ClaimTaken(request.image, cause)
+    }
   }
 }

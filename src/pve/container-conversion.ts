@@ -1,16 +1,13 @@
 import { poll } from '../core/scope.ts'
 import type { Pve } from './client.ts'
 import { type GuestRef, readConfig } from './guest-ref.ts'
+import { endedTasks, type TaskRow } from './guest-tasks.ts'
 
 /** Of a container's conversion to a template Proxmox tells no task: it must be looked for. */
 
 /** Conversions of this VMID that have ended. */
-export async function conversionsOf(
-  pve: Pve,
-  { node, vmid }: GuestRef,
-): Promise<{ upid: string; status?: string }[]> {
-  const query = { vmid, typefilter: 'vztemplate' }
-  return (await pve.api.nodes.$(node).tasks.$get(query)) as { upid: string; status?: string }[]
+export async function conversionsOf(pve: Pve, guest: GuestRef): Promise<TaskRow[]> {
+  return await endedTasks(pve, guest, 'vztemplate')
 }
 
 /**

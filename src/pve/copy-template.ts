@@ -1,7 +1,7 @@
 import type { Emit } from '../core/events.ts'
 import type { Pve } from './client.ts'
 import { Guest, type GuestRequest } from './guest.ts'
-import { type GuestConfig, guestApi, guestLabel, readConfig } from './guest-ref.ts'
+import { type GuestConfig, guestLabel, readConfig } from './guest-ref.ts'
 import { createGuest } from './guests.ts'
 import { replaceNote } from './marking.ts'
 import { foreignTags, type Marks, type Note, parseNote, renderNote, toTags } from './marks.ts'
@@ -42,17 +42,18 @@ export async function copyTemplate(
   if (note === undefined) throw new TypeError(`the note of ${guestLabel(from)} is not its own`)
   const { place, run, fixed, emit, signal } = copy
   const { namespace, image } = from.marks
-  const expires = Math.ceil(Date.now() / 1000) + COPY_SECONDS
+  const expires = pve.clock.after(COPY_SECONDS)
   const request: GuestRequest = {
     ...{ kind: from.kind, place, image, run, emit, signal, seconds: COPY_SECONDS },
     ...(copy.onLine && { onLine: copy.onLine }),
     range: place.vmids.templates,
     cloneOf: { node: from.node, vmid: from.vmid, asConsumer: true },
-    parameters: (vmid) => ({
+    parameters: ({ vmid, token }) => ({
       name: nameOf(config) ?? from.name,
       tags: toTags({ vmid, namespace, image, state: 'building', expires, swap: fixed }),
       description: renderNote({
-        ...{ schema: 1, vmid, namespace, image, kind: from.kind, tool: note.tool, run, expires, swap: fixed },
+        ...{ schema: 1, vmid, namespace, image, kind: from.kind, tool: note.tool, run, guest: token },
+        ...{ expires, swap: fixed },
       }),
       ...cards(config),
     }),
@@ -61,10 +62,16 @@ export async function copyTemplate(
   await guest.toTemplate()
   const { kind, node, vmid } = guest
   const marks: Marks = { ...change.marks, vmid }
-  await guestApi(pve, guest).config.$put({
+  const written = {
     tags: toTags(marks, foreignTags(config.tags)),
-    description: replaceNote(config.description ?? '', { ...note, ...change.note, vmid }),
-  })
+    description: replaceNote(config.description ?? '', {
+      ...note,
+      ...change.note,
+      vmid,
+      guest: guest.token,
+    }),
+  }
+  await guest.mark(written)
   guest.keep()
   return { kind, node, vmid, name: from.name, marks }
 }

@@ -1,8 +1,13 @@
 import { asImagebuildError } from '../core/errors.ts'
+import { pauses } from '../core/pauses.ts'
 import { poll } from '../core/scope.ts'
 import type { Pve } from './client.ts'
 import { type GuestConfig, type GuestRef, guestApi, readConfig } from './guest-ref.ts'
+import { activeTasks } from './guest-tasks.ts'
+import { LockedGuest, lockedGuest, type Making } from './locked-guest.ts'
+import { isAnswerLost } from './lost-answer.ts'
 import { parseNote } from './marks.ts'
+import { stopGuest } from './stop.ts'
 
 /** How a guest goes, whatever state it is in. */
 
@@ -20,35 +25,59 @@ export function isBeingMade(config: GuestConfig): boolean {
 }
 
 /**
- * Removes a guest and the disks that its configuration names, running or not. Not `destroy-unreferenced-disks`: that
- * takes whatever bears this VMID on any storage, also the disks of another cluster that shares it. A guest that is gone is no error. With `run`, only a guest whose
- * note names that run is touched: another may have the VMID by now.
+ * Removes a guest and the disks that its configuration names, running or not. Not `destroy-unreferenced-disks`: that takes
+ * whatever bears this VMID on any storage, also the disks of another cluster that shares it. A guest that is gone is no
+ * error. With `token`, or `run`, only a guest whose note has it is touched: the VMID may be another guest's by now.
+ * @param target `ordered`: UPID of the task that we have just ordered to make it, where that has not ended well
+ * @throws ByHandError where the worker that was to make it has died: only root can remove it then
  */
 export async function destroyGuest(
   pve: Pve,
-  target: GuestRef & { run?: string; signal: AbortSignal },
+  target: GuestRef & { run?: string; token?: string; ordered?: string | undefined; signal: AbortSignal },
 ): Promise<void> {
-  const { vmid, run, signal } = target
+  const { vmid, run, token, ordered, signal } = target
   const guest = guestApi(pve, target)
+  const locked = new LockedGuest(pve, target, { ordered })
   await poll(
     async () => {
+      const { count } = pauses
       const config = await configIfThere(pve, target)
       if (config === undefined) return true
-      if (isBeingMade(config)) return undefined // its own failure removes it, or its end lets us
-      if (run !== undefined && parseNote(vmid, config.description)?.run !== run) return true
-      const { status } = (await guest.status.current.$get()) as unknown as { status: string }
-      if (status === 'running') {
+      if (isBeingMade(config)) return goesByItself(pve, target, await locked.look())
+      const note = parseNote(vmid, config.description)
+      const isMeant = (token ?? note?.guest) === note?.guest && (run ?? note?.run) === note?.run
+      if (!isMeant) return true
+      try {
+        const { status } = (await guest.status.current.$get()) as unknown as { status: string }
         // Where stopping fails, it may have stopped by itself: what counts is whether it can be deleted.
-        const stop = async () =>
-          pve.waitTask((await guest.status.stop.$post()) as string, { seconds: 60, signal })
-        await stop().catch(() => signal.throwIfAborted())
+        if (status === 'running') await stopGuest(pve, target, signal).catch(() => signal.throwIfAborted())
+        // Another call's stop may be at its end, whose hook would write the configuration of what is gone.
+        else if ((await activeTasks(pve, target)).length > 0) return undefined
+        // Whose it was before a pause of this process it need not be any more.
+        pauses.look()
+        if (pauses.count !== count) return undefined
+        const upid = (await guest.$delete({ purge: true })) as string
+        await pve.waitTask(upid, { seconds: 300, signal })
+        return true
+      } catch (error) {
+        if (isAnswerLost(error)) return undefined // the next look tells
+        // It went between two calls.
+        if (isMissing(error) && (await configIfThere(pve, target)) === undefined) return true
+        throw error
       }
-      const upid = (await guest.$delete({ purge: true })) as string
-      await pve.waitTask(upid, { seconds: 300, signal })
-      return true
     },
     { signal, first: 200, max: 1000 },
   )
+}
+
+/**
+ * The failure of its making removes it, or its end lets us: undefined until then. True where what is being made is somebody
+ * else's by now.
+ */
+function goesByItself(pve: Pve, guest: GuestRef, making: Making): true | undefined {
+  if (making.by === 'unsettled') return undefined
+  if (making.by !== 'task') throw lockedGuest(pve, guest, making)
+  return making.ours || !making.sure ? undefined : true
 }
 
 /** Proxmox answers 500 for a guest that does not exist. */

@@ -5,6 +5,7 @@ import { withDeadline } from '../core/scope.ts'
 import { SecretRegistry } from '../core/secrets.ts'
 import { PveError } from './errors.ts'
 import { type Answer, exchange } from './exchange.ts'
+import { ServerClock } from './server-clock.ts'
 import { type Credentials, createSession, type Session, type TicketAnswer } from './session.ts'
 import { ConnectFailure, ProvenAgent, type TlsTrust } from './tls.ts'
 
@@ -54,15 +55,24 @@ export class Engine implements AsyncDisposable {
   readonly origin: string
   readonly agent: ProvenAgent
   readonly session: Session
+  readonly clock = new ServerClock()
   /** state-changing requests so far, logins not among them */
   writes = 0
   readonly #seconds: number
+  readonly #ended: AbortSignal | undefined
   readonly #secrets = new SecretRegistry()
 
-  constructor(c: { endpoint: string; auth: Credentials; tls: TlsTrust; requestSeconds?: number }) {
+  constructor(c: {
+    endpoint: string
+    auth: Credentials
+    tls: TlsTrust
+    requestSeconds?: number
+    ended?: AbortSignal
+  }) {
     this.origin = originOf(c.endpoint)
     this.agent = new ProvenAgent(c.tls)
     this.#seconds = c.requestSeconds ?? REQUEST_SECONDS
+    this.#ended = c.ended
     this.session = createSession(c.auth, (form, signal) => this.#login(form, signal), this.#secrets)
   }
 
@@ -95,7 +105,11 @@ export class Engine implements AsyncDisposable {
       ...(text !== '' && inBody && { body: text, contentType: 'application/x-www-form-urlencoded' }),
     }
     if (method !== 'GET') this.writes += 1
-    return pRetry(() => this.#authorized(wire), {
+    const attempt = () => {
+      this.#ended?.throwIfAborted()
+      return this.#authorized(wire)
+    }
+    return pRetry(attempt, {
       ...RETRY,
       retries: options.retries ?? RETRY.retries,
       maxRetryTime: (options.retrySeconds ?? Number.POSITIVE_INFINITY) * 1000,
@@ -157,6 +171,7 @@ export class Engine implements AsyncDisposable {
         ...(wire.body !== undefined && { body: wire.body }),
         signal,
       })
+      this.clock.heard(answer.date)
       return this.#understand(wire, answer)
     } catch (error) {
       if (error instanceof PveError) throw error

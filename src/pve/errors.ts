@@ -58,7 +58,8 @@ export class PveError extends ImagebuildError {
     this.reason = facts.reason
     this.pveMessage = text
     this.fields = fields
-    this.passing = facts.passing ?? (facts.status !== undefined && PASSING_STATUS.has(facts.status))
+    this.passing =
+      facts.passing ?? (isPassingStatus(facts.status) || isPassingRefusal(facts.method, facts.path, text))
   }
 
   /** True where Proxmox says that the guest, volume, node … does not exist: it says so with a 500, rarely a 404. */
@@ -70,6 +71,23 @@ export class PveError extends ImagebuildError {
 /** Gateway statuses; 595 (no connection), 596 (broken) and 599 (too slow) are how one node speaks of another. */
 const PASSING_STATUS = new Set([502, 503, 504, 595, 596, 599])
 
+function isPassingStatus(status: number | undefined): boolean {
+  return status !== undefined && PASSING_STATUS.has(status)
+}
+
+/**
+ * Reads that real Proxmox VE 8.4 and 9.2 refuse for a moment, with a 500: a node's list while any guest of it comes or goes, and
+ * the status of a container that goes down. Of one guest's configuration the first text means that the guest is gone.
+ */
+const PASSING_REFUSALS = [
+  { path: /^\/nodes\/[^/]+\/(qemu|lxc)$/, text: /^configuration file '.*' does not exist/i },
+  { path: /^\/nodes\/[^/]+\/lxc\/\d+\/status\/current$/, text: /failed to read from command socket/i },
+]
+
+function isPassingRefusal(method: string, path: string, text: string): boolean {
+  return method === 'GET' && PASSING_REFUSALS.some((one) => one.path.test(path) && one.text.test(text))
+}
+
 /** Proxmox's words for "somebody else is at it" and "no room": both can pass. */
 const BUSY =
   /can't lock file|\bis locked\b|got lock (request )?timeout|file change by other user|detected modified configuration|no quorum|unable to (acquire|obtain) .*lock|trying to acquire .*lock/i
@@ -79,7 +97,7 @@ const FULL =
 /** The error code for Proxmox's words, as they stand in an answer or at the end of a task. */
 export function codeOf(status: number | undefined, text: string): ErrorCode {
   if (status === 401 || status === 403) return 'permission_denied'
-  if (status !== undefined && PASSING_STATUS.has(status)) return 'unreachable'
+  if (isPassingStatus(status)) return 'unreachable'
   if (BUSY.test(text) || FULL.test(text)) return 'busy'
   if (/permission check failed|permission denied/i.test(text)) return 'permission_denied'
   return 'build_failed'

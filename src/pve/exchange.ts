@@ -19,6 +19,8 @@ export interface Answer {
   /** media type, empty where there is none */
   contentType: string
   text: string
+  /** header `Date` */
+  date: string | undefined
 }
 
 /** One request and its whole answer. Where that comes before the body is sent, the rest of the body stays unsent. */
@@ -48,6 +50,7 @@ export async function exchange({ url, body, signal, ...options }: Exchange): Pro
         statusText: Buffer.from(response.statusMessage ?? '', 'latin1').toString(),
         contentType: response.headers['content-type'] ?? '',
         text: Buffer.concat(chunks).toString(),
+        date: response.headers.date,
       })
       if (!asked.writableFinished) asked.destroy()
     })

@@ -1,12 +1,15 @@
+import { randomBytes } from 'node:crypto'
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { DeadlineError, Ownership, poll, withDeadline } from '../core/scope.ts'
 import type { Pve } from './client.ts'
 import { type CloneOf, cannotLink, inheritedDrives, orderClone } from './clone.ts'
 import { conversionsOf, converted } from './container-conversion.ts'
-import { configIfThere, destroyGuest, isBeingMade } from './destroy.ts'
+import { destroyGuest } from './destroy.ts'
+import { sizeIn } from './disk-size.ts'
 import { PveError } from './errors.ts'
 import { addressesOf } from './guest-addresses.ts'
+import { GuestOrder } from './guest-order.ts'
 import {
   consoleCommand,
   type GuestKind,
@@ -15,8 +18,12 @@ import {
   guestLabel,
   readConfig,
 } from './guest-ref.ts'
-import { parseNote } from './marks.ts'
+import { newestTask } from './guest-tasks.ts'
+import { workOn, writeConfig } from './lost-answer.ts'
+import { readOwnConfig } from './own-guest.ts'
 import type { Place, VmidRange } from './place.ts'
+import { confirmTemplate, type Written } from './read-back.ts'
+import { stopGuest } from './stop.ts'
 import { parseUpid } from './tasks.ts'
 
 /** Proxmox's parameters for `POST /nodes/{node}/qemu` or `…/lxc`, without the VMID. */
@@ -34,10 +41,17 @@ export interface GuestRequest {
   signal: AbortSignal
   /** seconds for the create task: it copies the source image, or unpacks the source archive */
   seconds: number
-  /** everything but the VMID; tags and note name it, hence a function */
-  parameters(vmid: number): CreateParameters
+  /** everything but the VMID; tags and note name the guest, hence a function */
+  parameters(guest: GuestName): CreateParameters
   /** instead of an empty guest: a copy of this template */
   cloneOf?: CloneOf
+}
+
+/** What its tags and its note say of a guest. */
+export interface GuestName {
+  vmid: number
+  /** in the note, as `guest`: another guest at this VMID, even one of the same run, does not have it */
+  token: string
 }
 
 /** A temporary guest: owned until somebody keeps it. */
@@ -45,20 +59,27 @@ export class Guest implements AsyncDisposable, GuestRef {
   readonly kind: GuestKind
   readonly vmid: number
   readonly node: string
+  readonly token = randomBytes(4).toString('hex')
   readonly #pve: Pve
   readonly #request: GuestRequest
   readonly #owned: Ownership
-  #outcome: 'unknown' | 'refused' | 'accepted' = 'unknown'
+  readonly #order: GuestOrder
+  readonly #reservation: Disposable | undefined
   #task: string | undefined
   /** conversions of this VMID that were over before ours began */
   #converting: ReadonlySet<string> | undefined
 
-  constructor(pve: Pve, request: GuestRequest, vmid: number) {
+  /** @param reservation of the VMID, which ends with the guest's scope */
+  constructor(pve: Pve, request: GuestRequest, vmid: number, reservation?: Disposable) {
     this.#pve = pve
     this.#request = request
     this.kind = request.kind
     this.vmid = vmid
     this.node = request.place.node
+    this.#reservation = reservation
+    const { seconds, signal, onLine } = request
+    const { kind, node, token } = this
+    this.#order = new GuestOrder(pve, { kind, node, vmid, token, seconds, signal, ...(onLine && { onLine }) })
     this.#owned = new Ownership({
       resource: `${guestLabel(this)} on ${this.node}`,
       image: request.image,
@@ -72,22 +93,26 @@ export class Guest implements AsyncDisposable, GuestRef {
     return guestApi(this.#pve, this)
   }
 
+  /** For what changes this guest: looks before each such call whether the guest at this VMID is still this one. */
+  get #own(): Pve {
+    return this.#pve.withGate(async () => {
+      await readOwnConfig(this.#pve, this)
+    })
+  }
+
   async create(): Promise<void> {
-    const { cloneOf, parameters, seconds } = this.#request
-    if (cloneOf === undefined) {
-      const { qemu, lxc } = this.#pve.api.nodes.$(this.node)
-      const guests = this.kind === 'vm' ? qemu : lxc
-      await this.#begin(guests.$post({ vmid: this.vmid, ...parameters(this.vmid) } as never), seconds)
-      return
-    }
-    await this.#clone(cloneOf)
+    const { cloneOf, parameters } = this.#request
+    if (cloneOf !== undefined) return await this.#clone(cloneOf)
+    const { qemu, lxc } = this.#pve.api.nodes.$(this.node)
+    const guests = this.kind === 'vm' ? qemu : lxc
+    await this.#order.create(() => guests.$post({ vmid: this.vmid, ...parameters(this) } as never))
   }
 
   async #clone(of: CloneOf): Promise<void> {
-    const { parameters, seconds, place } = this.#request
-    const { tags, description, name, ...hardware } = parameters(this.vmid)
+    const { parameters, place } = this.#request
+    const { tags, description, name, ...hardware } = parameters(this)
     const order = (full: boolean) =>
-      this.#begin(orderClone(this.#pve, this, of, { full, name, description, place }), seconds)
+      this.#order.clone(of.vmid, () => orderClone(this.#pve, this, of, { full, name, description, place }))
     if (!of.linked) await order(true)
     else {
       await order(false).catch(async (error) => {
@@ -103,21 +128,6 @@ export class Guest implements AsyncDisposable, GuestRef {
     await this.configure({ ...(tags !== undefined && { tags }), ...hardware })
   }
 
-  /** The call that brings the guest into being, and its task. */
-  async #begin(call: Promise<unknown>, seconds: number): Promise<void> {
-    let upid: string
-    this.#outcome = 'unknown'
-    try {
-      upid = (await call) as string
-    } catch (error) {
-      if (error instanceof PveError && error.delivery !== 'unknown' && !error.passing)
-        this.#outcome = 'refused'
-      throw error
-    }
-    this.#outcome = 'accepted'
-    await this.#wait(upid, seconds)
-  }
-
   async #wait(upid: string, seconds: number): Promise<void> {
     const { onLine, signal } = this.#request
     this.#task = upid
@@ -125,31 +135,46 @@ export class Guest implements AsyncDisposable, GuestRef {
     this.#task = undefined
   }
 
+  /** Sends a call that begins a task, and waits for that. */
+  async #run(send: () => Promise<unknown>, isDone: () => Promise<boolean>, seconds: number): Promise<void> {
+    await workOn(this.#pve, this, {
+      send: async () => (await send()) as string,
+      wait: (upid) => this.#wait(upid, seconds),
+      isDone,
+      signal: this.#request.signal,
+    })
+  }
+
   /** Changes the configuration at once; of a running guest some changes stay pending. */
   async configure(parameters: CreateParameters): Promise<void> {
-    await this.#api.config.$put(parameters as never)
+    await writeConfig(this.#own, this, parameters)
   }
 
   /** Bytes, as the configuration says; undefined where it does not. */
   async diskSize(slot: string): Promise<number | undefined> {
-    const config = await readConfig(this.#pve, this)
-    const size = /(?:^|,)size=(\d+)([KMGT]?)/.exec(String(config[slot] ?? ''))
-    const unit = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }[(size?.[2] ?? '') as 'K']
-    return size?.[1] === undefined ? undefined : Number(size[1]) * unit
+    return sizeIn((await readConfig(this.#pve, this))[slot])
   }
 
   /** Makes the disk at least `bytes` large. */
   async growDisk(slot: string, bytes: number): Promise<void> {
-    if (((await this.diskSize(slot)) ?? 0) >= bytes) return
-    const upid = await this.#api.resize.$put({
-      disk: slot as 'scsi0',
-      size: `${Math.ceil(bytes / 2 ** 20)}M`,
-    })
-    await this.#wait(upid, 600)
+    const isLarge = async () => ((await this.diskSize(slot)) ?? 0) >= bytes
+    if (await isLarge()) return
+    const size = `${Math.ceil(bytes / 2 ** 20)}M`
+    await this.#run(
+      () => guestApi(this.#own, this).resize.$put({ disk: slot as 'scsi0', size }),
+      isLarge,
+      600,
+    )
   }
 
   async start(): Promise<void> {
-    await this.#wait((await this.#api.status.start.$post()) as string, 120)
+    const isRunning = async () => (await this.status()).status === 'running'
+    await this.#run(() => guestApi(this.#own, this).status.start.$post(), isRunning, 120)
+  }
+
+  /** At once, as a power cut does; see `stopGuest`. */
+  async stop(): Promise<void> {
+    await stopGuest(this.#own, this, this.#request.signal)
   }
 
   async status(): Promise<GuestStatus> {
@@ -158,7 +183,7 @@ export class Guest implements AsyncDisposable, GuestRef {
   }
 
   /**
-   * Waits until the guest, which is shutting itself down, has stopped.
+   * Waits until the virtual machine, which is shutting itself down, has stopped. Not for containers: see `stopGuest`.
    * @throws ImagebuildError `build_failed` when it has not within `seconds`
    */
   async stopped(seconds: number): Promise<void> {
@@ -199,13 +224,34 @@ export class Guest implements AsyncDisposable, GuestRef {
 
   async toTemplate(): Promise<void> {
     const earlier = this.kind === 'lxc' ? await conversionsOf(this.#pve, this) : []
-    const upid = (await this.#api.template.$post()) as string | null
-    if (upid !== null) return await this.#wait(upid, TEMPLATE_SECONDS)
-    // Of a container Proxmox tells no task: it answers, and goes on converting.
+    await workOn(this.#pve, this, {
+      send: async () => (await guestApi(this.#own, this).template.$post()) as string | null,
+      wait: (upid) => (upid === null ? this.#awaitConversion(earlier) : this.#wait(upid, TEMPLATE_SECONDS)),
+      isDone: () => this.#isConverted(),
+      signal: this.#request.signal,
+    })
+  }
+
+  /** Of a container Proxmox tells no task: it answers, and goes on converting. */
+  async #awaitConversion(earlier: readonly { upid: string }[]): Promise<void> {
     this.#converting = new Set(earlier.map((task) => task.upid))
     using signal = withDeadline(this.#request.signal, TEMPLATE_SECONDS, `converting ${guestLabel(this)}`)
     await converted(this.#pve, this, this.#converting, signal)
     this.#converting = undefined
+  }
+
+  /** A virtual machine is called a template before its disks are: only its task tells that they are. */
+  async #isConverted(): Promise<boolean> {
+    if (!(await readConfig(this.#pve, this)).template) return false
+    const task = this.kind === 'vm' ? await newestTask(this.#pve, this, 'qmtemplate') : undefined
+    if (task !== undefined) await this.#wait(task.upid, TEMPLATE_SECONDS)
+    return true
+  }
+
+  /** Gives the template that it has become its last tags and its last note, and reads them back. */
+  async mark(written: Written): Promise<void> {
+    await this.configure({ ...written })
+    await confirmTemplate(this.#own, this, written)
   }
 
   /** From here on it survives. */
@@ -215,43 +261,33 @@ export class Guest implements AsyncDisposable, GuestRef {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#owned[Symbol.asyncDispose]()
+    this.#reservation?.[Symbol.dispose]()
   }
 
   async #remove(signal: AbortSignal): Promise<void> {
     const pve = this.#pve.withSignal(signal)
-    if (this.#outcome === 'refused') return
-    if (this.#outcome === 'unknown' && !(await this.#isThere(pve, signal))) return
-    if (this.#task !== undefined) {
-      const task = pve.api.nodes.$(this.node).tasks.$(this.#task)
+    const { outcome } = this.#order
+    if (outcome === 'nothing') return
+    if (outcome === 'unknown' && (await this.#order.look(pve, signal)) === 'not made') return
+    const upid = this.#order.task ?? this.#task
+    if (upid !== undefined) {
       // A task that is stopped cleans up after itself, and sooner than one that goes on copying. But between a
       // disk's new name and the config that says so there is nothing to stop: a conversion is waited for.
-      if (parseUpid(this.#task).type === 'qmtemplate')
-        await pve.waitTask(this.#task, { seconds: 60, signal }).catch(() => signal.throwIfAborted())
-      else await task.$delete().catch(() => undefined)
+      if (parseUpid(upid).type === 'qmtemplate')
+        await pve.waitTask(upid, { seconds: 60, signal }).catch(() => signal.throwIfAborted())
+      else
+        await pve.api.nodes
+          .$(this.node)
+          .tasks.$(upid)
+          .$delete()
+          .catch(() => undefined)
     }
     if (this.#converting !== undefined) {
       using patience = withDeadline(signal, 60, `converting ${guestLabel(this)}`)
       await converted(pve, this, this.#converting, patience).catch(() => signal.throwIfAborted())
     }
-    const { kind, node, vmid } = this
-    await destroyGuest(pve, { kind, node, vmid, run: this.#request.run, signal })
-  }
-
-  /**
-   * The create call came to no answer, and Proxmox may do the work all the same, a moment later. Whose the guest
-   * is can only be told by its note, which it gets when it is complete.
-   */
-  async #isThere(pve: Pve, signal: AbortSignal): Promise<boolean> {
-    const until = performance.now() + APPEARS_MILLISECONDS
-    return await poll(
-      async () => {
-        const config = await configIfThere(pve, this)
-        if (config === undefined) return performance.now() < until ? undefined : false
-        if (isBeingMade(config)) return undefined
-        return parseNote(this.vmid, config.description)?.run === this.#request.run
-      },
-      { signal, first: 200, max: 1000 },
-    )
+    const { kind, node, vmid, token } = this
+    await destroyGuest(pve, { kind, node, vmid, token, ordered: this.#order.task, signal })
   }
 }
 
@@ -266,6 +302,3 @@ export interface GuestStatus {
 
 /** Seconds for a conversion: renaming of volumes, on some storages a snapshot. */
 const TEMPLATE_SECONDS = 600
-
-/** Milliseconds after which a guest whose create call was cut off will not appear any more. */
-const APPEARS_MILLISECONDS = 2000

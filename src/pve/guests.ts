@@ -1,13 +1,14 @@
 import { ImagebuildError } from '../core/errors.ts'
 import type { Pve } from './client.ts'
-import { PveError } from './errors.ts'
 import { Guest, type GuestRequest } from './guest.ts'
 import { type ClusterRow, clusterGuests } from './guest-ref.ts'
 import { compareVersions, fromTags } from './marks.ts'
 import type { VmidRange } from './place.ts'
+import { isTaken } from './vmids.ts'
 
 /**
- * Creates a guest at a VMID of the range that nobody has; that Proxmox makes each only once is what makes the choice safe.
+ * Creates a guest at a VMID of the range that no guest has. Another run, or a user, may take the same one at this moment:
+ * Proxmox gives it to one of them, and the others try the next.
  * It begins behind the image's newest template, and goes round: what has just been removed may still be named somewhere.
  */
 export async function createGuest(pve: Pve, request: GuestRequest): Promise<Guest> {
@@ -19,13 +20,15 @@ export async function createGuest(pve: Pve, request: GuestRequest): Promise<Gues
   for (let step = 0; step < size; step += 1) {
     const vmid = range.first + ((begin - range.first + step) % size)
     if (taken.has(vmid)) continue
-    const guest = new Guest(pve, request, vmid)
+    const reservation = pve.vmids.reserve(vmid)
+    if (reservation === undefined) continue
+    const guest = new Guest(pve, request, vmid, reservation)
     try {
       await guest.create()
       return guest
     } catch (error) {
       await guest[Symbol.asyncDispose]()
-      if (!isTaken(error)) throw error
+      if (!isTaken(error, vmid)) throw error
     }
   }
   throw new ImagebuildError({
@@ -43,15 +46,4 @@ function afterNewest(rows: readonly ClusterRow[], image: string, { first, last }
   })
   const newest = versions.sort((a, b) => compareVersions(a.version, b.version)).at(-1)
   return newest === undefined ? first : newest.vmid + 1
-}
-
-/**
- * Proxmox says that this VMID exists, or that somebody is creating it right now. It says so to the call itself: a
- * task that fails with such words means a storage or a volume, and would fail with the next VMID too.
- */
-export function isTaken(error: unknown): boolean {
-  return (
-    error instanceof PveError &&
-    /already exists|already used|can't lock file .*(create|lock)|got timeout/i.test(error.message)
-  )
 }

@@ -1,6 +1,6 @@
 import type { Pve } from './client.ts'
-import { PveError } from './errors.ts'
 import { clusterGuests, type GuestConfig, type GuestRef, guestLabel } from './guest-ref.ts'
+import { listDisks, type StoredDisk } from './volumes.ts'
 
 /** Guests whose disks are layers above a template's. Proxmox removes no template that has any. */
 export interface LinkedClone {
@@ -11,12 +11,6 @@ export interface LinkedClone {
 
 /** Keys of a configuration that name a volume. */
 const VOLUME_KEY = /^(scsi|virtio|sata|ide|efidisk|tpmstate|rootfs|mp|unused)\d*$/
-
-interface StoredDisk {
-  volid: string
-  vmid?: number
-  parent?: string | null
-}
 
 /**
  * The linked clones of a template that may be seen: Proxmox shows volumes to those who may use them. On storages that
@@ -32,7 +26,9 @@ export async function linkedClones(
     .map((key) => String(config[key]).split(',', 1)[0] ?? '')
     .filter((volid) => /[:/]base-\d+-/.test(volid))
   const storages = [...new Set(bases.map((volid) => volid.slice(0, volid.indexOf(':'))))]
-  const disks = (await Promise.all(storages.map((storage) => disksOn(pve, template.node, storage)))).flat()
+  const listed = await Promise.all(storages.map((storage) => listDisks(pve, template.node, storage)))
+  // Where nothing may be seen, Proxmox's own refusal tells.
+  const disks = listed.flatMap((on) => on ?? [])
   const clones = new Set(
     disks.flatMap((disk) =>
       disk.vmid !== undefined && disk.vmid !== template.vmid && bases.some((base) => isAbove(disk, base))
@@ -63,14 +59,4 @@ function isAbove({ volid, parent }: StoredDisk, base: string): boolean {
 
 function baseOf(parent: string | null | undefined): string | undefined {
   return parent?.split('@', 1)[0]?.split('/').at(-1)
-}
-
-/** Whoever may not look at a storage sees none: then Proxmox's own refusal tells. */
-async function disksOn(pve: Pve, node: string, storage: string): Promise<StoredDisk[]> {
-  try {
-    return (await pve.api.nodes.$(node).storage.$(storage).content.$get()) as unknown as StoredDisk[]
-  } catch (error) {
-    if (error instanceof PveError && error.status === 403) return []
-    throw error
-  }
 }

@@ -2,6 +2,7 @@ import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import type { Pve } from './client.ts'
 import { PveError } from './errors.ts'
 import { type GuestRef, guestApi, guestLabel, readConfig } from './guest-ref.ts'
+import { isAnswerLost } from './lost-answer.ts'
 import { foreignTags, fromTags, type Marks, type Note, parseNote, renderNote, toTags } from './marks.ts'
 
 /** What is to be different; `undefined` takes a mark away. */
@@ -39,9 +40,14 @@ export async function mark(
       })
       return marks
     } catch (error) {
-      if (tries === TRIES || !(isOvertaken(error) || isLost(error))) throw error
+      if (tries === TRIES || !mayRepeat(error)) throw error
     }
   }
+}
+
+/** Whether what was written by the config's digest is looked at, and written, once more. */
+export function mayRepeat(error: unknown): boolean {
+  return isOvertaken(error) || mayBeWritten(error)
 }
 
 function isSame(now: Marks, then: Marks): boolean {
@@ -56,11 +62,11 @@ function isOvertaken(error: unknown): boolean {
 }
 
 /**
- * Whether this was written nobody knows. By its digest it is written once at most: a second try finds what there is, or
- * comes first, and the lost one is refused.
+ * Whether this was written cannot be known, or it was not sent. By its digest it is written once at most: a second try sees
+ * what there is, or comes first, and the lost one is refused.
  */
-function isLost(error: unknown): boolean {
-  return error instanceof PveError && error.passing
+function mayBeWritten(error: unknown): boolean {
+  return isAnswerLost(error) || (error instanceof PveError && error.passing)
 }
 
 function noLongerThere(template: GuestRef & { marks: Marks }): ImagebuildError {

@@ -172,6 +172,8 @@ export interface Note {
   tool: string
   /** one run of imagebuild */
   run: string
+  /** tells this guest from all others that had, or have, its VMID, also those of the same run */
+  guest?: string
   owner?: Owner
   /** Unix seconds */
   expires?: number
@@ -201,6 +203,8 @@ export interface Note {
   swap?: number
   /** ISO 8601, UTC; of a claim: since when it is held */
   since?: string
+  /** of a claim: times that it was renewed */
+  renewals?: number
   /** SHA-256 of what lies in the build folder */
   artifacts?: Record<string, string>
 }

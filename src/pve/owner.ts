@@ -15,6 +15,17 @@ export async function thisOwner(): Promise<Owner> {
   }
 }
 
+/** Whether a note names this very process. */
+export async function isThisProcess(owner: Owner): Promise<boolean> {
+  const here = await thisOwner()
+  return (
+    owner.boot === here.boot &&
+    owner.pids === here.pids &&
+    owner.pid === here.pid &&
+    owner.started === here.started
+  )
+}
+
 /**
  * Whether the process that a note names has ended. `undefined`: it ran where nobody here can see, so that only its
  * expiry counts. A host name says nothing: many machines are called `debian`, and containers share that of their host.

@@ -4,7 +4,15 @@ import { isMissing } from './destroy.ts'
 import { guestLabel } from './guest-ref.ts'
 import { mark } from './marking.ts'
 import type { Marks, State } from './marks.ts'
-import { byVersion, imageTemplates, isCopyOf, isLeaving, select, type Template } from './templates.ts'
+import {
+  byStanding,
+  byVersion,
+  imageTemplates,
+  isCopyOf,
+  isLeaving,
+  select,
+  type Template,
+} from './templates.ts'
 
 /**
  * Which template counts, and how that changes. One write makes a template current: the one with the highest turn. What
@@ -79,6 +87,17 @@ function heldSince(all: readonly Template[], wanted: Template, turn: number): Te
     ({ vmid, marks }) =>
       vmid !== wanted.vmid && marks.state === 'current' && marks.held && (marks.turn ?? 0) > turn,
   )
+}
+
+/**
+ * What has become current since that turn, on whatever node, but for the same version: a run that was without its claim for
+ * a while must not put its own result above that.
+ */
+export async function overtaking(pve: Pve, wanted: Template, since: number): Promise<Template | undefined> {
+  const { namespace, image, version } = wanted.marks
+  const all = await imageTemplates(pve, { namespace, image, nodes: [wanted.node] })
+  const others = all.filter(({ marks }) => (marks.turn ?? 0) > since && marks.version !== version)
+  return others.sort(byStanding)[0]
 }
 
 /** Proven and never current: `promote` can still take it. */

@@ -1,4 +1,5 @@
 import { ImagebuildError } from '../core/errors.ts'
+import { pauses } from '../core/pauses.ts'
 import { poll, withDeadline } from '../core/scope.ts'
 import type { Engine } from './engine.ts'
 import { PveError, PveTaskError } from './errors.ts'
@@ -78,8 +79,8 @@ export async function waitTask(engine: Engine, text: string, options: WaitOption
           return status.status === 'stopped' ? (status.exitstatus ?? 'it ended without a status') : undefined
         } catch (error) {
           if (!(error instanceof PveError && error.passing)) throw error
-          outageSince ??= performance.now()
-          if (performance.now() - outageSince > OUTAGE_SECONDS * 1000) throw error
+          outageSince ??= pauses.running()
+          if (pauses.running() - outageSince > OUTAGE_SECONDS * 1000) throw error
           return undefined
         }
       },

@@ -4,7 +4,6 @@ import {
   clusterGuests,
   type GuestRef,
   type GuestRow,
-  guestApi,
   guestLabel,
   nodeGuests,
   readConfig,
@@ -17,7 +16,6 @@ import {
   type Note,
   parseNote,
   type State,
-  toTags,
   type VerifySummary,
 } from './marks.ts'
 
@@ -195,17 +193,4 @@ export async function recordVerification(
       artifacts: { ...note.artifacts, ...artifacts },
     }),
   )
-}
-
-/**
- * Gives a finished guest the marks of a template, its note and the tags that its definition wants.
- * What temporary marks it had are gone then.
- */
-export async function setMarks(
-  pve: Pve,
-  template: Template,
-  tags: readonly string[],
-  description: string,
-): Promise<void> {
-  await guestApi(pve, template).config.$put({ tags: toTags(template.marks, tags), description })
 }

@@ -2,6 +2,8 @@ import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { ImagebuildError } from '../core/errors.ts'
+import { pauses } from '../core/pauses.ts'
+import { RunningTimer } from '../core/running-timer.ts'
 import type { UploadContent } from './api.ts'
 import { type Engine, encodePath } from './engine.ts'
 import { PveError } from './errors.ts'
@@ -73,18 +75,22 @@ async function send(
   const size = await sizeOf(file.source)
   const stallSeconds = options.stallSeconds ?? STALL_SECONDS
   const stall = new AbortController()
-  const timer = setTimeout(
-    () => stall.abort(new Error(`nothing moved for ${stallSeconds} s`)),
-    stallSeconds * 1000,
+  using timer = new RunningTimer(stallSeconds * 1000, () =>
+    stall.abort(new Error(`nothing moved for ${stallSeconds} s`)),
   )
+  const { count } = pauses
   let done = 0
   let sourceFailure: unknown
+  /** a connection that breaks is thrown into the body where it waits, and is no failure of the source */
+  let handing = false
   const frame = await multipart(file)
   async function* body(): AsyncGenerator<Uint8Array> {
     yield frame.head
     try {
       for await (const chunk of open(file.source)) {
+        handing = true
         yield chunk
+        handing = false
         // Back here, the connection has taken the chunk.
         done += chunk.byteLength
         timer.refresh()
@@ -92,7 +98,7 @@ async function send(
       }
       if (done !== size) throw wrongSize(file.filename, done, size)
     } catch (error) {
-      sourceFailure = error
+      if (!handing) sourceFailure = error
       throw error
     }
     yield frame.tail
@@ -117,9 +123,11 @@ async function send(
     if (sourceFailure) throw sourceFailure
     const stalled = stall.signal.aborted && error === stall.signal.reason
     if (!stalled && !(error instanceof PveError && error.delivery === 'unknown')) throw error
+    // Proxmox does not wait for the rest while this process does not run, and forgets what is not complete.
+    pauses.look()
+    if (pauses.count !== count && done < size && !('stream' in file.source))
+      return await send(engine, node, storage, file, options)
     throw await explained(engine, error as Error, { path, storage, done, size, signal: options.signal })
-  } finally {
-    clearTimeout(timer)
   }
 }
 
@@ -190,7 +198,8 @@ function wrongSize(filename: string, done: number, size: number): ImagebuildErro
   })
 }
 
-async function sizeOf(source: UploadSource): Promise<number> {
+/** Bytes that an upload of it has. */
+export async function sizeOf(source: UploadSource): Promise<number> {
   if ('bytes' in source) return source.bytes.byteLength
   if ('size' in source) return source.size
   return (await stat(source.path)).size

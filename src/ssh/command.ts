@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { Duplex, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { ImagebuildError } from '../core/errors.ts'
+import { RunningTimer } from '../core/running-timer.ts'
 import { DeadlineError, sleep, withDeadline } from '../core/scope.ts'
 import { killScript, remoteScript } from './remote-script.ts'
 
@@ -168,17 +169,17 @@ async function finish(
 ): Promise<number | undefined> {
   const done = Promise.withResolvers<number | undefined>()
   let code: number | undefined
-  let linger: NodeJS.Timeout | undefined
+  let linger: RunningTimer | undefined
   let waiting = 0
   let closed = false
   const whenQuiet = () => {
-    clearTimeout(linger)
+    linger?.[Symbol.dispose]()
     if (waiting > 0) return
     // The channel may close while what it brought is still being taken.
     if (closed && channel.readableLength === 0 && channel.stderr.readableLength === 0)
       return done.resolve(code)
     if (code === undefined) return
-    linger = setTimeout(() => done.resolve(code), LINGER_MILLISECONDS)
+    linger = new RunningTimer(LINGER_MILLISECONDS, () => done.resolve(code))
   }
   const read = (stream: Readable, onChunk: CommandOutput['onStdout']) =>
     stream.on('data', (chunk: Buffer) => {
@@ -212,7 +213,7 @@ async function finish(
   try {
     return await done.promise
   } finally {
-    clearTimeout(linger)
+    linger?.[Symbol.dispose]()
     channel.close()
   }
 }

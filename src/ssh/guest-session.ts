@@ -1,84 +1,26 @@
 import { ImagebuildError } from '../core/errors.ts'
+import { pauses } from '../core/pauses.ts'
 import { sleep, withDeadline } from '../core/scope.ts'
 import { type CommandOptions, type Connection, runCommand } from './command.ts'
 import { TRANSFER_SECONDS, type UploadOptions, uploadFile } from './files.ts'
 import { logIn } from './login.ts'
 import { lastLines, OutputStream } from './output.ts'
 import { quote } from './remote-script.ts'
+import type { DownloadOptions, RebootOptions, RunOptions, RunResult, Session } from './session-interface.ts'
 
-/** What can be done with a guest once we are in. */
-
-export interface RunOptions extends CommandOptions {
-  /** told each line as it comes */
-  onLine?(stream: 'stdout' | 'stderr', line: string): void
-}
-
-export interface RunResult {
-  /** 128 + n if signal n ended the command */
-  code: number
-  /** its last MiB, under a line that says how much is left out */
-  stdout: string
-  stderr: string
-}
-
-export interface DownloadOptions {
-  /** as root */
-  sudo?: boolean
-  /** default TRANSFER_SECONDS */
-  seconds?: number
-  signal?: AbortSignal
-}
-
-export interface RebootOptions {
-  /** for all of it */
-  seconds: number
-  signal?: AbortSignal
-  onAttempt?(n: number, reason: string): void
-}
-
-export interface Session extends AsyncDisposable {
-  /**
-   * Runs a command as `sh -c` would. A non-zero exit is a result, not an error.
-   * @throws ImagebuildError `build_failed` if the connection is lost or the deadline passes; the signal's reason
-   */
-  run(command: string, options: RunOptions): Promise<RunResult>
-  /**
-   * Runs a command whose standard output is data of any size; what takes it may make the guest wait. A non-zero exit
-   * is a result, not an error.
-   * @throws as `run`, and what `onData` rejects with
-   */
-  stream(
-    command: string,
-    onData: (chunk: Buffer) => void | Promise<void>,
-    options: CommandOptions,
-  ): Promise<Omit<RunResult, 'stdout'>>
-  /**
-   * Writes a file: complete or not at all, its missing parent directories made (0755).
-   * @param source the bytes, or the path of a local file
-   * @throws ImagebuildError `build_failed`
-   */
-  upload(source: Uint8Array | string, remotePath: string, options?: UploadOptions): Promise<void>
-  /**
-   * Reads a file.
-   * @throws ImagebuildError `build_failed` if it is not there or cannot be read
-   */
-  download(remotePath: string, options?: DownloadOptions): Promise<Buffer>
-  /**
-   * Reboots the guest and logs in again, known to be new by its boot_id (random(4)).
-   * @throws ImagebuildError `build_failed` if it does not come back
-   */
-  reboot(options: RebootOptions): Promise<void>
-  /**
-   * Logs in anew and ends the old connection: proves that what was done to sshd lets us in.
-   * @throws ImagebuildError `build_failed` if it does not; the old connection goes on then
-   */
-  reconnect(options: { seconds: number; signal?: AbortSignal }): Promise<void>
-  /** resolves when the connection dies; going down for `reboot` and the end of the session are no deaths */
-  readonly lost: Promise<Error>
-}
+/**
+ * A session over one connection at a time. Where this process has paused, the connection is tried before it is used
+ * again, and made anew where it has died meanwhile.
+ */
 
 /** Milliseconds that a guest is left alone to go down before we try to log in again. */
 const GOING_DOWN_MILLISECONDS = 5000
+
+/** Seconds in which the guest must answer on the old connection after a pause. */
+const ANSWER_SECONDS = 10
+
+/** Seconds for a new login where it does not; an emulated machine needs some for a handshake. */
+const ANEW_SECONDS = 60
 
 /** How to get in again. */
 export interface WayIn {
@@ -92,7 +34,12 @@ export interface WayIn {
 export class GuestSession implements Session {
   readonly #wayIn: WayIn
   readonly #lost = Promise.withResolvers<Error>()
+  readonly #watching = pauses.watch()
   #connection: Connection
+  /** why the connection is no more */
+  #death: Error | undefined
+  /** the pauses of this process after which the connection was alive */
+  #seen = pauses.count
   /** the connection's end is our own doing */
   #leaving = false
 
@@ -107,7 +54,7 @@ export class GuestSession implements Session {
   }
 
   async run(command: string, options: RunOptions): Promise<RunResult> {
-    return runText(this.#connection, command, this.#become(options))
+    return runText(await this.#ready(options.signal), command, this.#become(options))
   }
 
   async stream(
@@ -116,7 +63,7 @@ export class GuestSession implements Session {
     options: CommandOptions,
   ): Promise<Omit<RunResult, 'stdout'>> {
     const stderr = new OutputStream()
-    const code = await runCommand(this.#connection, command, this.#become(options), {
+    const code = await runCommand(await this.#ready(options.signal), command, this.#become(options), {
       onStdout: onData,
       onStderr: (chunk) => stderr.write(chunk),
       tail: () => lastLines(stderr.text()),
@@ -147,7 +94,7 @@ export class GuestSession implements Session {
 
   async reboot(options: RebootOptions): Promise<void> {
     using signal = withDeadline(options.signal, options.seconds, 'rebooting the guest')
-    const before = await bootId(this.#connection, signal)
+    const before = await bootId(await this.#ready(signal), signal)
     const old = this.#connection
     this.#leaving = true
     try {
@@ -177,7 +124,25 @@ export class GuestSession implements Session {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#leaving = true
+    this.#watching[Symbol.dispose]()
     await this.#connection.end()
+  }
+
+  /** The connection, which after a pause may be a new one. */
+  async #ready(signal: AbortSignal | undefined): Promise<Connection> {
+    pauses.look()
+    const { count } = pauses
+    if (count !== this.#seen && !(await answers(this.#connection, signal))) {
+      try {
+        await this.reconnect({ seconds: ANEW_SECONDS, ...(signal && { signal }) })
+      } catch (error) {
+        signal?.throwIfAborted()
+        // Nobody gets in any more once it is sealed; what is merely slow may answer yet.
+        if (this.#death !== undefined) throw lostInPause(this.#death, error as Error)
+      }
+    }
+    this.#seen = count
+    return this.#connection
   }
 
   /** Who is root already needs no sudo, which small systems lack. */
@@ -203,10 +168,33 @@ export class GuestSession implements Session {
   }
 
   #watch(connection: Connection): void {
+    this.#death = undefined
     void connection.closed.then((error) => {
-      if (!this.#leaving && connection === this.#connection) this.#lost.resolve(error)
+      if (this.#leaving || connection !== this.#connection) return
+      this.#death = error
+      this.#lost.resolve(error)
     })
   }
+}
+
+async function answers(connection: Connection, signal: AbortSignal | undefined): Promise<boolean> {
+  try {
+    const { code } = await runText(connection, ':', { seconds: ANSWER_SECONDS, ...(signal && { signal }) })
+    return code === 0
+  } catch {
+    signal?.throwIfAborted()
+    return false
+  }
+}
+
+function lostInPause(death: Error, again: Error): ImagebuildError {
+  return new ImagebuildError({
+    code: 'build_failed',
+    what: 'the SSH connection to the guest was lost while this process did not run',
+    why: `${death.message}; and there is no new login: ${again.message}`,
+    next: 'run again',
+    cause: again,
+  })
 }
 
 async function runText(connection: Connection, command: string, options: RunOptions): Promise<RunResult> {

@@ -1,13 +1,14 @@
 import { NodeSSH } from 'node-ssh'
 import { withDeadline } from '../core/scope.ts'
 import type { Connection } from './command.ts'
-import { GuestSession, type Session } from './guest-session.ts'
+import { GuestSession } from './guest-session.ts'
 import { fingerprint, type HostKeyPin, parseHostKeyPin } from './host-key.ts'
 import { knock } from './knock.ts'
 import { HopelessError, LoginRefusedError, logIn } from './login.ts'
+import type { Session } from './session-interface.ts'
 
 export type { UploadOptions } from './files.ts'
-export type { DownloadOptions, RebootOptions, RunOptions, RunResult, Session } from './guest-session.ts'
+export type { DownloadOptions, RebootOptions, RunOptions, RunResult, Session } from './session-interface.ts'
 
 /**
  * SSH into a guest: one TCP connection, a channel per command, no terminal. node-ssh makes the connection;

@@ -1,13 +1,13 @@
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { BuildGuest } from '../../src/build/guest.ts'
 import { keepForInspection } from '../../src/build/keep.ts'
 import { ImagebuildError } from '../../src/core/errors.ts'
-import { fromTags } from '../../src/pve/marks.ts'
+import { fromTags, renderNote } from '../../src/pve/marks.ts'
 import { WHERE } from '../plan/spec.ts'
-import { MemoryProxmox } from '../pve/memory-proxmox.ts'
+import { type Config, MemoryProxmox } from '../pve/memory-proxmox.ts'
 import { aBuild } from './world.ts'
 
 let folder: string
@@ -27,11 +27,17 @@ const FAILURE = new ImagebuildError({
   next: 'mend it',
 })
 
+/** What has VMID 9004, told apart by the token in its note. */
+function there(guest = 'ours', tags = 'ib-id-9004;ib-building'): Config {
+  const of = { namespace: 'homelab', image: 'web', kind: 'vm', tool: '0', run: 'r' } as const
+  return { tags, description: renderNote({ schema: 1, vmid: 9004, ...of, guest }) }
+}
+
 function machine(address?: string) {
   const kept = { all: false }
   const key = { privateKey: 'PRIVATE KEY', publicKey: 'ssh-ed25519 AAAA x' }
   const guest = {
-    guest: { kind: 'vm', vmid: 9004, node: 'pve', addresses: async () => undefined },
+    guest: { kind: 'vm', vmid: 9004, node: 'pve', token: 'ours', addresses: async () => undefined },
     access: { user: 'imagebuild', userKey: key, hostKey: key.publicKey },
     identity: { mac: '02:1B:00:00:00:01', ...(address !== undefined && { address }) },
     keepAll: () => {
@@ -43,7 +49,7 @@ function machine(address?: string) {
 
 test('a failed guest is marked as kept for a day, and the error says how to get in', async () => {
   const pve = new MemoryProxmox()
-  pve.put(9004, { tags: 'ib-id-9004;ib-building' }, { status: 'running' })
+  pve.put(9004, there(), { status: 'running' })
   const { kept, guest } = machine('192.0.2.100')
   const error = await keepForInspection(aBuild({ keptDir: folder }, pve), guest, FAILURE)
   expect(kept.all).toBe(true)
@@ -66,7 +72,7 @@ test('a failed guest is marked as kept for a day, and the error says how to get 
 
 test('also when what failed is that the time for the build is over', async () => {
   const pve = new MemoryProxmox()
-  pve.put(9004, {})
+  pve.put(9004, there())
   const { kept, guest } = machine('192.0.2.100')
   const over = AbortSignal.abort(new Error('building web took longer than 7200 s'))
   await keepForInspection(
@@ -89,9 +95,37 @@ test('a guest that cannot be kept does not hide why the build failed', async () 
   ])
 })
 
+describe('another run’s template that has the VMID by now', () => {
+  const theirs = there('theirs', 'ib-id-9004;ib-current')
+
+  test.each<[string, (pve: MemoryProxmox) => void]>([
+    ['stays as it is', (pve) => pve.put(9004, theirs)],
+    [
+      'stays as it is, also where it comes at the last moment',
+      (pve) => {
+        pve.put(9004, there())
+        pve.before = (call) => {
+          if (call.startsWith('PUT')) pve.put(9004, theirs)
+        }
+      },
+    ],
+  ])('%s', async (_what, come) => {
+    const pve = new MemoryProxmox()
+    come(pve)
+    const { kept, guest } = machine('192.0.2.100')
+    const build = aBuild({ keptDir: folder }, pve)
+    expect(await keepForInspection(build, guest, FAILURE)).toBe(FAILURE)
+    expect(kept.all).toBe(false)
+    expect(pve.guests.get(9004)?.config).toEqual(theirs)
+    expect(build.events).toMatchObject([
+      { type: 'warning', message: expect.stringContaining('VM 9004 cannot be kept') },
+    ])
+  })
+})
+
 test('where nobody knows the address, the console is named', async () => {
   const pve = new MemoryProxmox()
-  pve.put(9004, {})
+  pve.put(9004, there())
   const error = await keepForInspection(aBuild({ keptDir: folder }, pve), machine().guest, FAILURE)
   expect(error.next).toContain('qm terminal 9004')
 })

@@ -2,9 +2,9 @@ import { describe, expect, test } from 'vitest'
 import { removeLeftovers } from '../../src/build/leftovers.ts'
 import { PveError } from '../../src/pve/errors.ts'
 import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
-import { seedName } from '../../src/pve/volumes.ts'
+import { seedName } from '../../src/pve/seeds.ts'
 import { MemoryProxmox, past, refused, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
-import { aBuild } from './world.ts'
+import { aBuild, aClaim } from './world.ts'
 
 const DIGEST = `sha256:${'ab'.repeat(32)}`
 
@@ -54,7 +54,7 @@ describe('before a build, under its claim', () => {
     put(pve, 9005, 'building', { note: false })
     seed(pve, 'dead')
     const build = aBuild({ options: nothing }, pve)
-    expect(await removeLeftovers(build, DIGEST)).toEqual({})
+    expect(await removeLeftovers(build, aClaim(), DIGEST)).toEqual({})
     expect(world(pve)).toEqual(before)
     expect(build.events.map((event) => ('message' in event ? event.message : event))).toEqual([
       'removing VM 9004, left by an interrupted run',
@@ -71,7 +71,7 @@ describe('before a build, under its claim', () => {
       pve.guests.delete(9002)
       pve.put(9002, { name: 'database' }, { status: 'running' })
     }
-    await removeLeftovers(aBuild({ options: nothing }, pve), DIGEST)
+    await removeLeftovers(aBuild({ options: nothing }, pve), aClaim(), DIGEST)
     expect([...pve.guests].map(([vmid, { status }]) => [vmid, status])).toEqual([[9002, 'running']])
   })
 
@@ -81,7 +81,7 @@ describe('before a build, under its claim', () => {
     put(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
     put(pve, 9003, 'candidate', { digest: DIGEST, version: '20260102.2' })
     put(pve, 9004, 'candidate', { digest: DIGEST, version: '20260102.3' })
-    const found = await removeLeftovers(aBuild({}, pve), DIGEST)
+    const found = await removeLeftovers(aBuild({}, pve), aClaim(), DIGEST)
     expect(found.current).toBeUndefined()
     expect(found.candidate?.vmid).toBe(9003)
     expect([...pve.guests.keys()]).toEqual([9000, 9003])
@@ -96,7 +96,7 @@ describe('before a build, under its claim', () => {
       if (call === 'DELETE /nodes/pve/qemu/9002' && pve.guests.size > 1)
         throw refused('DELETE', 'x', 'base volume is still in use by linked clones')
     }
-    await removeLeftovers(aBuild({}, pve), DIGEST)
+    await removeLeftovers(aBuild({}, pve), aClaim(), DIGEST)
     expect([...pve.guests.keys()]).toEqual([])
   })
 
@@ -108,7 +108,7 @@ describe('before a build, under its claim', () => {
       pve.before = () => {}
       put(pve, 9002, 'current', { digest: 'sha256:other', version: '20260102.1' })
     }
-    await removeLeftovers(aBuild({}, pve), DIGEST)
+    await removeLeftovers(aBuild({}, pve), aClaim(), DIGEST)
     expect(pve.tagsOf(9002)).toContain('ib-current')
   })
 
@@ -120,7 +120,7 @@ describe('before a build, under its claim', () => {
       pve.after = () => {}
       throw new PveError({ method: 'PUT', path: call, delivery: 'unknown', message: 'gone', passing: true })
     }
-    await removeLeftovers(aBuild({}, pve), DIGEST)
+    await removeLeftovers(aBuild({}, pve), aClaim(), DIGEST)
     expect([...pve.guests.keys()]).toEqual([])
   })
 
@@ -128,7 +128,11 @@ describe('before a build, under its claim', () => {
     const pve = new MemoryProxmox()
     put(pve, 9000, 'current', { digest: DIGEST, version: '20260101.1' })
     put(pve, 9003, 'candidate', { digest: DIGEST, version: '20260102.2' })
-    const found = await removeLeftovers(aBuild({ options: { ...nothing, force: true } }, pve), DIGEST)
+    const found = await removeLeftovers(
+      aBuild({ options: { ...nothing, force: true } }, pve),
+      aClaim(),
+      DIGEST,
+    )
     expect(found).toEqual({})
     expect([...pve.guests.keys()]).toEqual([9000])
   })
@@ -136,6 +140,6 @@ describe('before a build, under its claim', () => {
   test('what another run finished while this one waited is found', async () => {
     const pve = new MemoryProxmox()
     put(pve, 9000, 'current', { digest: DIGEST, version: '20260101.1' })
-    expect((await removeLeftovers(aBuild({}, pve), DIGEST)).current?.vmid).toBe(9000)
+    expect((await removeLeftovers(aBuild({}, pve), aClaim(), DIGEST)).current?.vmid).toBe(9000)
   })
 })

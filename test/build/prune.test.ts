@@ -3,7 +3,7 @@ import { prune } from '../../src/build/prune.ts'
 import type { Event } from '../../src/core/events.ts'
 import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
 import { thisOwner } from '../../src/pve/owner.ts'
-import { seedName } from '../../src/pve/volumes.ts'
+import { seedName } from '../../src/pve/seeds.ts'
 import { MemoryProxmox, PLACE, past, refused, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
 
 const DIGEST = `sha256:${'ab'.repeat(32)}`
@@ -54,11 +54,16 @@ function pruning(pve: MemoryProxmox, change: { dryRun?: boolean; kept?: boolean 
     keep: () => 3,
     dryRun: false,
     kept: false,
+    tool: '0',
     emit: (event) => events.push(event),
     signal: new AbortController().signal,
     ...change,
   })
-  return pruned.then((list) => ({ ids: list.map(({ kind, id }) => `${kind} ${id}`), events }))
+  return pruned.then((list) => ({
+    ids: list.map(({ kind, id }) => `${kind} ${id}`),
+    spared: Object.fromEntries(list.map(({ kind, id, spared }) => [`${kind} ${id}`, spared])),
+    events,
+  }))
 }
 
 /** What every prune must leave alone. */
@@ -133,6 +138,7 @@ describe('prune', () => {
     const pve = new MemoryProxmox()
     put(pve, 9904, 'claim', { run: 'dead', expires: past() })
     pve.put(9004, { lock: 'create' })
+    pve.addTask({ type: 'qmcreate', id: 9004, user: 'builder@pve!t1' })
     pve.put(700, { lock: 'create' }) // somebody's, who may take as long as he likes
     setTimeout(() => put(pve, 9004, 'building', { run: 'dead' }), 50)
     const { ids, events } = await pruning(pve)
@@ -231,6 +237,70 @@ describe('prune', () => {
     }
     await pruning(pve)
     expect([...pve.guests.keys()]).toEqual([9904])
+  })
+
+  test('leaves what is left of a run that only slept, and goes on while others’ things are removed', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9904, 'claim', { run: 'slept', expires: past() })
+    put(pve, 9004, 'building', { run: 'dead' })
+    put(pve, 9005, 'building', { run: 'slept' })
+    const iso = seed(pve, 'slept')
+    pve.before = (call) => {
+      if (call !== 'DELETE /nodes/pve/qemu/9004') return
+      put(pve, 9904, 'claim', { run: 'slept' })
+    }
+    const { spared } = await pruning(pve)
+    expect(spared).toEqual({
+      'guest VM 9004': undefined,
+      'guest VM 9005': 'its run goes on',
+      [`seed ${iso}`]: 'its run goes on',
+      'claim VM 9904': expect.stringContaining('process 1 on elsewhere.example (run slept)'),
+    })
+    expect([...pve.guests.keys()]).toEqual([9904, 9005])
+  })
+
+  test('a run that wakes up while its claim is removed has lost it, or is faster', async () => {
+    const pve = new MemoryProxmox()
+    put(pve, 9904, 'claim', { run: 'slept', expires: past() })
+    pve.before = (call) => {
+      if (!call.startsWith('PUT')) return
+      pve.before = () => {}
+      put(pve, 9904, 'claim', { run: 'slept' })
+    }
+    expect((await pruning(pve)).spared).toEqual({ 'claim VM 9904': 'another run has just taken it' })
+    expect([...pve.guests.keys()]).toEqual([9904])
+    put(pve, 9904, 'claim', { run: 'slept', expires: past() })
+    await pruning(pve)
+    // Its holder finds another run's name on it until it is gone.
+    expect(pve.writes.slice(-2)).toEqual(['PUT /nodes/pve/qemu/9904/config', 'DELETE /nodes/pve/qemu/9904'])
+  })
+
+  test.each([
+    ['ahead', 600_000],
+    ['behind', -600_000],
+  ])('judges by the server’s clock, where this machine’s is ten minutes %s of it', async (_how, apart) => {
+    const pve = new MemoryProxmox()
+    pve.now = () => Date.now() - apart
+    const now = (pve.now() ?? 0) / 1000
+    for (const [vmid, expires] of [
+      [9004, now - 5],
+      [9005, now + 5],
+    ] as const) {
+      put(pve, vmid, 'kept', { run: `failed-${vmid}`, expires })
+      put(pve, vmid + 2, 'candidate', { version: '20260101.3', expires })
+      put(pve, vmid + 900, 'claim', { image: `image-${vmid}`, run: `run-${vmid}`, expires })
+    }
+    expect((await pruning(pve)).ids).toEqual(['guest VM 9004', 'candidate VM 9006', 'claim VM 9904'])
+  })
+
+  test('takes nothing for over where the server tells no time', async () => {
+    const pve = new MemoryProxmox()
+    pve.now = () => undefined
+    put(pve, 9004, 'kept', { run: 'failed', expires: past() })
+    put(pve, 9006, 'candidate', { version: '20260101.3', expires: past() })
+    put(pve, 9904, 'claim', { run: 'alive', expires: past() })
+    expect((await pruning(pve)).ids).toEqual([])
+    expect((await pruning(pve, { kept: true })).ids).toEqual(['guest VM 9004'])
   })
 
   test('leaves kept guests and their seeds for their day, unless told otherwise', async () => {

@@ -7,6 +7,7 @@ import { fromTags, type Marks, type Note, renderNote, type State, toTags } from 
 import { promote } from '../../src/pve/promotion.ts'
 import { nodeTemplates } from '../../src/pve/templates.ts'
 import { type Config, MemoryProxmox, PLACE, past, refused, soon } from '../pve/memory-proxmox.ts'
+import { aClaim } from './world.ts'
 
 type More = Partial<Marks> & { archive?: string; config?: Config }
 
@@ -37,13 +38,13 @@ const { signal } = new AbortController()
 async function retain(pve: MemoryProxmox, keep: number): Promise<string[]> {
   const events: Event[] = []
   const by = { pve: pve.client(), place: PLACE, signal, emit: (event: Event) => void events.push(event) }
-  await applyRetention(by, { ...OF, keep })
+  await applyRetention(by, aClaim(), { ...OF, keep })
   return events.map((event) => ('message' in event ? event.message : JSON.stringify(event)))
 }
 
 function pruning(pve: MemoryProxmox, change: { dryRun?: boolean; kept?: boolean; keep?: number } = {}) {
   const { keep = 1, ...rest } = change
-  const options = { dryRun: false, kept: false, emit: () => {}, signal, ...rest }
+  const options = { dryRun: false, kept: false, tool: '0', emit: () => {}, signal, ...rest }
   const request = { pve: pve.client(), place: PLACE, namespace: 'homelab', ...options }
   return prune({ ...request, keep: (image) => (image === 'web' ? keep : undefined) }).then((list) =>
     list.map(({ kind, id, spared }) => `${kind} ${id}${spared === undefined ? '' : `: ${spared}`}`),
@@ -163,7 +164,7 @@ describe('old versions', () => {
       if (call.startsWith('DELETE')) throw new Error('killed')
     }
     const by = { pve: pve.client(), place: PLACE, signal, emit: () => {} }
-    await applyRetention(by, { ...OF, keep: 4 })
+    await applyRetention(by, aClaim(), { ...OF, keep: 4 })
     pve.before = () => {}
     expect(await pruning(pve, { keep: 4 })).toEqual(['version VM 9000'])
     expect(vmids(pve)).toEqual([9001, 9002, 9003, 9004])

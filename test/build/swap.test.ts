@@ -1,18 +1,21 @@
-import { describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { SwapBy } from '../../src/build/fixed-vmid.ts'
 import { fixedVmidOn, requireFixedVmid } from '../../src/build/fixed-vmid.ts'
 import { removeLeftovers } from '../../src/build/leftovers.ts'
+import { Overtaken } from '../../src/build/overtaken.ts'
 import { swapPrivileges } from '../../src/build/privileges.ts'
 import { prune } from '../../src/build/prune.ts'
 import { finishSwaps, swap } from '../../src/build/swap.ts'
 import { lockSwap } from '../../src/build/swap-lock.ts'
 import { asImagebuildError } from '../../src/core/errors.ts'
 import type { Event } from '../../src/core/events.ts'
+import { ClaimLost, ClaimTaken } from '../../src/pve/claim-refused.ts'
 import { fromTags, type Marks, parseNote, renderNote, type State, toTags } from '../../src/pve/marks.ts'
 import { promote } from '../../src/pve/promotion.ts'
 import { select, type Template, templatesIn } from '../../src/pve/templates.ts'
-import { type Config, MemoryProxmox, PLACE, past, refused, soon } from '../pve/memory-proxmox.ts'
-import { aBuild } from './world.ts'
+import { pause } from '../core/paused.ts'
+import { type Config, MemoryProxmox, PLACE, past, refused, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
+import { aBuild, aClaim } from './world.ts'
 
 const FIXED = 8000
 const place = { ...PLACE, vmids: { ...PLACE.vmids, fixed: [FIXED] } }
@@ -68,7 +71,7 @@ function by(pve: MemoryProxmox, events: Event[] = []): SwapBy {
 }
 
 const pruning = (pve: MemoryProxmox, events: Event[] = []) =>
-  prune({ ...by(pve, events), keep: () => 3, dryRun: false, kept: false })
+  prune({ ...by(pve, events), keep: () => 3, dryRun: false, kept: false, tool: '0' })
 
 const templates = (pve: MemoryProxmox) =>
   templatesIn(
@@ -114,7 +117,7 @@ describe.each(['vm', 'lxc'] as const)('a swap (%s)', (kind) => {
     expect(text.startsWith(`About ${V2}\n\n`)).toBe(true)
     expect(parseNote(FIXED, text)).toEqual({
       ...{ schema: 1, vmid: FIXED, namespace: 'homelab', image: 'web', kind, tool: '0.1.0', run: 'r' },
-      ...{ version: V2, previous: 9002 },
+      ...{ version: V2, previous: 9002, guest: expect.any(String) },
     })
     expect(parseNote(9002, String(pve.guests.get(9002)?.config.description))).toMatchObject({ version: V1 })
     expect(pve.tagsOf(9002).filter((tag) => /standin|swap/.test(tag))).toEqual([])
@@ -554,13 +557,13 @@ function watch(pve: MemoryProxmox, look: () => void): void {
   pve.after = look
 }
 
-/** What Proxmox was ordered to do is done; the claims of the dead are. */
+/** What Proxmox was ordered to do is done; the claims of the dead, who were no part of this process, are over. */
 async function bury(pve: MemoryProxmox): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve))
   for (const [vmid, { config }] of pve.guests) {
     const note = parseNote(vmid, String(config.description))
     if (fromTags(vmid, String(config.tags))?.state !== 'claim' || note === undefined) continue
-    config.description = renderNote({ ...note, expires: past() })
+    config.description = renderNote({ ...note, owner: SOMEBODY, expires: past() })
   }
 }
 
@@ -572,13 +575,133 @@ test('a copy at the fixed VMID that is about to count is a swap’s, and no cand
   pve.after = async (call) => {
     const isCopied = /ib-candidate/.test(String(pve.guests.get(FIXED)?.config.tags))
     if (stayed.length > 0 || call !== `PUT /nodes/pve/qemu/${FIXED}/config` || !isCopied) return
-    await removeLeftovers(aBuild({ place }, pve), 'sha256:new')
+    await removeLeftovers(aBuild({ place }, pve), aClaim(), 'sha256:new')
     stayed.push(pve.guests.has(FIXED))
   }
   await swap(by(pve), oldest, FIXED, { tool: '0', held: true })
   expect(stayed).toEqual([true])
   expect(marksOf(pve, FIXED)).toMatchObject({ version: V0, state: 'current', held: true })
   expect(marksOf(pve, FIXED).swap).toBeUndefined()
+})
+
+describe('a swap whose lock another run takes over', () => {
+  /** The claim of swaps on this node. */
+  const steal = (pve: MemoryProxmox) => {
+    for (const [vmid, { config }] of pve.guests) {
+      const note = parseNote(vmid, String(config.description))
+      if (fromTags(vmid, String(config.tags))?.state !== 'claim' || note === undefined) continue
+      config.description = renderNote({ ...note, run: 'thief', owner: SOMEBODY, expires: soon() })
+    }
+  }
+
+  test.each([
+    ['while the stand-in is made', /^POST .*\/8000\/clone$/, [500, 8000, 9000, 9001]],
+    ['while nothing is at the VMID', /^DELETE .*\/8000$/, [500, 9000, 9001, 9002]],
+  ])('%s does nothing more', async (_when, call, there) => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    pve.after = (made) => {
+      if (!call.test(made)) return
+      pve.after = () => {}
+      pause('stopped', 600)
+      steal(pve)
+    }
+    const events: Event[] = []
+    const error = await swap(by(pve, events), source, FIXED, { tool: 't', since: 2 }).catch((error) => error)
+    vi.restoreAllMocks()
+    expect(JSON.stringify(events)).not.toContain('trying again')
+    expect(error).toMatchObject({ code: 'busy', exitCode: 75 })
+    const left = [...pve.guests.keys()].filter((vmid) => vmid < 9900).sort((a, b) => a - b)
+    expect(left).toEqual(there)
+    expect(marksOf(pve, 9001)).toMatchObject({ state: 'candidate', swap: FIXED })
+    // Whoever has it now finishes it.
+    for (const vmid of pve.guests.keys()) if (vmid >= 9900) pve.guests.delete(vmid)
+    await pruning(pve)
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V2 } })
+  })
+
+  test('is not begun, and not left for others to finish, where its build has lost the image', async () => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    const stop = new AbortController()
+    const lost = new ClaimLost('web', 600, new ClaimTaken('web', undefined))
+    const claim = aClaim({
+      confirm: async () => {
+        stop.abort(lost)
+        throw lost
+      },
+    })
+    const build = { ...by(pve), signal: stop.signal, pve: pve.client(stop.signal), claim }
+    await expect(swap(build, source, FIXED, { tool: 't', since: 2 })).rejects.toBe(lost)
+    expect(states(pve)).toEqual({ 8000: `current ${V1}`, 9000: `previous ${V0}`, 9001: `candidate ${V2}` })
+    expect(marksOf(pve, 9001).swap).toBeUndefined()
+    expect(pve.guests.size).toBe(4)
+  })
+})
+
+describe('a swap during which another one of the image comes to the fixed VMID', () => {
+  const theirs = (pve: MemoryProxmox) => put(pve, FIXED, 'current', V3, { turn: 3 })
+  /** This run stands still; another one takes the lock, swaps in its own, and gives the lock back. */
+  const wakeUp = (pve: MemoryProxmox) => {
+    for (const vmid of pve.guests.keys()) if (vmid >= 9900) pve.guests.delete(vmid)
+    theirs(pve)
+    pause('stopped', 600)
+  }
+  afterEach(() => {
+    vi.restoreAllMocks()
+  })
+
+  test.each(['before the lock is confirmed for the last time', 'directly before the removal'])(
+    '%s: that one stays, and nothing is left of the swap',
+    async (when) => {
+      const pve = new MemoryProxmox()
+      const source = world(pve)
+      const isLate = when.startsWith('directly')
+      const emit = (event: Event) => {
+        if (isLate && event.type === 'step.start' && event.step === 'swap') wakeUp(pve)
+      }
+      const claim = aClaim({
+        confirm: async () => {
+          if (!isLate) wakeUp(pve)
+        },
+      })
+      const asked = { ...by(pve), emit, claim }
+      const error = await swap(asked, source, FIXED, { tool: 't', since: 2 }).catch((error) => error)
+      expect(error).toBeInstanceOf(Overtaken)
+      expect(error).toMatchObject({ code: 'busy', by: { vmid: FIXED, marks: { version: V3 } } })
+      expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V3 } })
+      expect(marksOf(pve, 9001)).toEqual(source.marks)
+      expect(pve.writes.filter((call) => call === `DELETE /nodes/pve/qemu/${FIXED}`)).toEqual([])
+      // The copy of the old one, which is nowhere else any more, is an old version like others.
+      expect(states(pve)[9002]).toContain(V1)
+      expect(pve.tagsOf(9002).filter((tag) => /standin|swap/.test(tag))).toEqual([])
+    },
+  )
+
+  test('and its lock was never gone: it is not removed all the same', async () => {
+    const pve = new MemoryProxmox()
+    const source = world(pve)
+    const emit = (event: Event) => {
+      if (event.type === 'step.start' && event.step === 'swap') theirs(pve)
+    }
+    const error = await swap({ ...by(pve), emit }, source, FIXED, { tool: 't', since: 2 }).catch((it) => it)
+    expect(error).toMatchObject({ code: 'busy', message: expect.stringContaining('is not version') })
+    expect(marksOf(pve, FIXED).version).toBe(V3)
+  })
+
+  test('as a first version, while this one is copied there: it stays', async () => {
+    const pve = new MemoryProxmox()
+    const source = put(pve, 9001, 'candidate', V2, { verified: 'inside' })
+    pve.before = (call) => {
+      if (call !== 'POST /nodes/pve/qemu/9001/clone') return
+      pve.before = () => {}
+      wakeUp(pve)
+    }
+    const error = await swap(by(pve), source, FIXED, { tool: 't', since: 2 }).catch((error) => error)
+    expect(error).toBeInstanceOf(Overtaken)
+    expect(resolved(pve)).toMatchObject({ vmid: FIXED, marks: { version: V3 } })
+    expect(marksOf(pve, 9001)).toEqual(source.marks)
+  })
 })
 
 test('what only moves, because it was current, stays where somebody has rolled back meanwhile', async () => {

@@ -1,6 +1,7 @@
 import type { Build } from '../../src/build/context.ts'
 import type { Event } from '../../src/core/events.ts'
 import { SecretRegistry } from '../../src/core/secrets.ts'
+import type { Claim } from '../../src/pve/claim-held.ts'
 import type { CommandOptions } from '../../src/ssh/command.ts'
 import type { RunOptions, RunResult, Session } from '../../src/ssh/session.ts'
 import { imageSpec } from '../plan/spec.ts'
@@ -31,6 +32,20 @@ export function aBuild(change: Partial<Build> = {}, pve = new MemoryProxmox()): 
     expires: soon(),
     ...change,
     events,
+  }
+}
+
+/** A claim that is held, of which nothing is in the memory. */
+export function aClaim(change: Partial<Claim> = {}): Claim {
+  return {
+    vmid: 9903,
+    tags: [],
+    wasGone: false,
+    setTags: async () => {},
+    confirm: async () => {},
+    guard: (pve) => pve,
+    [Symbol.asyncDispose]: async () => {},
+    ...change,
   }
 }
 

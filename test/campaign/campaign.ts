@@ -26,6 +26,18 @@ const PARTS: readonly Part[] = [
     vitest: campaign('runners'),
   },
   {
+    name: 'clocks',
+    what: 'two runners whose clocks are ten minutes apart, 20 rounds (sample: 3)',
+    minutes: { full: 8, sample: 1 },
+    vitest: campaign('clocks'),
+  },
+  {
+    name: 'pauses',
+    what: 'runners that stand still for ten minutes (sample: for some seconds, in which their clock goes on by so much)',
+    minutes: { full: 25, sample: 3 },
+    vitest: campaign('pauses'),
+  },
+  {
     name: 'faults',
     what: 'API faults at every call of a build, a promotion and a verification (sample: some of each)',
     minutes: { full: 70, sample: 2 },
@@ -39,8 +51,8 @@ const PARTS: readonly Part[] = [
   },
   {
     name: 'kill',
-    what: 'kill -9 at every point of run, swap and prune, on a container (sample: without a prune that finishes a swap)',
-    minutes: { full: 20, sample: 16 },
+    what: 'kill -9 at every point of run, swap and prune, on a container (sample: at every third point before the promotion, and without a prune that finishes a swap)',
+    minutes: { full: 22, sample: 9 },
     vitest: campaign('kill'),
   },
   {

@@ -5,7 +5,6 @@ import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import {
   eventLine,
-  formatBytes,
   formatResult,
   formatSeconds,
   jsonRenderer,
@@ -13,6 +12,7 @@ import {
   plainRenderer,
 } from '../../src/cli/render.ts'
 import { TerminalRenderer } from '../../src/cli/terminal.ts'
+import { formatBytes } from '../../src/core/bytes.ts'
 import { createBus, type Event, type RunResult, type TemplateRow } from '../../src/core/events.ts'
 import { REDACTED, SecretRegistry } from '../../src/core/secrets.ts'
 
@@ -92,6 +92,10 @@ describe('plain lines', () => {
     [{ type: 'step.end', ...STEP, seconds: 2, ok: false }, 'web: booting: failed after 2.0s'],
     [output('\x1b[1mbold\x1b[0m'), 'web | bold'],
     [{ type: 'warning', message: 'careful' }, 'warning: careful'],
+    [
+      { type: 'pause', seconds: 600.2 },
+      'imagebuild did not run for 10m 00s: this machine was suspended, the process was stopped, or it got no processor time (or the clock was set). Deadlines wait for as long',
+    ],
     [
       { type: 'leak', image: 'web', resource: 'VM 1', why: 'x', next: 'do y' },
       'web: LEFT BEHIND: VM 1: x; do y',

@@ -1,6 +1,13 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { chooseTarget, withArchives } from '../../src/cli/target.ts'
+import { chooseTarget, connectTarget, withArchives } from '../../src/cli/target.ts'
+import { SecretRegistry } from '../../src/core/secrets.ts'
+import { readConfig } from '../../src/definition/config.ts'
 import type { Project } from '../../src/definition/load.ts'
+import { ProvenAgent } from '../../src/pve/tls.ts'
+import { selfSigned, startFake, TOKEN } from '../pve/server.ts'
 
 beforeEach(() => {
   vi.stubEnv('CI', undefined)
@@ -59,4 +66,35 @@ test('archives lie with the other images, unless the target says otherwise', () 
     archives: 'nas',
   })
   expect(withArchives({ disks: 'local-lvm', images: 'nas', archives: 'local' }).archives).toBe('local')
+})
+
+test('where connecting fails in the end, the connection is closed', async () => {
+  await using pve = await startFake(await selfSigned())
+  // It closes idle connections after some seconds, too.
+  const close = vi.spyOn(ProvenAgent.prototype, 'destroy')
+  pve.on('GET /nodes', { json: { data: [{ node: 'pve' }] } })
+  const folder = await mkdtemp(join(tmpdir(), 'imagebuild-target-'))
+  vi.stubEnv('PROXMOX_VE_API_TOKEN', TOKEN)
+  try {
+    const file = join(folder, 'imagebuild.yaml')
+    const ssh = "ssh: { revokedKeys: 'revoked' }"
+    await writeFile(join(folder, 'revoked'), '')
+    await writeFile(
+      file,
+      `namespace: home
+targets:
+  home: { kind: pve, endpoint: '${pve.endpoint}', fingerprint: '${pve.fingerprint}', node: pve, storages: { disks: local, images: local }, ${ssh} }
+`,
+    )
+    const config = await readConfig(file)
+    await rm(join(folder, 'revoked'))
+    const { signal } = new AbortController()
+    const invocation = { version: '0', secrets: new SecretRegistry(), signal, debug: false }
+    const connecting = connectTarget(invocation, config, 'home', () => {})
+    await expect(connecting).rejects.toMatchObject({ code: 'ENOENT' })
+    expect(close).toHaveBeenCalledOnce()
+  } finally {
+    close.mockRestore()
+    await rm(folder, { recursive: true })
+  }
 })

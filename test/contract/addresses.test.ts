@@ -55,6 +55,7 @@ test('they never take one address twice, and each gets what it needs', async () 
         tool: '0',
         slot,
         emit: () => {},
+        signal,
         onLost: () => {},
       })
       claims.use(claim)

@@ -147,7 +147,7 @@ describe('a template at a fixed VMID', () => {
     const content = await target.client.get(`/nodes/${here.node}/storage/${disks}/content`)
     const left = (content.body.data as { vmid?: number }[]).filter(({ vmid }) => vmid === next.vmid)
     expect(left).toEqual([])
-    expect(await prune({ ...by(here), keep: () => 3, dryRun: true, kept: false })).toEqual([])
+    expect(await prune({ ...by(here), keep: () => 3, dryRun: true, kept: false, tool: '0' })).toEqual([])
     await remove(here)
   })
 

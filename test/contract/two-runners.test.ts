@@ -93,6 +93,7 @@ const claimed = async (): Promise<Claim> =>
       slot: 0,
     },
     emit: () => {},
+    signal,
     onLost: () => {},
   })
 

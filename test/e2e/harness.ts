@@ -31,15 +31,21 @@ export interface Project extends AsyncDisposable {
 
 interface Options {
   env?: Record<string, string>
+  /** a command that runs it, such as `unshare --pid …` */
+  within?: readonly string[]
+  /** in a process group of its own, whose id is the process's */
+  group?: boolean
 }
 
 export type Running = ReturnType<typeof start>
 
-function start(args: readonly string[], cwd: string, env: Record<string, string> = {}) {
-  return execa(join(ROOT, 'imagebuild'), args, {
+function start(args: readonly string[], cwd: string, { env, within = [], group = false }: Options) {
+  const [command, ...rest] = [...within, join(ROOT, 'imagebuild'), ...args] as [string, ...string[]]
+  return execa(command, rest, {
     cwd,
     reject: false,
     stdin: 'ignore',
+    detached: group,
     extendEnv: true,
     env: {
       IMAGEBUILD_LAB_DIR: LAB_DIR,
@@ -64,9 +70,9 @@ export async function makeProject(files: Record<string, string>): Promise<Projec
         await writeFile(join(root, path), content)
       }
     },
-    imagebuild: (args, options = {}) => start(args, root, options.env),
+    imagebuild: (args, options = {}) => start(args, root, options),
     run: async (args, options = {}) => {
-      const { exitCode, stdout, stderr } = await start(['run', '--json', ...args], root, options.env)
+      const { exitCode, stdout, stderr } = await start(['run', '--json', ...args], root, options)
       const events = parseEvents(stdout)
       const last = events.at(-1)
       if (last?.type !== 'run.end')

@@ -1,10 +1,15 @@
-import { describe, expect, test } from 'vitest'
+import { readFile } from 'node:fs/promises'
+import { execa } from 'execa'
+import { describe, expect, test, vi } from 'vitest'
 import { type AddressOutcome, holdAddresses } from '../../src/pve/address-holds.ts'
 import { addressHolders, addressTags, readAddressTags } from '../../src/pve/addresses.ts'
 import { claimImage } from '../../src/pve/claim.ts'
 import type { Claim } from '../../src/pve/claim-held.ts'
-import { fromTags, toTags } from '../../src/pve/marks.ts'
-import { MemoryProxmox, PLACE, past, SOMEBODY, soon } from './memory-proxmox.ts'
+import { ClaimLost } from '../../src/pve/claim-refused.ts'
+import { fromTags, type Note, parseNote, renderNote, toTags } from '../../src/pve/marks.ts'
+import { thisOwner } from '../../src/pve/owner.ts'
+import { pause, watched } from '../core/paused.ts'
+import { type MemoryGuest, MemoryProxmox, PLACE, past, SOMEBODY, soon } from './memory-proxmox.ts'
 
 const signal = new AbortController().signal
 const nobodyElse = async () => undefined
@@ -21,6 +26,7 @@ async function claim(pve: MemoryProxmox, image: string, slot: number, node = 'pv
     tool: '0',
     slot,
     emit: () => {},
+    signal,
     onLost: () => {},
   })
 }
@@ -180,6 +186,30 @@ describe('one builder', () => {
     })
   })
 
+  test('is kept from an address by a claim that has expired, while its process lives on this machine', async () => {
+    const pve = new MemoryProxmox()
+    const own = await claim(pve, 'web', 5)
+    const child = execa('sleep', ['60'], { reject: false })
+    const started = (await readFile(`/proc/${child.pid}/stat`, 'utf8')).split(' ')[21] as string
+    const owner = { ...(await thisOwner()), pid: child.pid as number, started }
+    const asleep = { vmid: 9930, namespace: 'other', image: 'db' } as const
+    const description = renderNote({
+      schema: 1,
+      ...asleep,
+      kind: 'vm',
+      tool: '0',
+      run: 'r',
+      owner,
+      expires: past(),
+    })
+    Object.assign(rival(pve, 9930, ['ib-address-192.0.2.100'], past()).config, { description })
+    expect(await hold(pve, own, [pool(2)])).toMatchObject([{ address: '192.0.2.101' }])
+    child.kill('SIGKILL')
+    await child
+    await own.setTags([])
+    expect(await hold(pve, own, [pool(2)])).toMatchObject([{ address: '192.0.2.100' }])
+  })
+
   test('is not kept from an address by a claim that nobody renews, nor by a clone’s inherited tags', async () => {
     const pve = new MemoryProxmox()
     const own = await claim(pve, 'web', 5)
@@ -222,10 +252,30 @@ describe('one builder', () => {
     expect(looks).toBeGreaterThanOrEqual(3)
   })
 
+  test('loses no patience by a pause of this process', async () => {
+    const pve = new MemoryProxmox()
+    const own = await claim(pve, 'web', 5)
+    using _watching = watched()
+    let looks = 0
+    const later = soon() + 3600
+    pve.after = (call) => {
+      if (call.startsWith('PUT') && looks === 0) rival(pve, 9930, ['ib-wants-192.0.2.100'], later)
+      if (call === 'GET /nodes' && pve.guests.has(9930)) looks += 1
+      if (looks === 2) pause('stopped', 600)
+      if (looks === 4) rival(pve, 9930, ['ib-address-192.0.2.107'], later)
+    }
+    const holding = hold(pve, own, [pool(1)])
+    expect(await holding.finally(() => vi.restoreAllMocks())).toMatchObject([{ address: '192.0.2.100' }])
+  })
+
   test('learns that its claim was lost', async () => {
     const pve = new MemoryProxmox()
     const own = await claim(pve, 'web', 5)
-    pve.guests.delete(9905)
-    await expect(hold(pve, own, [pool(2)])).rejects.toThrow('was removed')
+    const { config } = pve.guests.get(9905) as MemoryGuest
+    config.description = renderNote({
+      ...(parseNote(9905, String(config.description)) as Note),
+      run: 'thief',
+    })
+    await expect(hold(pve, own, [pool(2)])).rejects.toBeInstanceOf(ClaimLost)
   })
 })

@@ -1,58 +1,10 @@
-import { afterEach, describe, expect, test, vi } from 'vitest'
-import type { Event } from '../../src/core/events.ts'
+import { describe, expect, test } from 'vitest'
 import { claimImage } from '../../src/pve/claim.ts'
-import { CLAIM_SECONDS, type ClaimRequest } from '../../src/pve/claim-held.ts'
+import { CLAIM_SECONDS } from '../../src/pve/claim-note.ts'
 import { fromTags, type Note, parseNote, renderNote, toTags } from '../../src/pve/marks.ts'
 import { thisOwner } from '../../src/pve/owner.ts'
-import { MemoryProxmox, PLACE, past, refused, SOMEBODY, soon } from './memory-proxmox.ts'
-
-afterEach(() => {
-  vi.useRealTimers()
-})
-
-const SLOT = 9903
-
-function request(change: Partial<ClaimRequest> = {}): ClaimRequest & { events: Event[]; lost: Error[] } {
-  const events: Event[] = []
-  const lost: Error[] = []
-  return {
-    place: PLACE,
-    namespace: 'homelab',
-    image: 'web',
-    run: 'mine',
-    owner: SOMEBODY,
-    tool: '0.1.0',
-    slot: SLOT - PLACE.vmids.claims.first,
-    emit: (event) => events.push(event),
-    onLost: (why) => lost.push(why),
-    ...change,
-    events,
-    lost,
-  }
-}
-
-/** A claim that is there already. */
-function held(pve: MemoryProxmox, change: Partial<Note> = {}, vmid = SLOT, node = 'pve') {
-  const note: Note = {
-    schema: 1,
-    vmid,
-    namespace: 'homelab',
-    image: 'web',
-    kind: 'vm',
-    tool: '0',
-    run: 'theirs',
-    owner: SOMEBODY,
-    since: '2026-01-01T00:00:00.000Z',
-    expires: soon(),
-    ...change,
-  }
-  const { namespace, image, expires = 0 } = note
-  const tags = toTags({ vmid, namespace, image, state: 'claim', expires })
-  return pve.put(vmid, { tags, description: renderNote(note) }, { node })
-}
-
-const runAt = (pve: MemoryProxmox, vmid = SLOT) =>
-  parseNote(vmid, String(pve.guests.get(vmid)?.config.description))?.run
+import { held, request, runAt, SLOT } from './claims.ts'
+import { MemoryProxmox, PLACE, past, refused, SOMEBODY } from './memory-proxmox.ts'
 
 describe('a claim', () => {
   test('is a diskless VM at the image’s slot that says whose it is and until when', async () => {
@@ -164,12 +116,6 @@ describe('a claim is taken over', () => {
     held(pve, { owner: { ...(await thisOwner()), started: '1' } })
     await using _claim = await claimImage(pve.client(), request())
     expect(runAt(pve)).toBe('mine')
-  })
-
-  test('not while its owner lives', async () => {
-    const pve = new MemoryProxmox()
-    held(pve, { owner: await thisOwner() })
-    await expect(claimImage(pve.client(), request())).rejects.toMatchObject({ code: 'busy' })
   })
 
   test('by one of two: the other one is told', async () => {
@@ -289,77 +235,5 @@ describe('claiming is cut short', () => {
     }
     await expect(claimImage(pve.client(), request())).rejects.toMatchObject({ code: 'permission_denied' })
     expect(pve.guests.size).toBe(1)
-  })
-})
-
-describe('while it is held', () => {
-  test('a renewal that hangs does not outlive the claim unnoticed', async () => {
-    vi.useFakeTimers()
-    const pve = new MemoryProxmox()
-    const asked = request()
-    await using _claim = await claimImage(pve.client(), asked)
-    pve.before = (call) => (call.startsWith('PUT') ? new Promise(() => {}) : undefined)
-    await vi.advanceTimersByTimeAsync(CLAIM_SECONDS * 1000)
-    expect(asked.lost).toHaveLength(1)
-    pve.before = () => {}
-    vi.useRealTimers()
-  })
-
-  test('it is renewed, long before it expires', async () => {
-    vi.useFakeTimers()
-    const pve = new MemoryProxmox()
-    const asked = request()
-    await using _claim = await claimImage(pve.client(), asked)
-    const expiry = () => parseNote(SLOT, String(pve.guests.get(SLOT)?.config.description))?.expires ?? 0
-    const since = () => parseNote(SLOT, String(pve.guests.get(SLOT)?.config.description))?.since
-    const [first, begun] = [expiry(), since()]
-    expect(begun).toBe(new Date().toISOString())
-    await vi.advanceTimersByTimeAsync(CLAIM_SECONDS * 1000)
-    expect(since()).toBe(begun)
-    expect(expiry()).toBeGreaterThan(first + CLAIM_SECONDS / 2)
-    expect(fromTags(SLOT, String(pve.guests.get(SLOT)?.config.tags))?.expires).toBe(expiry())
-    expect(asked.lost).toEqual([])
-    vi.useRealTimers()
-  })
-
-  test.each<[string, (pve: MemoryProxmox) => void]>([
-    ['somebody took it over', (pve) => held(pve, { run: 'thief' })],
-    ['somebody removed it', (pve) => pve.guests.delete(SLOT)],
-  ])('the build is told at once that %s; what is theirs stays', async (_what, meddle) => {
-    vi.useFakeTimers()
-    const pve = new MemoryProxmox()
-    const asked = request()
-    const claim = await claimImage(pve.client(), asked)
-    meddle(pve)
-    const there = pve.guests.size
-    await vi.advanceTimersByTimeAsync(61_000)
-    expect(asked.lost).toHaveLength(1)
-    vi.useRealTimers()
-    await claim[Symbol.asyncDispose]()
-    expect(pve.guests.size).toBe(there)
-    expect(asked.events).toEqual([])
-  })
-
-  test('a renewal that fails once is tried again; the build goes on until the claim may have expired', async () => {
-    vi.useFakeTimers()
-    const pve = new MemoryProxmox()
-    const asked = request()
-    await using _claim = await claimImage(pve.client(), asked)
-    pve.before = (call) => {
-      if (call.startsWith('PUT')) throw refused('PUT', 'x', 'cluster not ready - no quorum?')
-    }
-    await vi.advanceTimersByTimeAsync(181_000)
-    expect(asked.lost).toEqual([])
-    pve.before = () => {}
-    await vi.advanceTimersByTimeAsync(60_000)
-    pve.before = (call) => {
-      if (call.startsWith('PUT')) throw refused('PUT', 'x', 'cluster not ready - no quorum?')
-    }
-    await vi.advanceTimersByTimeAsync(181_000)
-    expect(asked.lost).toEqual([])
-    await vi.advanceTimersByTimeAsync(60_000)
-    expect(asked.lost).toHaveLength(1)
-    pve.before = () => {}
-    vi.useRealTimers()
   })
 })

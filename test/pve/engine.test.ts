@@ -3,7 +3,7 @@ import { createServer } from 'node:tls'
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ImagebuildError } from '../../src/core/errors.ts'
 import { connect, type Pve } from '../../src/pve/client.ts'
-import { encodePath, originOf } from '../../src/pve/engine.ts'
+import { Engine, encodePath, originOf } from '../../src/pve/engine.ts'
 import type { PveError } from '../../src/pve/errors.ts'
 import { type Fake, type Identity, rejection, selfSigned, startFake, TOKEN, VERSION } from './server.ts'
 
@@ -202,6 +202,42 @@ describe('repeating', () => {
     const error = await rejection<PveError>(calls[method]())
     expect(error).toMatchObject({ code: 'unreachable', delivery: 'unknown', status: undefined })
     expect(times).toBe(1)
+  })
+
+  const request = async (method: string, path: string) => {
+    const { endpoint } = fake
+    const tls = { fingerprint: identity.fingerprint }
+    await using engine = new Engine({ endpoint, tls, auth: { kind: 'token', token: TOKEN } })
+    return await engine.request(method, path, {}, { signal: abort.signal })
+  }
+  const GONE = "Configuration file 'nodes/pve/qemu-server/110.conf' does not exist"
+  const RESET = 'failed to read from command socket: Connection reset by peer'
+  test.each([
+    ['the list of VMs', '/nodes/pve/qemu', GONE, true],
+    ['the list of containers', '/nodes/pve/lxc', GONE, true],
+    ['a container’s status', '/nodes/pve/lxc/110/status/current', RESET, true],
+    // There it means that the guest is gone, or something that does not pass.
+    ['one guest’s configuration', '/nodes/pve/qemu/110/config', GONE, false],
+    ['one VM’s status', '/nodes/pve/qemu/110/status/current', GONE, false],
+    ['a container’s status, gone', '/nodes/pve/lxc/110/status/current', GONE, false],
+    ['the list, for another reason', '/nodes/pve/qemu', 'unable to open file', false],
+  ])('a 500 that passes, by its words: %s', async (_what, path, reason, passes) => {
+    let times = 0
+    fake.on(`GET ${path}`, () => (++times === 1 ? { status: 500, reason } : { json: { data: [] } }))
+    const asked = request('GET', path)
+    if (passes) expect((await asked).data).toEqual([])
+    else await expect(asked).rejects.toMatchObject({ status: 500 })
+    expect(times).toBe(passes ? 2 : 1)
+  })
+
+  test('a 500 that passes never does, with a bound; and a write with these words is sent once', async () => {
+    const reply = { status: 500, reason: GONE }
+    fake.on('GET /nodes/pve/lxc', reply)
+    fake.on('POST /nodes/pve/lxc', reply)
+    await expect(request('GET', '/nodes/pve/lxc')).rejects.toMatchObject({ status: 500 })
+    expect(fake.of('GET /nodes/pve/lxc')).toHaveLength(7)
+    await expect(request('POST', '/nodes/pve/lxc')).rejects.toMatchObject({ status: 500 })
+    expect(fake.of('POST /nodes/pve/lxc')).toHaveLength(1)
   })
 
   test('a POST answered by a failing gateway is not repeated either', async () => {

@@ -1,14 +1,18 @@
 import { describe, expect, test } from 'vitest'
 import type { Event } from '../../src/core/events.ts'
 import { destroyGuest, isMissing } from '../../src/pve/destroy.ts'
-import { PveTaskError } from '../../src/pve/errors.ts'
-import type { GuestRequest } from '../../src/pve/guest.ts'
-import { createGuest, isTaken } from '../../src/pve/guests.ts'
+import { PveError, PveTaskError } from '../../src/pve/errors.ts'
+import type { Guest, GuestName, GuestRequest } from '../../src/pve/guest.ts'
+import { createGuest } from '../../src/pve/guests.ts'
 import { renderNote, toTags } from '../../src/pve/marks.ts'
+import { isTaken } from '../../src/pve/vmids.ts'
 import { type Config, MemoryProxmox, PLACE, refused } from './memory-proxmox.ts'
 
-const note = (vmid: number, run: string) =>
-  renderNote({ schema: 1, vmid, namespace: 'homelab', image: 'web', kind: 'vm', tool: '0', run })
+const note = (vmid: number, run: string, guest?: string) =>
+  renderNote({
+    ...{ schema: 1, vmid, namespace: 'homelab', image: 'web', kind: 'vm', tool: '0', run },
+    ...(guest !== undefined && { guest }),
+  })
 
 function request(change: Partial<GuestRequest> = {}): GuestRequest & { events: Event[] } {
   const events: Event[] = []
@@ -21,10 +25,10 @@ function request(change: Partial<GuestRequest> = {}): GuestRequest & { events: E
     emit: (event) => events.push(event),
     signal: new AbortController().signal,
     seconds: 60,
-    parameters: (vmid) => ({
+    parameters: ({ vmid, token }) => ({
       name: 'ib-build-web',
       tags: `ib-id-${vmid}`,
-      description: note(vmid, 'mine'),
+      description: note(vmid, 'mine', token),
       cores: 2,
     }),
     ...change,
@@ -45,7 +49,7 @@ describe('creating a guest', () => {
     expect(pve.guests.get(9002)?.config).toMatchObject({
       tags: 'ib-id-9002',
       cores: 2,
-      description: note(9002, 'mine'),
+      description: note(9002, 'mine', guest.token),
     })
   })
 
@@ -97,6 +101,68 @@ describe('creating a guest', () => {
     expect(pve.guests.size).toBe(1)
   })
 
+  test.each([
+    ['vm', 'created'],
+    ['vm', 'cloned'],
+    ['lxc', 'created'],
+  ] as const)(
+    '%s: those that are %s at once have different VMIDs before Proxmox is asked',
+    async (kind, how) => {
+      const pve = new MemoryProxmox()
+      pve.put(9000, { template: 1 }, { kind })
+      const asked: unknown[] = []
+      pve.before = (call, { vmid, newid }) => {
+        if (/^POST .*\/(qemu|lxc|clone)$/.test(call)) asked.push(newid ?? vmid)
+      }
+      const ordered = request({ kind, ...(how === 'cloned' && { cloneOf: { node: 'pve', vmid: 9000 } }) })
+      const client = pve.client()
+      const guests = await Promise.all([1, 2, 3].map(() => createGuest(client, ordered)))
+      expect(asked.toSorted()).toEqual([9001, 9002, 9003])
+      expect(guests.map(({ vmid }) => vmid)).toEqual([9001, 9002, 9003])
+      for (const guest of guests) await guest[Symbol.asyncDispose]()
+      expect([...pve.guests.keys()]).toEqual([9000])
+      await using again = await createGuest(client, ordered)
+      expect(again.vmid).toBe(9001)
+    },
+  )
+
+  test('two runs clone to one VMID: Proxmox accepts both, one’s task fails, and that one takes the next VMID', async () => {
+    const pve = new MemoryProxmox()
+    pve.put(9000, { template: 1 })
+    // Two processes know nothing of each other's choice. The worst case: even their run has one name.
+    const other = new MemoryProxmox()
+    const client = pve.client()
+    const stranger = { ...pve.client(), vmids: other.vmids }
+    const cloneOf = { node: 'pve', vmid: 9000 }
+    const guests = await Promise.all([
+      createGuest(client, request({ cloneOf })),
+      createGuest(stranger, request({ cloneOf })),
+    ])
+    expect(guests.map(({ vmid }) => vmid).toSorted()).toEqual([9001, 9002])
+    for (const { vmid, token } of guests)
+      expect(pve.guests.get(vmid)?.config.description).toBe(note(vmid, 'mine', token))
+    expect(pve.writes.filter((call) => call.startsWith('DELETE'))).toEqual([])
+  })
+
+  test.each([
+    'unable to create VM 9000: config file already exists',
+    "can't lock file '/var/lock/qemu-server/lock-9000.conf' - got timeout",
+  ])('whose task says “%s” takes the next VMID, and leaves the other’s alone', async (words) => {
+    const pve = new MemoryProxmox()
+    pve.put(8000, { template: 1 })
+    pve.work = async (type, vmid) => {
+      if (type !== 'qmclone' || pve.guests.get(9000)?.config.name === 'theirs') return undefined
+      expect(vmid).toBe(9000)
+      pve.put(9000, { name: 'theirs', lock: 'clone' })
+      return words
+    }
+    pve.undo = false
+    await using guest = await createGuest(pve.client(), request({ cloneOf: { node: 'pve', vmid: 8000 } }))
+    expect(guest.vmid).toBe(9001)
+    expect(pve.guests.get(9000)?.config).toEqual({ name: 'theirs', lock: 'clone' })
+    expect(pve.writes.filter((call) => call.startsWith('DELETE'))).toEqual([])
+  })
+
   test('that loses the race for a VMID takes the next one, and leaves the winner’s alone', async () => {
     const pve = new MemoryProxmox()
     pve.before = (call) => {
@@ -143,24 +209,202 @@ describe('creating a guest', () => {
     expect(asked.events).toEqual([])
   })
 
-  test('whose answer got lost, after Proxmox had done the work, is removed', async () => {
-    const pve = new MemoryProxmox()
-    pve.after = (call) => {
-      if (call.startsWith('POST')) throw new Error('socket hang up')
-    }
-    await expect(createGuest(pve.client(), request())).rejects.toThrow('socket hang up')
-    expect(pve.guests.size).toBe(0)
-  })
+  describe('whose answer is lost', () => {
+    const lost = () =>
+      new PveError({
+        method: 'POST',
+        path: '/x',
+        delivery: 'unknown',
+        passing: true,
+        message: 'socket hang up',
+      })
+    const isOrder = (call: string) => /^POST .*\/(qemu|clone)$/.test(call)
+    const orders = (pve: MemoryProxmox) => pve.writes.filter(isOrder)
+    const template = { node: 'pve', vmid: 8000 }
 
-  test('whose answer got lost, while somebody else made that VMID, touches nothing', async () => {
-    const pve = new MemoryProxmox()
-    pve.before = (call) => {
-      if (!call.startsWith('POST')) return
-      pve.put(9000, { name: 'theirs', description: note(9000, 'theirs') })
-      throw new Error('socket hang up')
-    }
-    await expect(createGuest(pve.client(), request())).rejects.toThrow('socket hang up')
-    expect([...pve.guests.keys()]).toEqual([9000])
+    test.each([['create', undefined] as const, ['clone', template] as const])(
+      'after Proxmox has carried it out, is used (%s)',
+      async (_what, cloneOf) => {
+        const pve = new MemoryProxmox()
+        pve.put(8000, { template: 1 })
+        pve.after = (call) => {
+          if (isOrder(call)) throw lost()
+        }
+        const lines: string[] = []
+        await using guest = await createGuest(
+          pve.client(),
+          request({ onLine: (line) => lines.push(line), ...(cloneOf && { cloneOf }) }),
+        )
+        expect(guest.vmid).toBe(9000)
+        expect(orders(pve)).toHaveLength(1)
+        expect(pve.guests.get(9000)?.config.description).toBe(note(9000, 'mine', guest.token))
+        // The log of a create has a container's host keys; nothing else reads a clone's.
+        expect(lines.length > 0).toBe(cloneOf === undefined)
+      },
+    )
+
+    test('before Proxmox heard of it, is ordered again at the same VMID', async () => {
+      const pve = new MemoryProxmox()
+      pve.before = (call) => {
+        if (!isOrder(call)) return
+        pve.before = () => {}
+        throw lost()
+      }
+      await using guest = await createGuest(pve.client(), request())
+      expect(guest.vmid).toBe(9000)
+      expect(orders(pve)).toHaveLength(2)
+      expect([...pve.guests.keys()]).toEqual([9000])
+    })
+
+    test('and which Proxmox carries out only after it was looked for, is one guest all the same', async () => {
+      const pve = new MemoryProxmox()
+      pve.before = (call, params) => {
+        if (!isOrder(call)) return
+        // The first order arrives late: at the moment of the second.
+        pve.before = () => {
+          pve.before = () => {}
+          const { vmid: _, ...config } = params
+          pve.put(9000, config as Config)
+        }
+        throw lost()
+      }
+      await using guest = await createGuest(pve.client(), request())
+      expect(guest.vmid).toBe(9000)
+      expect([...pve.guests.keys()]).toEqual([9000])
+    })
+
+    test('and whose work begins late is not sent again: a task that may be it is waited for', async () => {
+      const pve = new MemoryProxmox()
+      pve.put(8000, { template: 1 })
+      const locks = Promise.withResolvers<undefined>()
+      const upid = pve.addTask({ type: 'qmclone', id: 8000, user: 'builder@pve!t1' })
+      let isFirst = true
+      pve.before = (call, params) => {
+        if (!isOrder(call) || !isFirst) return
+        isFirst = false
+        // It waits for its locks, and makes the guest when it has them.
+        void locks.promise.then(() => {
+          pve.put(9000, { description: String(params.description) })
+          pve.endTask(upid, 'OK')
+        })
+        setTimeout(() => locks.resolve(undefined), 2500)
+        throw lost()
+      }
+      await using guest = await createGuest(pve.client(), request({ cloneOf: template }))
+      expect(guest.vmid).toBe(9000)
+      expect(orders(pve)).toHaveLength(1)
+    })
+
+    test('and refused the second time for another reason, is used where it was made after all', async () => {
+      const pve = new MemoryProxmox()
+      pve.put(8000, { template: 1 }, { kind: 'lxc' })
+      let times = 0
+      pve.before = (call, params) => {
+        if (!isOrder(call)) return
+        times += 1
+        if (times === 1) throw lost()
+        // The first one was under way all the time, and has the template locked.
+        pve.put(9000, { description: String(params.description) }, { kind: 'lxc' })
+        throw refused('POST', '/x', 'CT is locked (disk)')
+      }
+      await using guest = await createGuest(pve.client(), request({ kind: 'lxc', cloneOf: template }))
+      expect(guest.vmid).toBe(9000)
+      expect(pve.guests.has(9000)).toBe(true)
+    })
+
+    test('of what works on a guest, and is done before it is sent again: its refusal is no error', async () => {
+      const pve = new MemoryProxmox()
+      await using guest = await createGuest(pve.client(), request())
+      let times = 0
+      pve.before = (call) => {
+        if (!call.endsWith('/start')) return
+        times += 1
+        if (times === 1) throw lost()
+        const started = pve.guests.get(guest.vmid)
+        if (started) started.status = 'running'
+        throw refused('POST', '/x', `VM ${guest.vmid} already running`)
+      }
+      await guest.start()
+      expect(times).toBe(2)
+    })
+
+    test('while another run made that VMID, takes the next one and touches nothing', async () => {
+      const pve = new MemoryProxmox()
+      pve.before = (call) => {
+        if (!isOrder(call)) return
+        pve.before = () => {}
+        // Even a guest of a run that is called the same.
+        pve.put(9000, { name: 'theirs', description: note(9000, 'mine', 'other') })
+        throw lost()
+      }
+      {
+        await using guest = await createGuest(pve.client(), request())
+        expect(guest.vmid).toBe(9001)
+      }
+      expect([...pve.guests.keys()]).toEqual([9000])
+    })
+
+    test('again and again, is an error in the end, and nothing is left', async () => {
+      const pve = new MemoryProxmox()
+      pve.before = (call) => {
+        if (isOrder(call)) throw lost()
+      }
+      await expect(createGuest(pve.client(), request())).rejects.toThrow('socket hang up')
+      expect(orders(pve)).toHaveLength(3)
+      expect(pve.guests.size).toBe(0)
+    }, 60_000)
+
+    test('of what works on a guest: carried out once, whether it arrived or not', async () => {
+      const pve = new MemoryProxmox()
+      await using guest = await createGuest(pve.client(), request())
+      const started = () => pve.writes.filter((call) => call.endsWith('/start')).length
+      pve.after = (call) => {
+        if (call.endsWith('/start')) throw lost()
+      }
+      await guest.start()
+      expect(started()).toBe(1)
+      pve.after = () => {}
+      await guest.stop()
+      pve.before = (call) => {
+        if (!call.endsWith('/start')) return
+        pve.before = () => {}
+        throw lost()
+      }
+      await guest.start()
+      expect(started()).toBe(3)
+      expect((await guest.status()).status).toBe('running')
+    })
+
+    test('of a configuration: written where it was not, and left where it was', async () => {
+      const pve = new MemoryProxmox()
+      await using guest = await createGuest(pve.client(), request())
+      const puts = () => pve.writes.filter((call) => call.startsWith('PUT')).length
+      pve.after = (call) => {
+        if (call.startsWith('PUT')) throw lost()
+      }
+      await guest.configure({ tags: 'b;a', net0: 'virtio=02:1B:00:00:00:01,bridge=vmbr0', delete: 'ide9' })
+      expect(puts()).toBe(1)
+      pve.after = () => {}
+      pve.before = (call) => {
+        if (!call.startsWith('PUT')) return
+        pve.before = () => {}
+        throw lost()
+      }
+      await guest.configure({ name: 'other' })
+      expect(puts()).toBe(3)
+      expect(pve.guests.get(9000)?.config).toMatchObject({ tags: 'a;b', name: 'other' })
+    })
+
+    test('of a removal: the guest is gone', async () => {
+      const pve = new MemoryProxmox()
+      pve.put(9000, {})
+      let times = 0
+      pve.after = (call) => {
+        if (call.startsWith('DELETE') && ++times === 1) throw lost()
+      }
+      await destroyGuest(pve.client(), { kind: 'vm', node: 'pve', vmid: 9000, signal: forever })
+      expect(pve.guests.size).toBe(0)
+    })
   })
 
   test('that is aborted before the answer is removed, as soon as Proxmox shows it', async () => {
@@ -209,6 +453,56 @@ describe('creating a guest', () => {
   })
 })
 
+describe('a guest whose VMID another run’s guest has by now', () => {
+  type Write = (guest: Guest) => Promise<unknown>
+  const written = { tags: 'x', description: 'y' }
+  const size = 'local-lvm:vm-9000-disk-0,size=3G'
+
+  test.each<[string, Write]>([
+    ['configured', (guest) => guest.configure({ name: 'x' })],
+    ['grown', (guest) => guest.growDisk('scsi0', 2 ** 40)],
+    ['started', (guest) => guest.start()],
+    ['stopped', (guest) => guest.stop()],
+    ['converted', (guest) => guest.toTemplate()],
+    ['marked', (guest) => guest.mark(written)],
+  ])('is not %s, nor removed', async (_what, write) => {
+    const pve = new MemoryProxmox()
+    const asked = request()
+    const theirs = { name: 'theirs', description: note(9000, 'theirs', 'other'), scsi0: size }
+    {
+      await using guest = await createGuest(pve.client(), asked)
+      pve.put(9000, theirs, { status: 'running' })
+      const before = pve.writes.length
+      await expect(write(guest)).rejects.toMatchObject({
+        ...{ code: 'busy', exitCode: 75, what: 'VM 9000 on pve is another’s by now' },
+      })
+      // What is refused by the guest has not gone out: the memory writes calls down that pass the gate.
+      expect(pve.writes.slice(before)).toEqual([])
+    }
+    expect(pve.guests.get(9000)).toMatchObject({ config: theirs, status: 'running' })
+    expect(asked.events).toEqual([])
+  })
+
+  test('is not written to where the answer to the first try is lost', async () => {
+    const pve = new MemoryProxmox()
+    await using guest = await createGuest(pve.client(), request())
+    pve.before = (call) => {
+      if (!call.startsWith('PUT')) return
+      pve.put(9000, { name: 'theirs' })
+      throw new PveError({ method: 'PUT', path: call, delivery: 'unknown', passing: true, message: 'gone' })
+    }
+    await expect(guest.configure({ name: 'x' })).rejects.toMatchObject({ code: 'busy' })
+    expect(pve.guests.get(9000)?.config).toEqual({ name: 'theirs' })
+  })
+
+  test('is gone where nothing has it', async () => {
+    const pve = new MemoryProxmox()
+    await using guest = await createGuest(pve.client(), request())
+    pve.guests.delete(9000)
+    await expect(guest.start()).rejects.toMatchObject({ what: 'VM 9000 on pve is gone' })
+  })
+})
+
 describe('a guest from a template', () => {
   const parent = {
     name: 'base',
@@ -237,7 +531,7 @@ describe('a guest from a template', () => {
       full: true,
       storage: 'local-lvm',
       pool: 'builders',
-      description: note(9001, 'mine'),
+      description: note(9001, 'mine', guest.token),
     })
     const config = pve.guests.get(guest.vmid)?.config
     expect(config).toMatchObject({
@@ -359,8 +653,8 @@ describe('growing a disk', () => {
         throw new Error('seen')
       }
     }
-    const parameters = (vmid: number): Config => ({
-      description: note(vmid, 'mine'),
+    const parameters = ({ vmid, token }: GuestName): Config => ({
+      description: note(vmid, 'mine', token),
       scsi0: `local-lvm:d,discard=on,size=${size}`,
     })
     await using guest = await createGuest(pve.client(), request({ parameters }))
@@ -423,18 +717,26 @@ describe('destroying a guest', () => {
   })
 })
 
-test('Proxmox’s words for taken and for missing', () => {
-  for (const message of [
-    "unable to create VM 100 - VM 100 already exists on node 'pve'",
-    "unable to create VM 120 - can't lock file '/var/lock/qemu-server/lock-120.conf' - got timeout",
-    'unable to create VM 120: config file already exists',
-  ])
-    expect(isTaken(refused('POST', 'x', message))).toBe(true)
-  expect(isTaken(refused('POST', 'x', 'Permission check failed', 403))).toBe(false)
-  // The same words at the end of a task are about a storage.
-  const exitstatus = "can't lock file '/var/lock/pve-manager/pve-storage-local-lvm' - got timeout"
-  const task = { upid: 'x', type: 'qmcreate', id: '120', output: [] }
-  expect(isTaken(new PveTaskError({ ...task, exitstatus }))).toBe(false)
+test.each([
+  ["unable to create VM 120 - VM 120 already exists on node 'pve'", true],
+  ["unable to create CT 120 - CT 120 already exists on node 'pve'", true],
+  ["VM ID already exists on node 'pve'", true],
+  ['unable to create VM 120: config file already exists', true],
+  ["can't lock file '/var/lock/qemu-server/lock-120.conf' - got timeout", true],
+  ["unable to create CT 120 - can't lock file '/run/lock/lxc/pve-config-120.lock' - got timeout", true],
+  ["close (rename) atomic file '/etc/pve/nodes/pve/qemu-server/120.conf' failed: File exists", true],
+  // The lock of the template that is copied.
+  ["can't lock file '/var/lock/qemu-server/lock-1200.conf' - got timeout", false],
+  ["can't lock file '/var/lock/pve-manager/pve-storage-local-lvm' - got timeout", false],
+  ["disk image '/var/lib/vz/images/120/vm-120-disk-0.qcow2' already exists", false],
+  ['Permission check failed', false],
+])('whether a VMID is taken: %s', (words, taken) => {
+  const task = { upid: 'x', type: 'qmclone', id: '100', output: [] }
+  expect(isTaken(refused('POST', 'x', words), 120)).toBe(taken)
+  expect(isTaken(new PveTaskError({ ...task, exitstatus: words }), 120)).toBe(taken)
+})
+
+test('Proxmox’s words for missing', () => {
   expect(
     isMissing(refused('GET', 'x', "Configuration file 'nodes/pve/qemu-server/100.conf' does not exist\n")),
   ).toBe(true)

@@ -1,16 +1,20 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { orAbort } from '../../src/core/scope.ts'
 import { createApi } from '../../src/pve/api.ts'
 import type { Pve } from '../../src/pve/client.ts'
 import { PveError, PveTaskError } from '../../src/pve/errors.ts'
 import type { GuestKind, GuestRef } from '../../src/pve/guest-ref.ts'
 import type { Owner } from '../../src/pve/marks.ts'
 import type { Place } from '../../src/pve/place.ts'
+import { ServerClock } from '../../src/pve/server-clock.ts'
+import { VmidReservations } from '../../src/pve/vmids.ts'
 
 /**
  * A Proxmox that lives in memory: guests, tasks, files on a storage, behind the interface of our client. It keeps
  * to what real Proxmox does where our code relies on it: creating a VMID is exclusive in the whole cluster, a
  * guest in the making shows `lock: create` and nothing else, a config's digest is compared and swapped, a guest
- * that runs is not deleted, tags are sorted, failures of work show in the task.
+ * that runs is not deleted, tags are sorted, failures of work show in the task. Two clones to one VMID are both accepted, and
+ * the slower one's task fails. A stopped container's hook writes an old copy of its configuration back before the task ends.
  */
 
 export type Config = Record<string, string | number | boolean>
@@ -22,10 +26,29 @@ export interface MemoryGuest {
   status: 'running' | 'stopped'
 }
 
+export interface MemoryStorage {
+  type: string
+  content: string
+  active: number
+  enabled: number
+  /** bytes; missing: it does not say */
+  total?: number
+  avail?: number
+}
+
 interface Task {
   done: Promise<string>
   stop: (exitstatus: string) => void
+  /** undefined while it runs */
+  ended: string | undefined
+  log: string[]
 }
+
+/** How the task of a worker ends that was killed: it has said nothing, and undone nothing. */
+export const DIED = 'unexpected status'
+
+/** Who the client is. */
+const USER = 'builder@pve!t1'
 
 export const PLACE: Place = {
   target: 'home',
@@ -47,19 +70,53 @@ export const past = () => Math.ceil(Date.now() / 1000) - 1
 export class MemoryProxmox {
   readonly guests = new Map<number, MemoryGuest>()
   readonly files: { volid: string; size: number; ctime: number; content: string }[] = []
-  readonly storages = new Map([
+  readonly storages = new Map<string, MemoryStorage>([
     ['local', { type: 'dir', content: 'iso,import,vztmpl', active: 1, enabled: 1 }],
     ['local-lvm', { type: 'lvmthin', content: 'images,rootdir', active: 1, enabled: 1 }],
   ])
+  /** what the storages have of guests; when missing, what the configurations name */
+  stored: { volid: string; vmid: number }[] | undefined
+  /** what Proxmox tells of one volume */
+  readonly volumes = new Map<string, { size: number; used: number; format: string }>()
   /** `METHOD /path` of all calls that change something */
   readonly writes: string[] = []
   /** called before a call is carried out: may throw, or wait, or change the world meanwhile */
   before: (call: string, params: Record<string, unknown>) => void | Promise<void> = () => {}
   /** called after it was carried out, before its answer goes out */
   after: (call: string) => void | Promise<void> = () => {}
+  /** what each answer has as its `Date`, in milliseconds since 1970; undefined: it has none */
+  now: () => number | undefined = () => Date.now()
   /** what a task waits for before it does its work, and how it ends */
   work: (type: string, vmid: number) => Promise<string | undefined> = async () => undefined
+  /** whether a task that fails takes away what it has made */
+  undo = true
+  /** what a container's post-stop hook waits for before it writes */
+  hook: (vmid: number) => Promise<void> = async () => {}
+  readonly vmids = new VmidReservations()
+  /** nodes whose tasks of others these credentials may see; undefined: all */
+  audited: readonly string[] | undefined
   readonly #tasks = new Map<string, Task>()
+
+  /** A task of whoever it is, that runs for ever or has ended so. */
+  addTask(task: {
+    type: string
+    id: number
+    user?: string
+    node?: string
+    log?: string[]
+    status?: string
+  }): string {
+    const { type, id, user = 'root@pam', node = 'pve', log = [], status } = task
+    const upid = this.#upid({ type, id, user, node })
+    this.#tasks.set(upid, { done: new Promise(() => {}), stop: () => {}, ended: status, log })
+    return upid
+  }
+
+  /** It has ended so, and is listed among those that have. */
+  endTask(upid: string, status: string): void {
+    const task = this.#tasks.get(upid)
+    if (task !== undefined) task.ended = status
+  }
 
   /** Puts a guest there, as if it had always been. */
   put(vmid: number, config: Config, rest: Partial<MemoryGuest> = {}): MemoryGuest {
@@ -83,14 +140,29 @@ export class MemoryProxmox {
   }
 
   client(signal: AbortSignal = new AbortController().signal): Pve {
+    return this.#view({ signal, clock: new ServerClock(), gate: async () => {} })
+  }
+
+  #view(of: { signal: AbortSignal; clock: ServerClock; gate: () => Promise<void> }): Pve {
+    const { signal, clock, gate } = of
+    const tellTime = () => {
+      const now = this.now()
+      clock.heard(now === undefined ? undefined : new Date(now).toUTCString())
+    }
+    // A client has asked who is there before it does anything.
+    tellTime()
     const api = createApi(async (method, path, params) => {
       signal.throwIfAborted()
       const call = `${method} ${path}`
-      if (method !== 'GET') this.writes.push(call)
-      await this.before(call, params)
+      if (method !== 'GET') {
+        await orAbort(gate(), signal)
+        this.writes.push(call)
+      }
+      await orAbort(Promise.resolve(this.before(call, params)), signal)
       const answer = this.#answer(method, path, params)
       await this.after(call)
       signal.throwIfAborted()
+      tellTime()
       return answer
     })
     return {
@@ -98,10 +170,21 @@ export class MemoryProxmox {
       version: { major: 8, minor: 4, text: '8.4.21' },
       endpoint: 'https://pve.example:8006',
       kind: 'token',
-      user: 'builder@pve!t1',
+      user: USER,
       writes: this.writes.length,
-      withSignal: (other) => this.client(other),
+      vmids: this.vmids,
+      clock,
+      withSignal: (other) => this.#view({ ...of, signal: other }),
+      withGate: (further) =>
+        this.#view({
+          ...of,
+          gate: async () => {
+            await gate()
+            await further()
+          },
+        }),
       upload: async (_node, storage, file) => {
+        await orAbort(gate(), signal)
         this.writes.push(`upload ${file.filename}`)
         await this.before(`upload ${file.filename}`, {})
         this.files.push({
@@ -110,7 +193,9 @@ export class MemoryProxmox {
           ctime: 0,
           content: file.content,
         })
-        return this.#task('imgcopy', 0, () => {})
+        const upid = this.#task('imgcopy', 0, () => {})
+        await this.after(`upload ${file.filename}`)
+        return upid
       },
       waitTask: async (upid, options) => {
         const until = options.signal ?? signal
@@ -119,11 +204,21 @@ export class MemoryProxmox {
         until.addEventListener('abort', () => aborted.reject(until.reason), { once: true })
         const done = this.#tasks.get(upid)?.done ?? Promise.resolve('no such task')
         const exitstatus = await Promise.race([done, aborted.promise])
+        options.onLog?.(`TASK ${exitstatus}`)
         const [, node = '', , , , type = '', id = '', user = ''] = upid.split(':')
         if (exitstatus !== 'OK') throw new PveTaskError({ upid, type, id, exitstatus, output: [exitstatus] })
         return { upid, node, type, id, user, exitstatus, warnings: 0 }
       },
-      missingPrivileges: async () => [],
+      missingPrivileges: async (needs) =>
+        needs.flatMap(({ path, privileges, why }) => {
+          const node = /^\/nodes\/(.+)$/.exec([path].flat()[0] as string)?.[1]
+          if (this.audited === undefined || node === undefined || this.audited.includes(node)) return []
+          return privileges.map((privilege) => ({
+            path: String(path),
+            privilege: String(privilege),
+            why,
+          }))
+        }),
       requirePrivileges: async () => {},
       openConsole: async () => ({ unavailable: 'a token may not' }),
       [Symbol.asyncDispose]: async () => {},
@@ -162,7 +257,15 @@ export class MemoryProxmox {
       const message = 'Parameter verification failed.'
       throw new PveError({ method, path, delivery: 'answered', status: 400, message, fields })
     }
-    if (route('GET /nodes/[^/]+/tasks')) return []
+    found = route('GET /nodes/([^/]+)/tasks')
+    if (found) return this.#taskRows(params, String(found[1]))
+    found = route('GET /nodes/[^/]+/tasks/(.+)/status')
+    if (found) {
+      const ended = this.#tasks.get(String(found[1]))?.ended
+      return ended === undefined ? { status: 'running' } : { status: 'stopped', exitstatus: ended }
+    }
+    found = route('GET /nodes/[^/]+/tasks/(.+)/log')
+    if (found) return (this.#tasks.get(String(found[1]))?.log ?? []).map((t, index) => ({ n: index + 1, t }))
     if (route('GET /nodes/([^/]+)/storage')) {
       const rows = [...this.storages].map(([storage, status]) => ({ storage, shared: 0, ...status }))
       return rows.filter(({ storage }) => params.storage === undefined || params.storage === storage)
@@ -178,7 +281,13 @@ export class MemoryProxmox {
       return status
     }
     found = route('GET /nodes/([^/]+)/storage/([^/]+)/content')
-    if (found) return this.#content(String(found[2]), params.content)
+    if (found) return this.#content(String(found[2]), params)
+    found = route('GET /nodes/([^/]+)/storage/[^/]+/content/(.+)')
+    if (found) {
+      const info = this.volumes.get(String(found[2]))
+      if (info === undefined) throw refused(method, path, `volume '${found[2]}' does not exist`)
+      return info
+    }
     found = route('DELETE /nodes/[^/]+/storage/local/content/(.+)')
     if (found) {
       const volid = found[1]
@@ -189,7 +298,7 @@ export class MemoryProxmox {
     }
     found = route('DELETE /nodes/[^/]+/tasks/(.+)')
     if (found) {
-      this.#tasks.get(String(found[1]))?.stop('unexpected status')
+      this.#tasks.get(String(found[1]))?.stop('received interrupt')
       return null
     }
     found = route('\\w+ /nodes/([^/]+)/(qemu|lxc)/(\\d+)/?(.*)')
@@ -239,9 +348,12 @@ export class MemoryProxmox {
           guest.status = 'running'
         })
       case 'POST status/stop':
-        return this.#task('qmstop', vmid, () => {
-          guest.status = 'stopped'
-        })
+        if (kind === 'vm')
+          return this.#task('qmstop', vmid, () => {
+            guest.status = 'stopped'
+          })
+        if (guest.status === 'stopped') throw refused(method, path, `CT ${vmid} not running`)
+        return this.#stopContainer(vmid, guest)
       case 'POST template':
         // Of a container Proxmox answers null and goes on converting.
         if (kind === 'lxc') {
@@ -293,7 +405,26 @@ export class MemoryProxmox {
     }
     const type = kind === 'vm' ? 'qmclone' : 'vzclone'
     const lock = kind === 'vm' ? 'clone' : 'create'
-    return this.#make({ kind, node, vmid }, type, lock, { ...inherited, ...(change as Config) })
+    const made = { ...inherited, ...(change as Config) }
+    if (kind === 'lxc') return this.#make({ kind, node, vmid }, type, lock, made)
+    const why = `unable to create VM ${vmid}: config file already exists`
+    if (this.guests.has(vmid)) throw refused('POST', path, why)
+    // The call looks once; what it then begins looks again, and only then takes the VMID.
+    let guest: MemoryGuest | undefined
+    return this.#task(
+      type,
+      from,
+      () => {
+        if (guest) guest.config = marked(made)
+      },
+      () => guest && this.guests.delete(vmid),
+      async () => {
+        await new Promise(setImmediate)
+        if (this.guests.has(vmid)) return why
+        guest = this.put(vmid, { lock }, { kind, node })
+        return await this.work(type, vmid)
+      },
+    )
   }
 
   #make({ kind, node, vmid }: GuestRef, type: string, lock: string, config: Config): string {
@@ -307,14 +438,30 @@ export class MemoryProxmox {
       type,
       vmid,
       () => {
-        guest.config = { ...config, ...(config.tags !== undefined && { tags: sorted(String(config.tags)) }) }
+        guest.config = marked(config)
       },
       () => this.guests.delete(vmid),
     )
   }
 
+  #stopContainer(vmid: number, guest: MemoryGuest): string {
+    guest.status = 'stopped'
+    const copy = { ...guest.config }
+    return this.#task(
+      'vzstop',
+      vmid,
+      () => {},
+      () => {},
+      async () => {
+        await this.hook(vmid)
+        guest.config = copy
+        return this.work('vzstop', vmid)
+      },
+    )
+  }
+
   /** Files, and the disks that configurations name. */
-  #content(storage: string, wanted: unknown): unknown[] {
+  #content(storage: string, { content: wanted, vmid: owner }: Record<string, unknown>): unknown[] {
     const disks = [...this.guests].flatMap(([vmid, { kind, config }]) =>
       disksOf(config)
         .filter((volid) => volid.startsWith(`${storage}:`))
@@ -324,8 +471,13 @@ export class MemoryProxmox {
           return { volid, vmid, content, size: 1, parent: base === undefined ? null : `../${base}` }
         }),
     )
+    const listed = this.stored?.map((volume) => ({ ...volume, content: 'rootdir', size: 1, parent: null }))
     const files = this.files.filter(({ volid }) => volid.startsWith(`${storage}:`))
-    return [...files, ...disks].filter(({ content }) => wanted === undefined || content === wanted)
+    return [...files, ...(listed ?? disks)].filter(
+      (volume) =>
+        (wanted === undefined || volume.content === wanted) &&
+        (owner === undefined || ('vmid' in volume && volume.vmid === Number(owner))),
+    )
   }
 
   #task(
@@ -334,17 +486,47 @@ export class MemoryProxmox {
     // biome-ignore lint/suspicious/noConfusingVoidType: what fails in the task says why, and all others nothing
     work: () => string | void,
     undo: () => void = () => {},
+    wait: () => Promise<string | undefined> = () => this.work(type, vmid),
   ): string {
-    const number = (this.#tasks.size + 1).toString(16).padStart(8, '0').toUpperCase()
-    const upid = `UPID:pve:${number}:00000001:00000001:${type}:${vmid || ''}:builder@pve!t1:`
+    const upid = this.#upid({ type, id: vmid, user: USER, node: 'pve' })
     const stopped = Promise.withResolvers<string>()
-    const done = Promise.race([this.work(type, vmid), stopped.promise]).then((failure) => {
+    const done = Promise.race([wait(), stopped.promise]).then((failure) => {
       if (failure === undefined) return work() || 'OK'
-      undo()
+      if (this.undo && failure !== DIED) undo()
       return failure
     })
-    this.#tasks.set(upid, { done, stop: stopped.resolve })
+    const task: Task = { done, stop: stopped.resolve, ended: undefined, log: [] }
+    this.#tasks.set(upid, task)
+    void done.then((status) => {
+      task.ended = status
+    })
     return upid
+  }
+
+  #upid({ type, id, user, node }: { type: string; id: number; user: string; node: string }): string {
+    const number = (this.#tasks.size + 1).toString(16).padStart(8, '0').toUpperCase()
+    return `UPID:${node}:${number}:00000001:00000001:${type}:${id || ''}:${user}:`
+  }
+
+  /** One's own, and those of others where they may be seen. */
+  #taskRows(params: Record<string, unknown>, node: string): unknown[] {
+    const { source = 'archive', vmid, typefilter, limit } = params
+    const newestFirst = [...this.#tasks].reverse()
+    const rows = newestFirst.flatMap(([upid, { ended }]) => {
+      const [, at = '', , , , type, id, user = ''] = upid.split(':')
+      const visible = user === USER || this.audited === undefined || this.audited.includes(at)
+      const wanted =
+        visible &&
+        at === node &&
+        (source === 'all' || (source === 'active') === (ended === undefined)) &&
+        (vmid === undefined || id === String(vmid)) &&
+        (typefilter === undefined || type === typefilter)
+      const row = { upid, node: at, type, id, user: user.split('!')[0] }
+      return wanted
+        ? [{ ...row, status: ended ?? 'RUNNING', ...(ended !== undefined && { endtime: 1 }) }]
+        : []
+    })
+    return rows.slice(0, Number(limit ?? rows.length))
   }
 }
 
@@ -352,6 +534,10 @@ const MAC = /([0-9A-F]{2}:){5}[0-9A-F]{2}/
 
 function randomMac(): string {
   return `BC:24:11:${[...randomBytes(3)].map((byte) => byte.toString(16).padStart(2, '0').toUpperCase()).join(':')}`
+}
+
+function marked(config: Config): Config {
+  return { ...config, ...(config.tags !== undefined && { tags: sorted(String(config.tags)) }) }
 }
 
 /** A template, whose disks others may stand on. */

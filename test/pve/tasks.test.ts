@@ -1,8 +1,9 @@
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { ImagebuildError } from '../../src/core/errors.ts'
 import { connect, type Pve } from '../../src/pve/client.ts'
 import type { PveTaskError } from '../../src/pve/errors.ts'
 import { parseUpid } from '../../src/pve/tasks.ts'
+import { pause } from '../core/paused.ts'
 import { type Fake, type Identity, type Reply, rejection, selfSigned, startFake, TOKEN } from './server.ts'
 
 const UPID = 'UPID:node2:00003850:0003F63B:6B006D29:qmcreate:110:builder@pve!t1:'
@@ -43,6 +44,7 @@ beforeEach(async () => {
   })
 })
 afterEach(async () => {
+  vi.restoreAllMocks()
   await pve[Symbol.asyncDispose]()
   await fake[Symbol.asyncDispose]()
 })
@@ -121,6 +123,19 @@ describe('waiting', () => {
     })
     await pve.waitTask(UPID, { seconds: 10 })
     expect(times).toBe(3)
+  })
+
+  test('an outage that goes on after a pause of this process is as long as it was seen', async () => {
+    let times = 0
+    fake.on(`GET ${PATH}/status`, (): Reply => {
+      times += 1
+      // A request is tried seven times.
+      if (times === 8) pause('stopped', 600)
+      if (times > 14) return { json: { data: { status: 'stopped', exitstatus: 'OK' } } }
+      return { status: 595, reason: 'No route to host' }
+    })
+    await pve.waitTask(UPID, { seconds: 60 })
+    expect(times).toBe(15)
   })
 })
 

@@ -6,7 +6,6 @@ import {
   nextVersion,
   nodeTemplates,
   select,
-  setMarks,
   type Template,
 } from '../../src/pve/templates.ts'
 import { MemoryProxmox } from './memory-proxmox.ts'
@@ -117,39 +116,4 @@ describe('versions', () => {
     const before = ['20260101.9', '20260101.10', '20251231.77', '20260101.99-rc', 'old']
     expect(nextVersion(before, now)).toBe('20260101.11')
   })
-})
-
-test('a finished template loses the marks of a temporary guest', async () => {
-  const pve = new MemoryProxmox()
-  const temporary = {
-    vmid: 9000,
-    namespace: 'homelab',
-    image: 'web',
-    state: 'building',
-    expires: 1,
-    address: '192.0.2.1',
-  } as const
-  pve.put(9000, { tags: toTags(temporary, ['old']), template: 1 })
-  const marks = {
-    vmid: 9000,
-    namespace: 'homelab',
-    image: 'web',
-    state: 'candidate',
-    version: '20260101.1',
-  } as const
-  await setMarks(
-    pve.client(),
-    { kind: 'vm', node: 'pve', vmid: 9000, name: 'x', marks },
-    ['web-server'],
-    'note',
-  )
-  expect(pve.tagsOf(9000)).toEqual([
-    'ib-candidate',
-    'ib-id-9000',
-    'ib-image-web',
-    'ib-ns-homelab',
-    'ib-version-20260101.1',
-    'web-server',
-  ])
-  expect(pve.guests.get(9000)?.config.description).toBe('note')
 })

@@ -2,11 +2,12 @@ import { createHash, randomBytes } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { ImagebuildError } from '../../src/core/errors.ts'
 import { connect, type Pve } from '../../src/pve/client.ts'
 import type { PveError } from '../../src/pve/errors.ts'
 import type { Upload } from '../../src/pve/upload.ts'
+import { pause } from '../core/paused.ts'
 import { type Fake, type Identity, rejection, selfSigned, send, startFake, TOKEN } from './server.ts'
 
 const ROUTE = 'POST /nodes/pve/storage/local/upload'
@@ -29,6 +30,7 @@ beforeEach(async () => {
   })
 })
 afterEach(async () => {
+  vi.restoreAllMocks()
   await pve[Symbol.asyncDispose]()
   await fake[Symbol.asyncDispose]()
 })
@@ -170,6 +172,40 @@ describe('what goes wrong', () => {
     const error = await rejection<PveError>(send1(large, {}, { stallSeconds: 0.3 }))
     expect(error).toMatchObject({ code: 'unreachable' })
     expect(error.why).toContain('nothing moved for 0.3 s')
+  })
+
+  test('one that breaks off since this process has paused is sent anew', async () => {
+    fake.on(`${ROUTE} early`, (_, { request }) => {
+      fake.on(`${ROUTE} early`, { json: {} })
+      request.pause()
+      pause('stopped', 600)
+      setTimeout(() => request.socket.destroy(), 100)
+      return undefined
+    })
+    const dir = await mkdtemp(join(tmpdir(), 'imagebuild-upload-'))
+    try {
+      const path = join(dir, 'disk.qcow2')
+      await writeFile(path, Buffer.alloc(32 * 1024 * 1024))
+      expect(await send1({ path })).toBe(UPID)
+    } finally {
+      await rm(dir, { recursive: true })
+    }
+    expect(fake.of(ROUTE)).toHaveLength(1)
+  })
+
+  test('one whose answer is lost in a pause is not: it may be complete', async () => {
+    let count = 0
+    fake.on(ROUTE, (_, { request }) => {
+      count += 1
+      pause('stopped', 600)
+      request.socket.destroy()
+      return undefined
+    })
+    fake.on('GET /access/permissions', {
+      json: { data: { '/storage/local': { 'Datastore.AllocateTemplate': 1 } } },
+    })
+    expect(await rejection(send1({ bytes: Buffer.from('x') }))).toMatchObject({ delivery: 'unknown' })
+    expect(count).toBe(1)
   })
 
   test('an abort ends it with its own reason', async () => {

@@ -4,11 +4,12 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { ImagebuildError } from '../../src/core/errors.ts'
 import { fingerprint } from '../../src/ssh/host-key.ts'
 import { generateKeyPair } from '../../src/ssh/openssh.ts'
 import { openSession, type Session, type SessionOptions } from '../../src/ssh/session.ts'
+import { pause } from '../core/paused.ts'
 import { freePort, noNamespace, noSshd, noSudo, processList, type Sshd, startSshd } from './sshd.ts'
 
 describe.skipIf(noSshd)(`a session with a real sshd${noSshd ? ` (skipped: ${noSshd})` : ''}`, () => {
@@ -323,6 +324,75 @@ describe.skipIf(noSshd)(`a session with a real sshd${noSshd ? ` (skipped: ${noSs
         process.kill(server, 'SIGKILL')
       }
     }, 40_000)
+
+    describe('while this process has paused', () => {
+      afterEach(() => {
+        vi.restoreAllMocks()
+      })
+
+      test('is made anew before the next command', async () => {
+        await using other = await openSession(options())
+        const server = Number((await other.run('echo $PPID', { seconds: 5 })).stdout)
+        process.kill(server, 'SIGKILL')
+        await other.lost
+        pause('stopped', 600)
+        const again = await other.run('echo $PPID', { seconds: 5 })
+        expect(again.code).toBe(0)
+        expect(Number(again.stdout)).not.toBe(server)
+        // Without a pause a loss is a loss.
+        process.kill(Number(again.stdout), 'SIGKILL')
+        await eventually(() => !alive(Number(again.stdout)))
+        expect((await failure(other.run('true', { seconds: 5 }))).what).toContain('was lost')
+      })
+
+      test('and is as good as dead, is made anew, too', async () => {
+        await using other = await openSession(options())
+        const server = Number((await other.run('echo $PPID', { seconds: 5 })).stdout)
+        process.kill(server, 'SIGSTOP')
+        try {
+          pause('suspended', 600)
+          expect((await other.run('echo here', { seconds: 5 })).stdout).toBe('here\n')
+        } finally {
+          process.kill(server, 'SIGKILL')
+        }
+      }, 40_000)
+
+      test('and lives goes on being used, also where nobody gets in any more', async () => {
+        await using guest = await startSshd()
+        await using other = await openSession(
+          options({
+            port: guest.port,
+            privateKey: guest.userKey.privateKey,
+            hostKey: guest.hostKey.publicKey,
+          }),
+        )
+        const server = Number((await other.run('echo $PPID', { seconds: 5 })).stdout)
+        await guest.stop()
+        pause('stopped', 600)
+        expect((await other.run('echo $PPID', { seconds: 5 })).stdout).toBe(`${server}\n`)
+      })
+
+      test('and cannot be made anew: that says both', async () => {
+        const guest = await startSshd()
+        await using other = await openSession(
+          options({
+            port: guest.port,
+            privateKey: guest.userKey.privateKey,
+            hostKey: guest.hostKey.publicKey,
+          }),
+        )
+        const server = Number((await other.run('echo $PPID', { seconds: 5 })).stdout)
+        await guest[Symbol.asyncDispose]()
+        process.kill(server, 'SIGKILL')
+        await other.lost
+        await using _another = await startSshd({ port: guest.port })
+        pause('stopped', 600)
+        const error = await failure(other.run('true', { seconds: 5 }))
+        expect(error.what).toBe('the SSH connection to the guest was lost while this process did not run')
+        expect(error.why).toContain('the guest closed it; and there is no new login')
+        expect(error.why).toContain('another machine has this address')
+      })
+    })
 
     test('a session that was closed on purpose is not lost', async () => {
       const other = await openSession(options())

@@ -8,6 +8,7 @@ import { containerCard } from '../container.ts'
 import { type Build, outputOf, taskLine } from '../context.ts'
 import { type BuildGuest, createBuildGuest } from '../guest.ts'
 import { DISK, machineCard } from '../machine.ts'
+import { CLONE_GROWTH } from '../room.ts'
 import type { CloneFacts } from './report.ts'
 
 /** A clone of a finished template, started as its consumers would start theirs. */
@@ -18,9 +19,6 @@ export interface Clone extends BuildGuest {
 
 /** Whom Proxmox's cloud-init makes in a clone of a virtual machine. */
 export const CLONE_USER = 'ib-verify'
-
-/** Bytes that the disk of the examined clone is made larger by. */
-const GROWTH = 2 ** 30
 
 /** Names in DNS are no longer. */
 const NAME_LENGTH = 63
@@ -55,7 +53,7 @@ export async function bootClone(
   )
   if (image.kind === 'vm' && role === 'verify-a') {
     const size = await guest.diskSize(DISK)
-    if (size !== undefined) await guest.growDisk(DISK, size + GROWTH)
+    if (size !== undefined) await guest.growDisk(DISK, size + CLONE_GROWTH)
   }
   await guest.start()
   const console = stack.use(new ConsoleRecorder(pve, guest, outputOf(build, 'verify', 'console')))

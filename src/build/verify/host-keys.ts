@@ -1,3 +1,4 @@
+import { pauses } from '../../core/pauses.ts'
 import { poll } from '../../core/scope.ts'
 import { guestApi } from '../../pve/guest-ref.ts'
 import { isPublicKeyLine } from '../../ssh/host-key.ts'
@@ -30,8 +31,8 @@ export async function hostKeysOf(
       if (told.length > 0) return { hostKeys: told, trust: 'guest agent' }
       const reach = await reachSsh(address, 22, signal)
       if (reach.banner === undefined) return undefined
-      answersSince ??= performance.now()
-      if (guest.kind === 'vm' && performance.now() - answersSince < AGENT_MILLISECONDS) return undefined
+      answersSince ??= pauses.running()
+      if (guest.kind === 'vm' && pauses.running() - answersSince < AGENT_MILLISECONDS) return undefined
       const scanned = await scanHostKeys(address, signal)
       return scanned.length > 0 ? { hostKeys: scanned, trust: 'first use' } : undefined
     },

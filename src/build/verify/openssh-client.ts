@@ -3,6 +3,8 @@ import { chmod, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
 import { ImagebuildError } from '../../core/errors.ts'
+import { pauses } from '../../core/pauses.ts'
+import { withDeadline } from '../../core/scope.ts'
 import { knownHostsLine } from '../../ssh/openssh.ts'
 import { remoteScript } from '../../ssh/remote-script.ts'
 import type { Answered, AskOptions, Examiner } from './examiner.ts'
@@ -104,9 +106,25 @@ export class OpenSshClient implements AsyncDisposable {
     user: string,
     by: Credentials,
     script: string,
-    { asRoot, env, seconds, signal }: AskOptions,
+    options: AskOptions,
   ): Promise<Answered & { started: boolean }> {
+    for (;;) {
+      const { count } = pauses
+      const { began, ...answered } = await this.#runOnce(user, by, script, options)
+      pauses.look()
+      // What waited for us may have given up while this process did not run; nothing has been done yet.
+      if (began || pauses.count === count) return answered
+    }
+  }
+
+  async #runOnce(
+    user: string,
+    by: Credentials,
+    script: string,
+    { asRoot, env, seconds, signal }: AskOptions,
+  ): Promise<Answered & { started: boolean; began: boolean }> {
     signal?.throwIfAborted()
+    using deadline = withDeadline(signal, seconds, 'a command in the clone')
     const mark = `imagebuild${randomBytes(8).toString('hex')}`
     const { commandLine, preamble } = remoteScript(script, {
       mark,
@@ -122,8 +140,7 @@ export class OpenSshClient implements AsyncDisposable {
         env: own,
         reject: false,
         stripFinalNewline: false,
-        timeout: seconds * 1000,
-        ...(signal && { cancelSignal: signal }),
+        cancelSignal: deadline,
       },
     )
     signal?.throwIfAborted()
@@ -135,10 +152,11 @@ export class OpenSshClient implements AsyncDisposable {
       })
     }
     const [before = '', after] = split(result.stderr, mark)
-    const late = result.timedOut ? `no end after ${seconds} s\n` : ''
-    const started = after !== undefined && !result.timedOut
+    const late = result.isCanceled ? `no end after ${seconds} s\n` : ''
+    const began = after !== undefined
+    const started = began && !result.isCanceled
     const stderr = started ? before + after : `${before}${after ?? ''}${late}`
-    return { started, exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr }
+    return { began, started, exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr }
   }
 
   async #login(by: Credentials): Promise<{ args: string[]; env: Record<string, string> }> {

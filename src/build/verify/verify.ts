@@ -1,6 +1,7 @@
 import type { Check } from '../../definition/check.ts'
 import type { ImageSpec } from '../../definition/spec.ts'
 import type { LeftOut } from '../../hardening/expand.ts'
+import type { Identity } from '../../plan/network.ts'
 import type { Claim } from '../../pve/claim-held.ts'
 import { readConfig } from '../../pve/guest-ref.ts'
 import type { Template } from '../../pve/templates.ts'
@@ -21,6 +22,7 @@ import type { OwnKeys } from './own-keys.ts'
 import { removeAbandoned } from './private-folder.ts'
 import { type CloneFacts, type Report, type Result, summarize } from './report.ts'
 import type { Signer } from './signer.ts'
+import { undisturbed } from './undisturbed.ts'
 
 export type { Report } from './report.ts'
 export type { Signer } from './signer.ts'
@@ -55,10 +57,19 @@ const ROLES = ['verify-a', 'verify-b'] as const
  * @throws ImagebuildError where a clone does not come up, or cannot be asked any more
  */
 export async function verify(build: Build, claim: Claim, request: VerifyRequest): Promise<Report> {
-  const started = performance.now()
-  const { template, image, version, left, ssh } = request
   await removeAbandoned()
   const identities = await chooseIdentities(build, claim, ROLES)
+  const isGood = ({ summary }: Report) => summary.failed === 0
+  return await undisturbed(build, () => verifyOnce(build, identities, request), isGood)
+}
+
+async function verifyOnce(
+  build: Build,
+  identities: Record<(typeof ROLES)[number], Identity>,
+  request: VerifyRequest,
+): Promise<Report> {
+  const started = performance.now()
+  const { template, image, version, left, ssh } = request
   const made: AsyncDisposable[] = []
   await using owned = new AsyncDisposableStack()
   owned.defer(async () => void (await Promise.all(made.map((clone) => clone[Symbol.asyncDispose]()))))

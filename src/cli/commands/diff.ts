@@ -3,6 +3,7 @@ import { compareManifests, isSame } from '../../build/inventory/differences.ts'
 import type { Manifest } from '../../build/inventory/manifest.ts'
 import { MANIFEST, readRecord, recordsFolder } from '../../build/records.ts'
 import { ImagebuildError } from '../../core/errors.ts'
+import { requireNode } from '../../pve/nodes.ts'
 import { placesTemplates, readNote, select, type Template } from '../../pve/templates.ts'
 import { formatDifferences } from '../difference-text.ts'
 import { reportsFolder } from '../folders.ts'
@@ -30,6 +31,7 @@ export async function diff(
   const project = await openProject(invocation, [])
   await using connected = await connectTarget(invocation, project, options.target, () => {})
   const { pve, place, places } = connected
+  if (options.node !== undefined) await requireNode(pve, options.node)
   const nodes = [...new Set([...places.map(({ node }) => node), ...(options.node ? [options.node] : [])])]
   const templates = await placesTemplates(pve, nodes, project.namespace)
   const reports = reportsFolder(project.root, place.target)

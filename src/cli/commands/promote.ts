@@ -6,9 +6,11 @@ import { allFixedVmids, readFixedVmid } from '../../definition/fixed-vmids.ts'
 import { currentNodes, halfSwitched, rollbackVersion } from '../../pve/promotion.ts'
 import { select, type Template } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
+import { LeftBehind } from '../left-behind.ts'
 import { plainRenderer } from '../render.ts'
 import { type Switch, switchTo, templatesThere } from '../switching.ts'
 import { connectTarget, onTarget } from '../target.ts'
+import { tellPauses } from '../tell-pauses.ts'
 
 /** Makes a version the current one, and ends a hold. */
 export async function promoteCommand(
@@ -91,17 +93,23 @@ async function openSwitch(
   image: string,
   target: string | undefined,
 ): Promise<Switch & AsyncDisposable> {
-  const emit = createBus(invocation.secrets, [plainRenderer(process.stderr)])
+  const left = new LeftBehind()
+  const emit = createBus(invocation.secrets, [plainRenderer(process.stderr), left.sink])
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
   const fixedVmids = await allFixedVmids(config.root)
+  const telling = tellPauses(emit)
   const connected = await connectTarget(invocation, { ...config, fixedVmids }, target, emit)
   const { root, namespace } = config
   return {
-    ...{ root, namespace, image, emit, signal: invocation.signal },
+    ...{ root, namespace, image, emit, signal: connected.signal },
     tool: invocation.version,
     vmid: await readFixedVmid(root, image),
     pve: connected.pve,
     places: connected.places,
-    [Symbol.asyncDispose]: () => connected[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: async () => {
+      telling[Symbol.dispose]()
+      process.stderr.write(left.text())
+      await connected[Symbol.asyncDispose]()
+    },
   }
 }

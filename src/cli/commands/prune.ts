@@ -7,33 +7,40 @@ import { findConfig } from '../../definition/find.ts'
 import { allFixedVmids } from '../../definition/fixed-vmids.ts'
 import type { ImageSpec } from '../../definition/spec.ts'
 import type { Invocation } from '../invocation.ts'
+import { LeftBehind } from '../left-behind.ts'
 import { openProject } from '../project.ts'
 import { plainRenderer } from '../render.ts'
 import { connectTarget } from '../target.ts'
+import { tellPauses } from '../tell-pauses.ts'
 
 /** Removes what nobody needs: what interrupted runs have left, and versions beyond those that are kept. */
 export async function pruneCommand(
   invocation: Invocation,
   options: { target?: string; dryRun: boolean; kept: boolean },
 ): Promise<void> {
-  const emit = createBus(invocation.secrets, [plainRenderer(process.stderr)])
+  const left = new LeftBehind()
+  const emit = createBus(invocation.secrets, [plainRenderer(process.stderr), left.sink])
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
+  using _telling = tellPauses(emit)
   const images = await definitions(invocation, emit)
   const fixedVmids = await allFixedVmids(config.root)
   await using connected = await connectTarget(invocation, { ...config, fixedVmids }, options.target, emit)
-  const { pve, places } = connected
+  const { pve, places, signal } = connected
   let count = 0
   for (const place of places) {
     const pruned = await prune({
       ...{ pve, place, ...options, emit },
       namespace: config.namespace,
       keep: (image) => images.get(image)?.template.keep,
-      signal: invocation.signal,
+      signal,
+      tool: invocation.version,
     })
     for (const one of pruned) process.stdout.write(`${said(one, options.dryRun)}\n`)
     count += pruned.filter(({ spared }) => spared === undefined).length
   }
-  if (count === 0) process.stderr.write('nothing to remove\n')
+  const remains = left.text()
+  process.stderr.write(remains)
+  if (count === 0 && remains === '') process.stderr.write('nothing to remove\n')
 }
 
 /** How many versions an image keeps stands in its definition; what has none here keeps all. */

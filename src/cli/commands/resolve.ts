@@ -4,6 +4,7 @@ import { type Config, readConfig } from '../../definition/config.ts'
 import { findConfig } from '../../definition/find.ts'
 import { askTemplates } from '../../pve/cluster.ts'
 import { PveError } from '../../pve/errors.ts'
+import { requireNode } from '../../pve/nodes.ts'
 import {
   nodeTemplates,
   readNote,
@@ -78,6 +79,7 @@ async function findTemplate(invocation: Invocation, config: Config, wanted: Want
   await using connected = await connectTarget(invocation, config, target, () => {})
   const { pve, place, places } = connected
   const names = places.map((one) => one.node)
+  if (node !== undefined && !names.includes(node)) await requireNode(pve, node)
   const near = [...new Set([...names, ...(node === undefined ? [] : [node])])]
   const asked = await Promise.allSettled(near.map((one) => nodeTemplates(pve, one, config.namespace)))
   const failed = asked.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined

@@ -10,11 +10,14 @@ import { parentOf, requestFor } from '../build-request.ts'
 import { renderFailure } from '../failure.ts'
 import { buildFolder, explainFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
+import { LabEnded } from '../lab-end.ts'
+import { LeftBehind } from '../left-behind.ts'
 import { lockCurrent } from '../locking.ts'
 import { openProject } from '../project.ts'
 import { formatResult, jsonRenderer, logFile, plainRenderer } from '../render.ts'
 import { inOrder } from '../schedule.ts'
 import { type Connected, chooseTarget, connectTarget, onTarget } from '../target.ts'
+import { tellPauses } from '../tell-pauses.ts'
 import { TerminalRenderer } from '../terminal.ts'
 
 export interface RunOptions {
@@ -55,9 +58,11 @@ export async function run(
   const screen: Sink = options.json
     ? jsonRenderer(process.stdout)
     : (terminal?.sink ?? plainRenderer(process.stderr))
-  const emit = createBus(invocation.secrets, [log, screen])
+  const left = new LeftBehind()
+  const emit = createBus(invocation.secrets, [log, screen, left.sink])
   invocation.say = (message) => emit({ type: 'info', message })
   const lane: Lane = { invocation, project, options, emit, failures: new Map() }
+  using _telling = tellPauses(emit)
   let results: RunResult[]
   try {
     await using connection = connectOnce(lane)
@@ -71,7 +76,7 @@ export async function run(
     terminal?.[Symbol.dispose]()
     await log.close()
   }
-  report(lane, results, logPath)
+  report(lane, results, { logPath, left: left.text() })
 }
 
 /** Definitions and target, before anything is built; what is wrong with them is a result too where JSON is asked for. */
@@ -150,19 +155,31 @@ async function runOne(
       connected: await connection.get(),
       options: { force, noCache: !cache, onError, verify },
     })
-    result = await (options.wait ? buildWhenFree(request) : buildImage(request))
     const at = { ...request, target: request.place.target, root: project.root }
-    await lockCurrent(at, image, result.templates)
+    const writeDown = (current: RunResult['templates']) => lockCurrent(at, image, current)
+    const build = options.wait ? buildWhenFree : buildImage
+    result = await build({ ...request, writeDown })
   } catch (thrown) {
-    const error = asImagebuildError(
-      invocation.signal.aborted ? invocation.signal.reason : explainFolder(thrown),
-    )
+    const error = await reasonFor(invocation, name, thrown)
     lane.failures.set(name, error)
     const seconds = (performance.now() - started) / 1000
     result = { image: name, status: 'failed', held: false, templates: [], seconds, error: error.toJSON() }
   }
   emit({ type: 'image.end', image: name, result })
   return result
+}
+
+/** What ended the work on an image, in words for a person. */
+async function reasonFor(
+  { signal, explain }: Invocation,
+  image: string,
+  thrown: unknown,
+): Promise<ImagebuildError> {
+  if (signal.aborted) return asImagebuildError(signal.reason)
+  const reason = (await explain?.(thrown)) ?? thrown
+  return reason instanceof LabEnded
+    ? reason.during(`${image} was built`)
+    : asImagebuildError(explainFolder(reason))
 }
 
 function specOf(project: Project, name: string): ImageSpec {
@@ -174,7 +191,7 @@ function specOf(project: Project, name: string): ImageSpec {
 function report(
   { invocation, options, failures }: Lane,
   results: readonly RunResult[],
-  logPath: string,
+  { logPath, left }: { logPath: string; left: string },
 ): void {
   const told = new Set<string>()
   for (const result of results) {
@@ -188,6 +205,7 @@ function report(
     }
     if (!options.json) process.stdout.write(`${formatResult(result)}\n`)
   }
+  process.stderr.write(left)
   if (failures.size > 0 && existsSync(logPath)) process.stderr.write(`the whole log: ${logPath}\n`)
   const built = results.find(({ status }) => status === 'built')
   if (built !== undefined && !options.json)

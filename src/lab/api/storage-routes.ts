@@ -9,6 +9,7 @@ import { MAY_FETCH } from './node-routes.ts'
 import { boolean, formatted, integer, oneOf, optional, type Rules, string } from './parameters.ts'
 import { type Call, type Check, del, get, on, onAny, post, type Route, VMID } from './router.ts'
 import { downloadUrl, upload } from './storage-files.ts'
+import { BACKUP, isShown, mayRead, requireRead } from './volume-permissions.ts'
 
 /** /storage and /nodes/{node}/storage … */
 
@@ -68,12 +69,6 @@ function volumeId(call: Call): string {
   return volume
 }
 
-/** `vzdump-lxc-310-2026_11_20-16_01_52.tar.zst` */
-const BACKUP = new RegExp(
-  '^[^:]+:backup/vzdump-(lxc|qemu)-(\\d+)-(\\d{4})_(\\d\\d)_(\\d\\d)-(\\d\\d)_(\\d\\d)_(\\d\\d)' +
-    '\\.(?:tar|vma)(?:\\.(?:gz|lzo|zst))?$',
-)
-
 async function describe({ lab, storage }: Call, volume: Volume): Promise<Record<string, unknown>> {
   const { volid, format, size, ctime, vmid } = volume
   if (volume.content === 'backup') return describeBackup(storage, volume)
@@ -117,20 +112,11 @@ async function describeBackup(storage: Storage, volume: Volume): Promise<Record<
   }
 }
 
-/** Backups are shown to those who may restore them; what else lies beside them is none. */
-function mayList(call: Call, { volid, content }: Volume): boolean {
-  if (content !== 'backup') return true
-  const owner = BACKUP.exec(volid)?.[2]
-  if (owner === undefined) return false
-  if (call.allowed(`/storage/${call.storage.id}`, ['Datastore.Allocate'])) return true
-  return call.allowed(`/vms/${owner}`, ['VM.Backup'])
-}
-
 async function listContent(call: Call): Promise<unknown[]> {
   const { storage } = call
   const content = call.text('content')
   const vmid = call.number('vmid')
-  const all = (await storage.list()).filter((volume) => mayList(call, volume))
+  const all = (await storage.list()).filter((volume) => isShown(volume) && mayRead(call, volume))
   const rows = await Promise.all(all.map((volume) => describe(call, volume)))
   return rows
     .filter((row) => content === undefined || row.content === content)
@@ -141,9 +127,12 @@ async function listContent(call: Call): Promise<unknown[]> {
 async function readVolume(call: Call): Promise<unknown> {
   const { storage } = call
   const volid = volumeId(call)
-  call.require(`/storage/${storage.id}`, ['Datastore.Audit', 'Datastore.AllocateSpace'], true)
   const volume = await storage.find(volid)
-  if (!volume) throw failure(`volume '${volid}' does not exist`)
+  if (!volume) {
+    call.require(`/storage/${storage.id}`, ['Datastore.Audit', 'Datastore.AllocateSpace'], true)
+    throw failure(`volume '${volid}' does not exist`)
+  }
+  requireRead(call, volume)
   return { path: storage.path(volid), used: volume.used, ...(await measured(storage, volume)) }
 }
 
@@ -173,9 +162,9 @@ async function removeVolume(call: Call): Promise<string | null> {
   const volid = volumeId(call)
   const backup = BACKUP.exec(volid)
   const owner = backup?.[2] ?? /(?:vm|base)-(\d+)-/.exec(volid.split('/').at(-1) ?? '')?.[1]
-  if (owner !== undefined && (backup || /^[^:]+:(?:(?:vm|base)-|\d+\/)/.test(volid))) {
+  if (owner !== undefined && backup) {
     call.require(`/storage/${storage.id}`, ['Datastore.AllocateSpace'])
-    call.require(`/vms/${owner}`, [backup ? 'VM.Backup' : 'VM.Config.Disk'])
+    call.require(`/vms/${owner}`, ['VM.Backup'])
   } else call.require(`/storage/${storage.id}`, ['Datastore.Allocate'])
   const upid = call.task(
     'imgdel',

@@ -52,7 +52,8 @@ export class Monitor {
 
   /** A connection to its command socket closes with it (and once in a while before); no need to ask all the time. */
   async #watch(): Promise<void> {
-    while (!this.#letGo && (await isProcess(this.pid, this.#mark))) {
+    // What cannot be asked now lives on.
+    while (!this.#letGo && (await isProcess(this.pid, this.#mark).catch(() => true))) {
       await this.#untilClosed()
       if (!this.#letGo) await delay(10)
     }

@@ -1,10 +1,12 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { OpenSshClient } from '../../../src/build/verify/openssh-client.ts'
 import { ensureAuthority } from '../../../src/ssh/ca/authority.ts'
 import { generateKeyPair } from '../../../src/ssh/openssh.ts'
+import { pause, watched } from '../../core/paused.ts'
 import { freePort, noSshd, processList, type Sshd, startSshd } from '../../ssh/sshd.ts'
 
 /** What the real client makes of a real server's answers. */
@@ -20,6 +22,7 @@ describe.skipIf(noSshd)('OpenSSH’s client', () => {
     })
   })
   afterEach(async () => {
+    vi.restoreAllMocks()
     await client[Symbol.asyncDispose]()
     await sshd[Symbol.asyncDispose]()
   })
@@ -53,6 +56,31 @@ describe.skipIf(noSshd)('OpenSSH’s client', () => {
       code: 'build_failed',
       why: expect.stringContaining('refused'),
     })
+  })
+
+  test('tries again what came to no answer while this process has paused, and nothing that has begun', async () => {
+    let calls = 0
+    await using relay = await relayTo(sshd.port, (socket) => {
+      calls += 1
+      if (calls > 1) return true
+      pause('stopped', 600)
+      socket.destroy()
+      return false
+    })
+    await using relayed = await OpenSshClient.open({
+      host: '127.0.0.1',
+      port: relay.port,
+      hostKeys: [sshd.hostKey.publicKey],
+    })
+    using _watching = watched()
+    const key = await relayed.file('id', sshd.userKey.privateKey)
+    expect((await relayed.attempt(sshd.username, { key })).outcome).toBe('accepted')
+    expect(calls).toBe(2)
+    const examiner = relayed.as(sshd.username, { key })
+    const running = examiner.run('echo begun; sleep 0.3; kill -9 $PPID', { asRoot: false, seconds: 60 })
+    pause('stopped', 600)
+    expect((await running).stdout).toBe('begun\n')
+    expect(calls).toBe(3)
   })
 
   test('says so where the server has another host key', async () => {
@@ -129,3 +157,23 @@ test.skipIf(noSshd)(
     }
   },
 )
+
+/** Passes connections on, if the function says so. */
+async function relayTo(
+  port: number,
+  isPassed: (socket: Socket) => boolean,
+): Promise<AsyncDisposable & { port: number }> {
+  const server = createServer((socket) => {
+    socket.on('error', () => {})
+    if (!isPassed(socket)) return
+    const further = connect({ host: '127.0.0.1', port }).on('error', () => {})
+    socket.pipe(further).pipe(socket)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return {
+    port: (server.address() as AddressInfo).port,
+    [Symbol.asyncDispose]: async () => {
+      server.close()
+    },
+  }
+}

@@ -30,6 +30,8 @@ export interface Ground extends AsyncDisposable {
   through(args: readonly string[]): ReturnType<Project['imagebuild']>
   /** runs straight to the lab */
   direct(args: readonly string[]): ReturnType<Project['imagebuild']>
+  /** what commands need in their environment, to whichever of the two */
+  environment(target: 'direct' | 'proxied'): Record<string, string>
 }
 
 export interface GroundOptions {
@@ -85,10 +87,12 @@ export async function openGround({ name, kind, index, storage, definition }: Gro
       signal,
     }),
   )
-  const env = { LAB_TOKEN: lab.token, IMAGEBUILD_VERIFY: 'full' }
+  const environment = (target: 'direct' | 'proxied') => ({
+    ...{ LAB_TOKEN: lab.token, IMAGEBUILD_VERIFY: 'full', IMAGEBUILD_TARGET: target },
+  })
   stack.defer(() => clearOut(pve, lab.node, vmids))
-  const run = (target: string) => (args: readonly string[]) =>
-    project.imagebuild(args, { env: { ...env, IMAGEBUILD_TARGET: target } })
+  const run = (target: 'direct' | 'proxied') => (args: readonly string[]) =>
+    project.imagebuild(args, { env: environment(target) })
   let turn = 0
   const owned = stack.move()
   return Object.assign(ground, {
@@ -102,6 +106,7 @@ export async function openGround({ name, kind, index, storage, definition }: Gro
     },
     through: run('proxied'),
     direct: run('direct'),
+    environment,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   })
 }

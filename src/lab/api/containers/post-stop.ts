@@ -22,6 +22,8 @@ export class PostStopHooks {
   /** For a container that has just stopped. */
   run(vmid: number): Promise<void> {
     const done = this.#run(vmid).finally(() => {
+      // It may have been started again, and have stopped once more.
+      if (this.#running.get(vmid) !== done) return
       this.#resets.delete(vmid)
       this.#running.delete(vmid)
     })

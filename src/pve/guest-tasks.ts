@@ -1,0 +1,60 @@
+import type { Pve } from './client.ts'
+import type { GuestRef } from './guest-ref.ts'
+
+/** A row of a node's task list. Who has no `Sys.Audit` on the node sees only those of the same user. */
+export interface TaskRow {
+  upid: string
+  type: string
+  /** `user@realm`, or `user@realm!tokenid` */
+  user: string
+  /** how it ended; while it runs, Proxmox writes `RUNNING` here (sources `active` and `all`) */
+  status?: string
+}
+
+/** Tasks that are asked for at once; Proxmox gives 50 where nothing is said. */
+const LIMIT = 500
+
+/** Tasks that run on a node at this moment: all of them, or those of a guest, or of a type. */
+export async function runningTasks(
+  pve: Pve,
+  node: string,
+  { vmid, type }: { vmid?: number; type?: string } = {},
+): Promise<TaskRow[]> {
+  return await rows(pve, node, {
+    ...{ source: 'active', limit: LIMIT },
+    ...(vmid !== undefined && { vmid }),
+    ...(type !== undefined && { typefilter: type }),
+  })
+}
+
+/** Tasks that work on a guest at this moment. */
+export async function activeTasks(pve: Pve, { node, vmid }: GuestRef): Promise<TaskRow[]> {
+  return await runningTasks(pve, node, { vmid })
+}
+
+/** The latest tasks of a type that name this guest and have ended. */
+export async function endedTasks(pve: Pve, { node, vmid }: GuestRef, type: string): Promise<TaskRow[]> {
+  return await rows(pve, node, { vmid, typefilter: type })
+}
+
+/** The newest task of a type that names this guest, running or ended. */
+export async function newestTask(
+  pve: Pve,
+  { node, vmid }: GuestRef,
+  type: string,
+): Promise<TaskRow | undefined> {
+  const [row] = await rows(pve, node, { vmid, typefilter: type, source: 'all', limit: 1 })
+  return row
+}
+
+interface Query {
+  source?: 'active' | 'all'
+  vmid?: number
+  typefilter?: string
+  limit?: number
+}
+
+async function rows(pve: Pve, node: string, query: Query): Promise<TaskRow[]> {
+  // The client's types know only `upid` for sure.
+  return (await pve.api.nodes.$(node).tasks.$get(query)) as TaskRow[]
+}
