@@ -60,7 +60,8 @@ export async function destroyGuest(
         await pve.waitTask(upid, { seconds: 300, signal })
         return true
       } catch (error) {
-        if (isAnswerLost(error)) return undefined // the next look tells
+        // The next look tells; a task of Proxmox that has the guest locked ends, and a removal waits for it ten seconds only.
+        if (isAnswerLost(error) || hasLock(error)) return undefined
         // It went between two calls.
         if (isMissing(error) && (await configIfThere(pve, target)) === undefined) return true
         throw error
@@ -78,6 +79,11 @@ function goesByItself(pve: Pve, guest: GuestRef, making: Making): true | undefin
   if (making.by === 'unsettled') return undefined
   if (making.by !== 'task') throw lockedGuest(pve, guest, making)
   return making.ours || !making.sure ? undefined : true
+}
+
+/** Another task of Proxmox works on the guest, and has its lock file. */
+function hasLock(error: unknown): boolean {
+  return /can't lock file .* got timeout/i.test(asImagebuildError(error).message)
 }
 
 /** Proxmox answers 500 for a guest that does not exist. */

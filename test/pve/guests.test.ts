@@ -710,6 +710,20 @@ describe('destroying a guest', () => {
     expect(pve.guests.size).toBe(0)
   })
 
+  test('waits for a task that has it locked', async () => {
+    const pve = new MemoryProxmox()
+    pve.put(9000, {})
+    let times = 0
+    pve.work = async (type) => {
+      if (type !== 'qmdestroy') return undefined
+      times += 1
+      return times === 1 ? "can't lock file '/var/lock/qemu-server/lock-9000.conf' - got timeout" : undefined
+    }
+    await destroyGuest(pve.client(), target)
+    expect(times).toBe(2)
+    expect(pve.guests.size).toBe(0)
+  })
+
   test('that cannot be deleted is an error', async () => {
     const pve = new MemoryProxmox()
     pve.put(9000, { lock: 'backup' })
