@@ -57,11 +57,11 @@ const STARTS: readonly Start[] = ['the one behind first', 'the one ahead first',
 async function runBoth(start: Start, wait: boolean): Promise<Ended[]> {
   const clocks = start === 'the one ahead first' ? [ahead, behind] : [behind, ahead]
   const [one, other] = clocks as [Clock, Clock]
-  const first = startRunner(ground, { target: 'direct', apart: true, clock: one })
+  using first = startRunner(ground, { target: 'direct', apart: true, clock: one })
   // It has its claim.
   if (start !== 'both at once') await first.until(({ type }) => type === 'image.start')
   const args = wait ? ['--wait'] : []
-  const second = startRunner(ground, { target: 'direct', apart: true, clock: other, args })
+  using second = startRunner(ground, { target: 'direct', apart: true, clock: other, args })
   const ended = await Promise.all([first.ended, second.ended])
   for (const { events } of [first, second]) expect(events.filter(({ type }) => type === 'leak')).toEqual([])
   return ended

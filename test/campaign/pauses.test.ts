@@ -156,6 +156,7 @@ async function begin(
 describe('where nobody has taken its claim, a runner that stands still', () => {
   test.concurrent.each(PLACES)('%s goes on, and says once that it stood', async (where) => {
     const { ground, runner, clock } = await begin(where, 'both')
+    using _runner = runner
     const goOn = await stopAt(where, ground, runner)
     await away(ground, clock)
     // On this machine its process is seen to live, although its claim is long over.
@@ -178,12 +179,13 @@ describe('where another run has taken its claim, a runner that stands still', ()
   test.concurrent.each(PLACES)('%s ends, and touches nothing of that run', async (where) => {
     // Whoever wants to look into a guest that failed must not get that of another run.
     const { ground, runner, clock } = await begin(where, 'wall', ['--on-error', 'keep'])
+    using _runner = runner
     const before = await current(ground)
     const goOn = await stopAt(where, ground, runner)
     await away(ground, clock)
     // A proven candidate would be promoted at once, and the claim be gone again.
     if (where === 'just before promotion') await ground.change()
-    const other = startRunner(ground, { target: 'direct', apart: true })
+    using other = startRunner(ground, { target: 'direct', apart: true })
     // In the middle of its own work, with the VMID that the first one's guest had.
     const step = where === 'in verification' ? 'verify' : 'layer'
     await other.until((event) => event.type === 'step.start' && event.step === step)

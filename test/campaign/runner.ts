@@ -5,7 +5,7 @@ import { parseEvents } from '../e2e/harness.ts'
 import type { Ground } from './kill/ground.ts'
 
 /** A runner that can be stopped as a whole, or has a clock of its own, or cannot see whether others live. */
-export interface Runner {
+export interface Runner extends Disposable {
   /** what it has said so far */
   readonly events: readonly Event[]
   /** the first event of that kind, past or to come */
@@ -49,7 +49,9 @@ export function startRunner(ground: Ground, { target, args = [], apart, clock }:
     events.push(...parseEvents(lines.join('\n')))
     for (const look of [...waiting]) look()
   })
+  let isOver = false
   const ended = running.then(({ exitCode, stdout, stderr }): Ended => {
+    isOver = true
     const last = parseEvents(stdout).at(-1)
     if (last?.type !== 'run.end') throw new Error(`no run.end; exit ${exitCode}\n${stderr}`)
     return { exitCode: exitCode ?? -1, result: last.results[0] as RunResult, stderr }
@@ -77,6 +79,10 @@ export function startRunner(ground: Ground, { target, args = [], apart, clock }:
     },
     goOn: () => void process.kill(-pid, 'SIGCONT'),
     ended,
+    // What stands still would stand for ever where a test has failed.
+    [Symbol.dispose]: () => {
+      if (!isOver) process.kill(-pid, 'SIGKILL')
+    },
   }
 }
 
