@@ -99,14 +99,15 @@ async function isGone(pve: Pve, { guest, marks: { expires } }: AddressHolder): P
 
 /**
  * The network cards of all guests whose configuration may be read, running or not. Templates have none that is
- * ever plugged in. Who may not be looked at is left out: that is no error, there are probes for the rest.
+ * ever plugged in; their configurations say that they are templates, since the cluster's list has what was at a VMID up
+ * to ten seconds ago. Who may not be looked at is left out: that is no error, there are probes for the rest.
  */
 export async function readCards(pve: Pve): Promise<GuestCards[]> {
   const limit = pLimit(AT_ONCE)
   const [nodes, guests] = await Promise.all([onlineNodes(pve), clusterGuests(pve)])
   const cards = await Promise.all(
     guests
-      .filter(({ node, template }) => nodes.includes(node) && !template)
+      .filter(({ node }) => nodes.includes(node))
       .map((row) =>
         limit(async () => {
           const guest = { kind: row.kind, node: row.node, vmid: row.vmid }
@@ -115,7 +116,8 @@ export async function readCards(pve: Pve): Promise<GuestCards[]> {
               return undefined
             throw error
           })
-          return config && { guest, label: labelOf(guest, row.name), ...cardsOf(config) }
+          if (config === undefined || config.template) return undefined
+          return { guest, label: labelOf(guest, row.name), ...cardsOf(config) }
         }),
       ),
   )

@@ -90,6 +90,14 @@ describe('with a pool', () => {
     expect(await fromPool(build, claim, ['build'], silence)).toEqual([preferred])
   })
 
+  test('a guest at the VMID of a template that was removed a moment ago has its address', async () => {
+    const [preferred, next] = order()
+    const { pve, build, claim } = await world()
+    pve.put(104, { name: 'web', ipconfig0: `ip=${preferred?.address}/24` })
+    pve.wereTemplates.add(104)
+    expect(await fromPool(build, claim, ['build'], silence)).toEqual([next])
+  })
+
   test('who answers at an address has it, by the name of the guest whose MAC it is', async () => {
     const [preferred, second, third, fourth] = order()
     const { pve, build, claim } = await world()

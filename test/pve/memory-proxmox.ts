@@ -95,6 +95,8 @@ export class MemoryProxmox {
   readonly vmids = new VmidReservations()
   /** nodes whose tasks of others these credentials may see; undefined: all */
   audited: readonly string[] | undefined
+  /** VMIDs of which the cluster's list still says what was there before: a template */
+  readonly wereTemplates = new Set<number>()
   readonly #tasks = new Map<string, Task>()
 
   /** A task of whoever it is, that runs for ever or has ended so. */
@@ -232,6 +234,7 @@ export class MemoryProxmox {
     if (route('GET /cluster/resources')) {
       return [...this.guests].map(([vmid, guest]) => ({
         ...row(vmid, guest),
+        ...(this.wereTemplates.has(vmid) && { template: 1 }),
         node: guest.node,
         type: guest.kind === 'vm' ? 'qemu' : 'lxc',
       }))
