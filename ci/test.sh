@@ -53,5 +53,5 @@ wait "$second" || failed=1
 
 say "all passed, after $((SECONDS / 60)) min"
 printf '%s\n' \
-  'left to npm run test:campaign: 20 rounds of runners, and of runners with wrong clocks, where three are done here; pauses of ten minutes, where some seconds are; ten busy builds of containers, where three are, and two of virtual machines; faults at every call, and kills at every point, where some are; a prune that finishes a swap, killed at its 28 points; ten boots by DHCP, where two are done; a spoiled virtual machine verified' \
+  'left to npm run test:campaign: 20 rounds of runners, and of runners with wrong clocks, where three are done here; pauses of ten minutes, where some seconds are; ten busy builds of containers, where three are, and two of virtual machines; faults at every call, and kills at every point, where some are, of containers and of a virtual machine; a prune that finishes a swap, killed at its 28 points; ten boots by DHCP, where two are done; a spoiled virtual machine verified' \
   'left to npm run audit: lynis, OpenSCAP, the profile cis-l1, boot times with and without hardening'

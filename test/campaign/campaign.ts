@@ -51,14 +51,14 @@ const PARTS: readonly Part[] = [
   },
   {
     name: 'kill',
-    what: 'kill -9 at every point of run, swap and prune, on a container (sample: at every third point before the promotion, and without a prune that finishes a swap)',
-    minutes: { full: 22, sample: 9 },
+    what: 'kill -9 at every point of run, swap and prune, on a container (sample: at every fifth point before the promotion, and without a prune that finishes a swap)',
+    minutes: { full: 22, sample: 7 },
     vitest: campaign('kill'),
   },
   {
     name: 'kill-machine',
-    what: 'kill -9 at six points, on a virtual machine',
-    minutes: { full: 15, sample: 15 },
+    what: 'kill -9 at six points, on a virtual machine (sample: at three)',
+    minutes: { full: 15, sample: 9 },
     vitest: campaign('kill-machine'),
   },
   {
