@@ -7,7 +7,7 @@ import { canSnapshot, snapshotConfig } from '../guests/snapshots.ts'
 import { checkLock, type GuestConfig, LOCK_SECONDS } from '../guests/store.ts'
 import { type Call, findStorage, type Lab } from '../router.ts'
 import type { TaskContext } from '../tasks.ts'
-import { isRunning } from './lifecycle.ts'
+import { isRunning, warnWithoutNesting } from './lifecycle.ts'
 import { checkRootStorage } from './permissions.ts'
 import { containerSpec } from './spec.ts'
 import { isNet, parseNet, parseRoot, printRoot, storedDescription, withNewMac } from './values.ts'
@@ -59,7 +59,9 @@ async function copy(call: Call, plan: ClonePlan, reserved: Reserved, task: TaskC
   const created: string[] = []
   try {
     const complete = { ...settings, rootfs: await copyRoot(lab, plan, created, task) }
-    await lab.containers.afterClone(await containerSpec(lab, newid, complete))
+    const spec = await containerSpec(lab, newid, complete)
+    const { systemd } = await lab.containers.afterClone(spec)
+    warnWithoutNesting(lab, spec, systemd, task)
     guest.config = complete
     await lab.guests.save(guest)
     await reserved.finish(task)
