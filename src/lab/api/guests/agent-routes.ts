@@ -1,5 +1,5 @@
 import type { AgentUse, Release } from '../../release.ts'
-import { failure } from '../errors.ts'
+import { failure, messageOf } from '../errors.ts'
 import { boolean, integer, list, oneOf, optional, string } from '../parameters.ts'
 import { type Call, type Check, get, onAny, post, type Route } from '../router.ts'
 import * as agent from './agent.ts'
@@ -19,7 +19,7 @@ function monitor(call: Call): Promise<string> {
     throw failure(`root-only command '${command.trim().split(/\s/, 1)[0]}'`)
   }
   lab.guests.need(vmid)
-  return lab.machines.monitor(vmid, command)
+  return lab.machines.monitor(vmid, command).catch((error) => `ERROR: ${messageOf(error)}\n`)
 }
 
 export function agentRoutes(pve: Release): readonly Route[] {

@@ -39,12 +39,10 @@ export async function createGuest(call: Call): Promise<string> {
   if (call.has('import-working-storage') || call.flag('live-restore')) {
     throw failure('the lab imports disks while the guest is stopped')
   }
-  if (pool !== undefined) {
-    if (!lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
-    call.require(`/pool/${pool}`, ['VM.Allocate'])
-  }
+  if (pool !== undefined && !lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
   if (call.flag('start') && lab.pve.startTakesPower) requireOnGuest(call, 'VM.PowerMgmt', pool)
-  if (pool === undefined && !call.allowed(`/vms/${vmid}`, ['VM.Allocate'])) throw permissionError()
+  const mayInPool = pool !== undefined && call.allowed(`/pool/${pool}`, ['VM.Allocate'])
+  if (!mayInPool && !call.allowed(`/vms/${vmid}`, ['VM.Allocate'])) throw permissionError()
   const options = guestOptions(call)
   await checkCloudInitKeys(options)
   checkOptions(call, vmid, Object.keys(options))
