@@ -44,6 +44,10 @@ export interface Release {
   readonly looksBeforeWaiting: boolean
   /** a VM's start fails with the bridge that there is not; else with QEMU's end */
   readonly namesMissingBridge: boolean
+  /** the log of a clone's task begins with the VMID of the clone */
+  readonly clonesAreNamed: boolean
+  /** of a container that runs */
+  readonly noFullClone: string
   /** who asks for nothing gets an unprivileged container, and for a privileged one takes Sys.Modify on `/` */
   readonly unprivilegedByDefault: boolean
   /** tasks of a container whose systemd is newer than this warn where `nesting` is off */
@@ -90,6 +94,8 @@ const EIGHT: Release = {
   startTakesPower: false,
   looksBeforeWaiting: false,
   namesMissingBridge: false,
+  clonesAreNamed: false,
+  noFullClone: 'Cannot do full clones on a running container without snapshots',
   unprivilegedByDefault: false,
   systemdWithoutNesting: Number.POSITIVE_INFINITY,
   consolesForTokens: false,
@@ -119,6 +125,8 @@ const NINE: Release = {
   startTakesPower: true,
   looksBeforeWaiting: true,
   namesMissingBridge: true,
+  clonesAreNamed: true,
+  noFullClone: 'Full clone of a running container is only possible from a snapshot',
   unprivilegedByDefault: true,
   systemdWithoutNesting: 241,
   consolesForTokens: true,

@@ -106,6 +106,15 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     expect(await machines.destroy(vmid)).toBe('OK')
   })
 
+  test('12.5 the log of a clone says what it makes', async () => {
+    const vmid = await machines.create({ memory: 64 })
+    const newid = await target.vmid()
+    const task = await ended(target, await target.client.post(machines.path(vmid, '/clone'), { newid }))
+    expect(task.exitstatus).toBe('OK')
+    expect(task.log.includes(`creating a clone of VM ${vmid} with ID ${newid}`)).toBe(isNine)
+    for (const made of [newid, vmid]) expect(await machines.destroy(made)).toBe('OK')
+  })
+
   test('13.2 a missing bridge fails at start', async () => {
     const there = (await target.client.get(`/nodes/${target.node}/network`)).body.data as { iface: string }[]
     const names = new Set(there.map(({ iface }) => iface))

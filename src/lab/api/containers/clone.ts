@@ -56,6 +56,7 @@ async function copy(call: Call, plan: ClonePlan, reserved: Reserved, task: TaskC
   const { lab } = call
   const { newid, settings } = plan
   const { guest } = reserved
+  if (lab.pve.clonesAreNamed) task.log(`creating a clone of container ${call.vmid} with ID ${newid}`)
   const created: string[] = []
   try {
     const complete = { ...settings, rootfs: await copyRoot(lab, plan, created, task) }
@@ -103,7 +104,7 @@ async function checkedPlan(call: Call): Promise<ClonePlan> {
     throw failure(`Linked clone feature for '${volume}' is not available`)
   }
   if (full && snapname === undefined && (await isRunning(lab, vmid))) {
-    throw failure('Cannot do full clones on a running container without snapshots')
+    throw failure(lab.pve.noFullClone)
   }
   return { config, settings: clonedSettings(call, config), newid, full, storage, snapname, there }
 }
