@@ -57,7 +57,8 @@ export async function diagnose({ guest, endpoint, address, mac, console }: Sympt
   ]
   return {
     why: facts.join('\n'),
-    output: 'lines' in console ? console.lines.slice(-CONSOLE_LINES) : [],
+    output:
+      'lines' in console ? console.lines.filter((line) => line.trim() !== '').slice(-CONSOLE_LINES) : [],
     next: `run again with --on-error keep, then look at the console: Proxmox (${endpoint}) → ${guestLabel(guest)} → Console, or \`${consoleCommand(guest)}\` on ${guest.node}`,
   }
 }
