@@ -25,7 +25,7 @@ export async function createContents(
 ): Promise<ContainerSystem> {
   await using root = await filledRoot(spec, archive, log, signal)
   signal?.throwIfAborted()
-  return setUpNew(treeOf(root, spec), spec, access, log)
+  return await setUpNew(treeOf(root, spec), spec, access, log)
 }
 
 export async function restoreContents(
@@ -56,12 +56,12 @@ export async function dumpContents(
 
 export async function prepareStart(spec: ContainerSpec, nameserver: string): Promise<ContainerSystem> {
   await using root = await MountedRoot.open(spec.root)
-  return setUp(treeOf(root, spec), spec, nameserver)
+  return await setUp(treeOf(root, spec), spec, nameserver)
 }
 
 export async function prepareClone(spec: ContainerSpec): Promise<ContainerSystem> {
   await using root = await MountedRoot.open(spec.root)
-  return setUpClone(treeOf(root, spec), spec)
+  return await setUpClone(treeOf(root, spec), spec)
 }
 
 async function filledRoot(

@@ -41,7 +41,7 @@ export async function checkOptions(call: Call, change: OptionChange): Promise<vo
       throw permissionError('configuring device passthrough is only allowed for root@pam')
     } else {
       const need = NEEDS.find(([pattern]) => pattern.test(name))?.[1] ?? 'VM.Config.Options'
-      requireOnGuest(call, need, change.pool)
+      requireOnGuest(call, [need], change.pool)
       if (isNet(name) && value !== undefined) checkBridge(call, parseNet(value))
     }
   }
@@ -58,7 +58,7 @@ function checkFeatures(call: Call, { old, set, unprivileged, pool }: OptionChang
   if (changed.some((feature) => feature !== 'nesting')) {
     throw permissionError('changing feature flags (except nesting) is only allowed for root@pam')
   }
-  if (changed.length > 0) requireOnGuest(call, 'VM.Allocate', pool)
+  if (changed.length > 0) requireOnGuest(call, ['VM.Allocate'], pool)
 }
 
 const PRIVILEGED = ['/', ['Sys.Modify']] as const

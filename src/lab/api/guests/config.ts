@@ -87,9 +87,8 @@ async function readChange(call: Call): Promise<Change> {
     }
   }
   if (Object.keys(options).length + remove.length + revert.length === 0) throw failure('no options specified')
-  const { vmid } = call
-  checkOptions(call, vmid, [...Object.keys(options), ...remove, ...revert])
-  checkDrives(call, vmid, Object.keys(options))
+  checkOptions(call, [...Object.keys(options), ...remove, ...revert])
+  checkDrives(call, call.vmid, Object.keys(options))
   return {
     options: await completeOptions(options),
     remove,

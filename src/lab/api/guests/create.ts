@@ -40,12 +40,12 @@ export async function createGuest(call: Call): Promise<string> {
     throw failure('the lab imports disks while the guest is stopped')
   }
   if (pool !== undefined && !lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
-  if (call.flag('start') && lab.pve.startTakesPower) requireOnGuest(call, 'VM.PowerMgmt', pool)
+  if (call.flag('start') && lab.pve.startTakesPower) requireOnGuest(call, ['VM.PowerMgmt'], pool)
   const mayInPool = pool !== undefined && call.allowed(`/pool/${pool}`, ['VM.Allocate'])
   if (!mayInPool && !call.allowed(`/vms/${vmid}`, ['VM.Allocate'])) throw permissionError()
   const options = guestOptions(call)
   await checkCloudInitKeys(options)
-  checkOptions(call, vmid, Object.keys(options))
+  checkOptions(call, Object.keys(options), pool)
   checkDrives(call, vmid, Object.keys(options))
   const settings = await completeOptions(options)
 

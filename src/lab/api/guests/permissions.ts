@@ -33,8 +33,12 @@ export const MAY_CLONE: Check = {
   ],
 }
 
-/** Options that are not about a drive. @throws ApiError 403, or 500 for what only root may */
-export function checkOptions(call: Call, vmid: number, names: readonly string[]): void {
+/**
+ * Options that are not about a drive.
+ * @param pool that a new guest joins
+ * @throws ApiError 403, or 500 for what only root may
+ */
+export function checkOptions(call: Call, names: readonly string[], pool?: string): void {
   if (isRootTicket(call.caller)) return
   for (const name of names) {
     // Tags are judged when the guest is written: see tags.ts.
@@ -49,15 +53,15 @@ export function checkOptions(call: Call, vmid: number, names: readonly string[])
     if (/^hostpci\d+$/.test(name)) throw failure(`only root can set '${name}' config for non-mapped devices`)
     const needs = NEEDS.find(([pattern]) => pattern.test(name))
     if (!needs) throw failure(`only root can set '${name}' config`)
-    call.require(`/vms/${vmid}`, needs[1], true)
+    requireOnGuest(call, needs[1], pool)
     if (/^net\d+$/.test(name) && value !== undefined) checkBridge(call, parseNet(value))
   }
 }
 
-/** For a new guest, privileges on the pool that it joins will do. @throws ApiError 403 */
-export function requireOnGuest(call: Call, privilege: string, pool: string | undefined): void {
-  if (pool !== undefined && call.allowed(`/pool/${pool}`, [privilege])) return
-  call.require(`/vms/${call.vmid}`, [privilege])
+/** One of these; for a new guest, on the pool that it joins will do. @throws ApiError 403 */
+export function requireOnGuest(call: Call, privileges: readonly string[], pool: string | undefined): void {
+  if (pool !== undefined && call.allowed(`/pool/${pool}`, privileges, true)) return
+  call.require(`/vms/${call.vmid}`, privileges, true)
 }
 
 /** @throws ApiError 403 without SDN.Use on the bridge */
