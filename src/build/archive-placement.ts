@@ -101,7 +101,7 @@ async function prepareAndUpload(
   const { signal } = build
   const contents = await inspectArchive({ input: file.path, origin: originOf(image), signal })
   const add = await additionsFor(image, contents)
-  // Proxmox leaves `./dev/*` out, by that name alone, and takes packed archives only.
+  // Proxmox leaves `./dev/*` out, by that name alone, and up to version 8 takes packed archives only.
   const isFit = contents.packing !== 'none' && (contents.devices === 0 || contents.prefix === './')
   if (add.length === 0 && isFit)
     return await uploadSource(build, file, { content: 'vztmpl', extension: `tar.${contents.packing}` })

@@ -19,9 +19,11 @@ export async function bootMachine(
   source: MachineSource,
   identity: Identity,
 ): Promise<BuildGuest> {
-  const { namespace, place, pve, run, expires, emit, signal } = build
+  const { namespace, place, pve, run, secrets, expires, emit, signal } = build
   await using stack = new AsyncDisposableStack()
   const { access, hostKey } = await machineAccess(run, signal)
+  // It lies in the seed, and so in the guest, whose console is recorded.
+  secrets.add(hostKey.privateKey)
   return await during(build, 'create', 'creating the guest', async () => {
     const bytes = seedOf(build, image, { access, hostKey, identity, source })
     const seed = stack.use(

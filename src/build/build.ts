@@ -14,7 +14,7 @@ import { settleCutOff } from './cut-off.ts'
 import type { Decision } from './decide.ts'
 import { type Finished, finish, withCurrent } from './finish.ts'
 import { type Found, removeLeftovers } from './leftovers.ts'
-import { buildsOn, decideAll, onEach, tellWhatIsThere } from './nodes.ts'
+import { buildsOn, decideAll, mustBeMade, onEach, tellWhatIsThere } from './nodes.ts'
 import { type PlacedSource, placeSource } from './placement.ts'
 import { privilegesNeeded, requireTicketForFeatures, swapPrivileges, verifyPrivileges } from './privileges.ts'
 import { isProven, prove, proveCandidate } from './prove.ts'
@@ -22,6 +22,7 @@ import { demandSecrets } from './provision.ts'
 import { reasonOf } from './reason.ts'
 import { describeSource } from './source.ts'
 import { requireStorages } from './storages.ts'
+import { tryTags } from './try-tags.ts'
 import { versionFor } from './version.ts'
 
 type Ready = NonNullable<Decision['ready']>
@@ -85,6 +86,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     const found = new Map<Build, Found>()
     for (const one of claimed) found.set(one, await removeLeftovers(one, claim, plan.digest))
     tellWhatIsThere(claimed, found)
+    if (claimed.some((one) => mustBeMade(one, found))) await tryTags(claim, image)
     const version = await versionFor(claimed, found)
     // One after the other: what the first has fetched or made, the next finds.
     const placing = new Turns()

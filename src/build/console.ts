@@ -1,16 +1,19 @@
 import type { Pve } from '../pve/client.ts'
 import type { Guest } from '../pve/guest.ts'
+import { ConsoleLines } from './console-lines.ts'
 
-/** Lines kept of the serial console. */
+/** Lines kept of a console. */
 const KEPT_LINES = 200
 
 /**
  * Listens to a guest's console from the start of its boot, so that a boot that goes wrong can be
- * explained. Proxmox lets only tickets do that; with a token, the reason is all there is.
+ * explained. Where Proxmox does not let these credentials do that, the reason is all there is.
+ * Nobody waits for it: an explanation comes without the console rather than later.
  */
 export class ConsoleRecorder implements Disposable {
   readonly #stop = new AbortController()
   readonly #lines: string[] = []
+  readonly #text = new ConsoleLines()
   #unavailable: string | undefined
 
   constructor(pve: Pve, guest: Guest, onLine: (line: string) => void) {
@@ -20,9 +23,11 @@ export class ConsoleRecorder implements Disposable {
   }
 
   get recorded(): { lines: readonly string[] } | { unavailable: string } {
-    return this.#unavailable !== undefined && this.#lines.length === 0
+    const { unfinished } = this.#text
+    const lines = unfinished === undefined ? this.#lines : [...this.#lines, unfinished]
+    return this.#unavailable !== undefined && lines.length === 0
       ? { unavailable: this.#unavailable }
-      : { lines: this.#lines }
+      : { lines }
   }
 
   async #listen(pve: Pve, guest: Guest, onLine: (line: string) => void): Promise<void> {
@@ -32,11 +37,8 @@ export class ConsoleRecorder implements Disposable {
       return
     }
     using _open = console
-    let rest = ''
     for await (const text of console) {
-      const lines = (rest + text).split(/\r*\n/)
-      rest = lines.pop() ?? ''
-      for (const line of lines) {
+      for (const line of this.#text.read(text)) {
         this.#lines.push(line)
         if (this.#lines.length > KEPT_LINES) this.#lines.shift()
         onLine(line)

@@ -8,6 +8,12 @@ import type { Place } from '../pve/place.ts'
 /** The user that builds log in as: Proxmox gives its key to nobody else. */
 export const CONTAINER_USER = 'root'
 
+/**
+ * While somebody may have to be told why it does not come up: Proxmox's console is /dev/console then, where the boot's messages
+ * go, and not a terminal with a login.
+ */
+export const ON_CONSOLE = { cmode: 'console' } as const
+
 const GIB = 2 ** 30
 
 function hardwareParameters({ hardware }: LxcSpec): CreateParameters {
@@ -65,6 +71,7 @@ export function containerParameters(container: BuildContainer): CreateParameters
     arch: image.source.architecture,
     unprivileged: image.unprivileged,
     ...(features !== undefined && { features }),
+    ...ON_CONSOLE,
     net0: containerCard(place, identity),
     ...(identity.address !== undefined && place.dns.length > 0 && { nameserver: place.dns.join(' ') }),
     'ssh-public-keys': authorizedKey,

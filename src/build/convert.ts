@@ -3,7 +3,7 @@ import { recordPlan, shortRecord } from '../plan/record.ts'
 import { type Note, renderNote, toTags } from '../pve/marks.ts'
 import type { Template } from '../pve/templates.ts'
 import type { Artifact } from './archive.ts'
-import { containerTemplateParameters } from './container.ts'
+import { containerTemplateParameters, ON_CONSOLE } from './container.ts'
 import { type Build, during, noteOf } from './context.ts'
 import type { BuildGuest } from './guest.ts'
 import { SEED, templateParameters } from './machine.ts'
@@ -42,7 +42,7 @@ export async function convert(
       await guest.configure({ delete: SEED })
       await guest.configure({ name, ...templateParameters(image, place) })
     } else {
-      await guest.configure({ delete: 'nameserver' })
+      await guest.configure({ delete: ['nameserver', ...Object.keys(ON_CONSOLE)].join(',') })
       await guest.configure(containerTemplateParameters(image, place, name))
     }
     await guest.toTemplate()

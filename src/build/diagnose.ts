@@ -11,7 +11,7 @@ export interface Symptoms {
   endpoint: string
   address: string | undefined
   mac: string
-  /** what the serial console printed from the start of the boot; or why nobody could listen */
+  /** what its console printed from the start of the boot; or why nobody could listen */
   console: { lines: readonly string[] } | { unavailable: string }
 }
 
@@ -46,14 +46,19 @@ export async function diagnose({ guest, endpoint, address, mac, console }: Sympt
             ? `${address} is at ${mac} in this machine’s ARP cache, as it must be`
             : `${address} IS AT ${neighbour} in this machine’s ARP cache, but the guest has ${mac}: another machine uses the address, or the entry is stale`,
         ]),
-    ...('unavailable' in console ? [`the serial console was not recorded: ${console.unavailable}`] : []),
+    ...('unavailable' in console
+      ? [`its console was not recorded: ${console.unavailable}`]
+      : console.lines.length === 0
+        ? ['its console has shown nothing']
+        : []),
     ...(status?.netout === 0
       ? ['it has sent nothing at all: it did not boot, or its network did not come up']
       : []),
   ]
   return {
     why: facts.join('\n'),
-    output: 'lines' in console ? console.lines.slice(-CONSOLE_LINES) : [],
+    output:
+      'lines' in console ? console.lines.filter((line) => line.trim() !== '').slice(-CONSOLE_LINES) : [],
     next: `run again with --on-error keep, then look at the console: Proxmox (${endpoint}) → ${guestLabel(guest)} → Console, or \`${consoleCommand(guest)}\` on ${guest.node}`,
   }
 }

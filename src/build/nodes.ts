@@ -94,13 +94,18 @@ export async function onEach<T>(builds: readonly Build[], work: (build: Build) =
   throw withReason(failure.with({ what: `on ${first.build.place.node}: ${failure.what}`, next }))
 }
 
+/** Whether a template must be built on its node: what is finished there is not what is wanted. */
+export function mustBeMade(build: Build, found: ReadonlyMap<Build, Found>): boolean {
+  const { current, candidate } = found.get(build) ?? {}
+  return build.options.force || (current === undefined && candidate === undefined)
+}
+
 /** What earlier runs have finished on some of the nodes is not made again. */
 export function tellWhatIsThere(builds: readonly Build[], found: ReadonlyMap<Build, Found>): void {
-  const isThere = (build: Build) =>
-    found.get(build)?.current !== undefined || found.get(build)?.candidate !== undefined
-  const [there, missing] = [builds.filter(isThere), builds.filter((build) => !isThere(build))]
+  const missing = builds.filter((build) => mustBeMade(build, found))
+  const there = builds.filter((build) => !missing.includes(build))
   const [build] = there
-  if (build === undefined || missing.length === 0 || build.options.force) return
+  if (build === undefined || missing.length === 0) return
   const { current, candidate } = found.get(build) ?? {}
   const version = (current ?? candidate)?.marks.version
   build.emit({

@@ -2,7 +2,7 @@ import { configIfThere } from '../pve/destroy.ts'
 import { sizeIn } from '../pve/disk-size.ts'
 import { PveError } from '../pve/errors.ts'
 import type { GuestConfig } from '../pve/guest-ref.ts'
-import { listFiles } from '../pve/volumes.ts'
+import { listFiles, sizeOfStored } from '../pve/volumes.ts'
 import { DISK_MIB } from '../source/bootstrap.ts'
 import { fixedVmidOf } from './at-fixed-vmid.ts'
 import type { Build } from './context.ts'
@@ -64,7 +64,8 @@ async function diskSizes(
 /** A packed archive is smaller than its tree. */
 async function archiveSize({ pve, place }: Build, volid: string): Promise<number> {
   if (volid.endsWith('.tar')) return 0
-  return (await listFiles(pve, place, 'vztmpl')).find((file) => file.volid === volid)?.size ?? 0
+  const file = (await listFiles(pve, place, 'vztmpl')).find((one) => one.volid === volid)
+  return (file && (await sizeOfStored(pve, place, file))) ?? 0
 }
 
 /** Of a disk image: what a guest sees, and what of it has been written. */

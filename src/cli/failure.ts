@@ -1,8 +1,17 @@
 import { stripVTControlCharacters, styleText } from 'node:util'
-import type { ImagebuildError } from '../core/errors.ts'
+import type { ErrorCode, ImagebuildError } from '../core/errors.ts'
+
+/** What has nothing to do with who answered. */
+const OWN_AFFAIR = new Set<ErrorCode>([
+  'usage',
+  'definition_invalid',
+  'prerequisite_missing',
+  'interrupted',
+  'terminated',
+])
 
 /** An error for a person, on stderr: what, where, why, the last output, what to do. */
-export function renderFailure(error: ImagebuildError, options: { debug: boolean }): string {
+export function renderFailure(error: ImagebuildError, options: { debug: boolean; talksTo?: string }): string {
   const style = (format: 'red' | 'dim' | 'cyan', text: string) =>
     styleText(format, text, { stream: process.stderr })
   const lines = [`${style('red', 'error:')} ${error.what}`]
@@ -14,6 +23,7 @@ export function renderFailure(error: ImagebuildError, options: { debug: boolean 
       ...error.output.map((line) => `  ${style('dim', '|')} ${stripVTControlCharacters(line)}`),
       '',
     )
+  if (options.talksTo !== undefined && !OWN_AFFAIR.has(error.code)) lines.push(`  on ${options.talksTo}`)
   if (error.next !== undefined) lines.push(`  ${style('cyan', '→')} ${error.next}`)
   if (options.debug) lines.push('', ...stacks(error))
   return `${lines.join('\n')}\n`

@@ -10,6 +10,8 @@ export interface Invocation {
   say?: (message: string) => void
   /** what an error really means, where the target knows better: set by who connects */
   explain?: (thrown: unknown) => Promise<unknown>
+  /** who answers there, once that is known: `Proxmox VE 9.2.11 (target lab)`; errors say it */
+  talksTo?: string
   /** path of imagebuild.yaml, where one was named */
   config?: string
   debug: boolean

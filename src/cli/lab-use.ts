@@ -3,7 +3,7 @@ import { isStale } from '../pve/claim-judged.ts'
 import type { Pve } from '../pve/client.ts'
 import { configIfThere } from '../pve/destroy.ts'
 import { type ClusterRow, guestLabel, nodeGuests } from '../pve/guest-ref.ts'
-import { runningTasks } from '../pve/guest-tasks.ts'
+import { isConsole, runningTasks } from '../pve/guest-tasks.ts'
 import { fromTags, type Marks, parseNote } from '../pve/marks.ts'
 import { parseUpid, type Upid } from '../pve/tasks.ts'
 
@@ -32,9 +32,6 @@ export interface Build {
   pid?: number
 }
 
-/** Tasks that last as long as somebody looks at a console: those are clients. */
-const CONSOLES = /^(vncproxy|vncshell|spiceproxy|termproxy)$/
-
 interface Row extends ClusterRow {
   status?: string
   marks: Marks | undefined
@@ -55,7 +52,8 @@ export async function labUse(pve: Pve, port: number, itself: readonly number[]):
   const known = new Set([...itself, ...builds.flatMap(({ pid }) => pid ?? [])])
   return {
     builds,
-    tasks: running.filter(({ type, id }) => !CONSOLES.test(type) && !ofBuilds.has(id)),
+    // Whoever looks at a console is a client.
+    tasks: running.filter((task) => !isConsole(task) && !ofBuilds.has(task.id)),
     guests: up.filter((row) => !isKept(row) && !isOfBuild(row)).map(named),
     kept: up.filter(isKept).map(named),
     clients: (await clientsOf(port)).filter(({ pid }) => pid === undefined || !known.has(pid)),

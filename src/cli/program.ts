@@ -197,6 +197,11 @@ export function createProgram(invocation: Invocation): Command {
     .command('start')
     .description('start it for other clients too; print endpoint, token and fingerprint')
     .addOption(option('--port <n>', 'port to listen on; any free one when missing').argParser(wholeNumber))
+    .addOption(
+      option('--pve <major>', 'the Proxmox VE to play; what it played last when missing, 9 at first').choices(
+        ['8', '9'],
+      ),
+    )
     .addOption(option('--json', 'as JSON').default(false))
     .exitOverride()
     .action(async (options) => (await import('./commands/lab.ts')).labStart(invocation, options))

@@ -89,6 +89,7 @@ export async function connectTarget(
     invocation.explain = watched.explain
     const { signal } = watched
     const pve = stack.use(await connect({ ...connectionToLab(watched, lab), ended: watched.ended }))
+    invocation.talksTo = named(pve, name)
     const { network } = lab
     const ssh = { ...(await sshOf(target)), ...(target.ssh.ca.length === 0 && (await sshOfLab())) }
     return connected({ pve, signal, owned: stack.move() }, nodes ?? [lab.node], {
@@ -103,6 +104,7 @@ export async function connectTarget(
   const { requireNodesOfTarget } = await import('../pve/nodes.ts')
   await using stack = new AsyncDisposableStack()
   const pve = stack.use(await connect(await connectionTo(invocation, project, target)))
+  invocation.talksTo = named(pve, name)
   const nodes = nodesOf(target)
   await requireNodesOfTarget(pve, name, nodes)
   const ssh = await sshOf(target)
@@ -116,6 +118,11 @@ export async function connectTarget(
     dns: target.dns,
     ssh,
   })
+}
+
+/** For whoever reads an error that somebody else has had. */
+function named({ version }: Pve, target: string): string {
+  return `Proxmox VE ${version.text} (target ${target})`
 }
 
 async function connectionTo(

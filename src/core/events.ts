@@ -31,7 +31,7 @@ export type Event =
       total?: number
       unit: 'bytes'
     }
-  /** one line that something printed: a command in the guest, a Proxmox task, the serial console */
+  /** one line that something printed: a command in the guest, a Proxmox task, the guest’s console */
   | {
       type: 'output'
       image: string

@@ -13,7 +13,7 @@ const settings = z.strictObject({
   containers: z
     .boolean()
     .optional()
-    .describe('the machine runs containers itself; guessed from its packages and features when missing'),
+    .describe('the machine runs containers itself; guessed from its packages when missing'),
   postQuantum: z
     .boolean()
     .default(false)

@@ -13,6 +13,11 @@ const CONTAINER_ENGINES = new Set([
   ...['lxc', 'incus', 'nomad'],
 ])
 
+/** Not that a container may have containers of its own: most have `nesting` for systemd's sake. */
+function isEngine(packageName: string): boolean {
+  return CONTAINER_ENGINES.has(bare(packageName))
+}
+
 /** What a definition may run into of a hardening item. */
 export interface KnownItem {
   id: string
@@ -34,15 +39,15 @@ interface Context {
   kind: ImageKind
   /** of a container */
   unprivileged: boolean
-  /** of a container: it may have containers of its own */
-  nesting: boolean
+  /** of a system that is made from packages: those that it begins with */
+  fromPackages: readonly string[]
   /** all items there are */
   items: readonly KnownItem[]
   report: (found: Diagnostic) => void
 }
 
 export function loadHardening(written: HardeningFile, context: Context): HardeningSpec {
-  const { yaml, layers, kind, unprivileged, nesting, items, report } = context
+  const { yaml, layers, kind, unprivileged, fromPackages, items, report } = context
   const ids = items.map(({ id }) => id)
   const { line, column } = yaml.keyAt(['hardening'])
   const settings = typeof written === 'string' ? { profile: written } : written
@@ -52,10 +57,8 @@ export function loadHardening(written: HardeningFile, context: Context): Hardeni
     const hint = suggest(id, ids) ?? '`imagebuild show <image> --hardening` lists all items'
     report(yaml.diagnostic(yaml.keyAt(['hardening', 'except', id]), `there is no item \`${id}\``, hint))
   }
-  const engine = layers.some(
-    (layer) => layer.kind === 'packages' && layer.install.some((one) => CONTAINER_ENGINES.has(bare(one))),
-  )
-  const containerHost = containers ?? (nesting || engine)
+  const packages = layers.flatMap((layer) => (layer.kind === 'packages' ? layer.install : []))
+  const containerHost = containers ?? [...fromPackages, ...packages].some(isEngine)
   for (const item of items) {
     if (!isOf(profile, item) || except[item.id] !== undefined) continue
     const { forbids, writes } = item.on({ kind, unprivileged, containerHost, postQuantum }) ?? NOTHING

@@ -46,7 +46,12 @@ export const containerHardware = z.strictObject({
 
 /** What a container may do beyond the usual. Proxmox lets API tokens switch on `nesting` alone. */
 export const features = z.strictObject({
-  nesting: z.boolean().default(false).describe('containers within it: Docker, systemd’s sandboxes'),
+  nesting: z
+    .boolean()
+    .optional()
+    .describe(
+      'what systemd’s sandboxes need, and containers within it: Docker; on for unprivileged containers when missing',
+    ),
   keyctl: z.boolean().optional().describe('the kernel’s key rings; only root@pam by password may set it'),
   fuse: z.boolean().optional().describe('FUSE file systems; only root@pam by password may set it'),
   mknod: z.boolean().optional().describe('device nodes; only root@pam by password may set it'),
@@ -60,4 +65,7 @@ export const features = z.strictObject({
 /** As Proxmox: `size`s in bytes, `memory` and `swap` in MiB. */
 export type Hardware = z.output<typeof hardware>
 export type ContainerHardware = z.output<typeof containerHardware>
-export type ContainerFeatures = z.output<typeof features>
+export type WrittenFeatures = z.output<typeof features>
+
+/** With what is meant where nothing is written. */
+export type ContainerFeatures = WrittenFeatures & { nesting: boolean }

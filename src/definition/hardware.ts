@@ -1,5 +1,5 @@
 import type { Diagnostic } from './diagnostics.ts'
-import type { Hardware } from './hardware-schema.ts'
+import type { ContainerFeatures, Hardware, WrittenFeatures } from './hardware-schema.ts'
 import type { Architecture } from './source-schema.ts'
 import type { YamlFile } from './yaml-file.ts'
 
@@ -32,4 +32,12 @@ export function checkHardware(
     complain(['machine'], `arm64 has no machine \`${adapted.machine}\``, 'leave it out, or write virt')
   }
   return adapted
+}
+
+/**
+ * As Proxmox's own dialog does it: without nesting, a systemd newer than 241 (Debian 11) makes create, clone and start end with
+ * `WARNINGS`. Of a privileged container Proxmox lets API tokens set no feature at all.
+ */
+export function featuresOf(written: WrittenFeatures, unprivileged: boolean): ContainerFeatures {
+  return { ...written, nesting: written.nesting ?? unprivileged }
 }

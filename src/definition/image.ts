@@ -7,7 +7,7 @@ import type { Diagnostic } from './diagnostics.ts'
 import { check } from './explain.ts'
 import { type LoadedFragment, loadFragment } from './fragments.ts'
 import { type KnownItem, loadHardening } from './hardening.ts'
-import { checkHardware } from './hardware.ts'
+import { checkHardware, featuresOf } from './hardware.ts'
 import { type ImageKind, imageFile, vmFile } from './image-schema.ts'
 import { kindOf, kindWithKey, schemaOfAnyKind, schemaOfKind } from './kind.ts'
 import { loadLayers } from './layers.ts'
@@ -82,7 +82,7 @@ export async function loadImageFile(
     layers,
     kind,
     unprivileged: value?.kind === 'lxc' && value.unprivileged,
-    nesting: value?.kind === 'lxc' && value.features.nesting,
+    fromPackages: source?.kind === 'bootstrap' ? source.packages : [],
     items: context.hardeningItems,
     report,
   })
@@ -103,7 +103,8 @@ export async function loadImageFile(
     where: { file, line, column },
   }
   if (value.kind === 'lxc') {
-    const { hardware, unprivileged, features, template } = value
+    const { hardware, unprivileged, template } = value
+    const features = featuresOf(value.features, unprivileged)
     const spec: ImageSpec = { ...common, kind: 'lxc', hardware, unprivileged, features, template }
     return { spec, yaml, ...parentName }
   }

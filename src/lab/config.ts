@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { ImagebuildError } from '../core/errors.ts'
 import { faults } from './faults.ts'
+import { MAJORS } from './release.ts'
 
 const storage = z.strictObject({
   id: z.string().regex(/^[a-z][a-z0-9_.-]*$/i),
@@ -30,6 +31,8 @@ const config = z.strictObject({
   host: z.string().default('127.0.0.1'),
   /** 0: any free one */
   port: z.int().min(0).max(65535).default(0),
+  /** major version of the Proxmox VE that is played; missing: what it played last, at first the current one */
+  pve: z.literal(MAJORS).optional(),
   /** seconds without a client's request, a task or a running guest, after which the lab ends */
   idleSeconds: z.number().positive().default(60),
   /** further nodes, beside `lab`, which is always there */

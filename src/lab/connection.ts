@@ -20,6 +20,8 @@ export interface LabConnection {
   bridge: string
   network: { cidr: string; gateway: string; dns: string; pool: { first: string; last: string } }
   storages: { id: string; type: string; content: string[] }[]
+  /** the Proxmox VE that it plays: `9.2.11`; missing: of an earlier imagebuild, which played 8.4 */
+  pve?: string
   /** the daemon's process */
   pid: number
   version: string

@@ -9,11 +9,12 @@ import { readConfig } from './config.ts'
 import { type LabConnection, readConnection, writeConnection } from './connection.ts'
 import { BRIDGE, closeHost, openHost } from './host.ts'
 import { FIRST_NODE, readNodes, writeNodes } from './nodes.ts'
-import { PRIVILEGES, ROLE } from './privileges.ts'
+import { ROLE, rolePrivileges } from './privileges.ts'
+import { DEFAULT_MAJOR, MAJORS, type Major, RELEASES } from './release.ts'
 import { forgetStopped, readStopped, writeStopped } from './stopped.ts'
 
 /**
- * The lab's process: `node daemon.ts [--port=<n>] <folder>`. One per folder; it ends when nobody has needed it for a
+ * The lab's process: `node daemon.ts [--port=<n>] [--pve=<major>] <folder>`. One per folder; it ends when nobody has needed it for a
  * while, on SIGTERM and on SIGINT, and takes everything with it but the folder. On SIGHUP it plays the nodes too that
  * nodes.json names by then.
  */
@@ -22,7 +23,9 @@ const USER = 'imagebuild@pve'
 const TOKEN = 'lab'
 
 const dir = resolve(process.argv.at(-1) ?? '')
-const port = process.argv.find((argument) => argument.startsWith('--port='))?.slice('--port='.length)
+const option = (name: string) =>
+  process.argv.find((argument) => argument.startsWith(`--${name}=`))?.slice(`--${name}=`.length)
+const port = option('port')
 
 function say(message: string): void {
   process.stderr.write(`${new Date().toISOString()} ${message}\n`)
@@ -59,13 +62,16 @@ try {
     storages: name === FIRST_NODE ? host.storages : await host.storagesOf(name),
   })
   const nodes = await Promise.all(playing.map(nodeOf))
+  const pve = await playedMajor()
   const serve = (at: number) =>
     startApi({
       host: config.host,
       port: at,
+      pve,
       tls,
       stateDir: join(dir, 'state'),
       appliances: join(dir, 'appliances.dat'),
+      datacenter: join(dir, 'datacenter.cfg'),
       nodes,
       machines: host.machines,
       containers: host.containers,
@@ -84,7 +90,8 @@ try {
     endpoint: `https://${config.host === '0.0.0.0' ? '127.0.0.1' : config.host}:${api.port}`,
     fingerprint: tls.fingerprint,
     node: FIRST_NODE,
-    ...(await credentials(api)),
+    pve: RELEASES[pve].version.version,
+    ...(await credentials(api, pve)),
     bridge: BRIDGE,
     network: { cidr, gateway, dns: gateway, pool },
     storages: host.storages.map(({ id, type, content }) => ({ id, type, content: [...content] })),
@@ -107,7 +114,7 @@ try {
     return change
   }
   await addNodes()
-  say(`serving ${dir} on port ${api.port}, guests on ${cidr}`)
+  say(`serving ${dir} on port ${api.port} as Proxmox VE ${connection.pve}, guests on ${cidr}`)
   const watch = setInterval(() => void endWhenIdle(api), Math.min(1000, config.idleSeconds * 100))
   touch()
   const how = await ending.promise
@@ -132,16 +139,22 @@ async function endWhenIdle(api: ApiServer): Promise<void> {
   if (performance.now() - last > config.idleSeconds * 1000) ending.resolve('nobody has needed it for a while')
 }
 
+/** Who has asked for none gets what there was before: templates and clients are used to it. */
+async function playedMajor(): Promise<Major> {
+  const asked = option('pve') ?? config.pve ?? (await readConnection(dir))?.pve?.split('.', 1)[0]
+  return MAJORS.find((major) => String(major) === String(asked)) ?? DEFAULT_MAJOR
+}
+
 async function previousPort(): Promise<number> {
   const before = await readConnection(dir)
   return before === undefined ? 0 : Number(new URL(before.endpoint).port)
 }
 
 /** The same token and password as before, as long as the API knows the token. */
-async function credentials(api: ApiServer): Promise<Pick<LabConnection, 'token' | 'root'>> {
+async function credentials(api: ApiServer, pve: Major): Promise<Pick<LabConnection, 'token' | 'root'>> {
   const before = await readConnection(dir)
   const password = before?.root.password ?? randomBytes(16).toString('base64url')
-  const common = { rootPassword: password, roles: { [ROLE]: PRIVILEGES } }
+  const common = { rootPassword: password, roles: { [ROLE]: rolePrivileges(RELEASES[pve]) } }
   const root = { username: 'root@pam', password } as const
   if (before !== undefined) {
     await api.provisionAccess(common)

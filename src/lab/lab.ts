@@ -13,6 +13,7 @@ import { closeHost } from './host.ts'
 import { labNames } from './names.ts'
 import { readNodes, writeNodes } from './nodes.ts'
 import { endProcess } from './process.ts'
+import type { Major } from './release.ts'
 import { labRequirements } from './requirements.ts'
 import { writeStopped } from './stopped.ts'
 
@@ -37,6 +38,8 @@ export interface EnsureLabOptions {
   emit: Emit
   /** where a new daemon listens; default: what its config.json says, else any free port */
   port?: number
+  /** major version of the Proxmox VE that it must play; default: what its config.json says, else what it played last */
+  pve?: Major
   /** it shall not end by itself */
   stay?: boolean
   /** nodes that it must play; they stay with its folder */
@@ -50,7 +53,7 @@ export interface EnsureLabOptions {
  */
 export async function ensureLab(options: EnsureLabOptions): Promise<LabConnection> {
   const dir = resolve(options.dir)
-  const { signal, emit, port, stay, nodes = [] } = options
+  const { signal, emit, port, pve, stay, nodes = [] } = options
   let lab = await answering(dir)
   if (lab === undefined) {
     await demandPrerequisites()
@@ -61,9 +64,10 @@ export async function ensureLab(options: EnsureLabOptions): Promise<LabConnectio
       emit({ type: 'info', message: `starting the lab in ${dir}` })
       await rm(join(dir, 'stay'), { force: true })
       await addNodes(dir, nodes)
-      lab = await startDaemon(dir, port, signal)
+      lab = await startDaemon(dir, { port, pve }, signal)
     }
   }
+  if (pve !== undefined) demandRelease(dir, lab, pve)
   if (!plays(lab, nodes)) lab = await withNodes(dir, lab, nodes, signal)
   if (port !== undefined && new URL(lab.endpoint).port !== String(port)) {
     emit({
@@ -73,6 +77,16 @@ export async function ensureLab(options: EnsureLabOptions): Promise<LabConnectio
   }
   if (stay) await writeFile(join(dir, 'stay'), '')
   return lab
+}
+
+/** @throws ImagebuildError `busy` where another is played already, which cannot be changed under its clients */
+function demandRelease(dir: string, { pve = '8.4' }: LabConnection, wanted: Major): void {
+  if (pve.startsWith(`${wanted}.`)) return
+  throw new ImagebuildError({
+    code: 'busy',
+    what: `the lab in ${dir} runs already, and plays Proxmox VE ${pve}`,
+    next: `imagebuild lab stop, then lab start --pve ${wanted}`,
+  })
 }
 
 function plays(lab: LabConnection, nodes: readonly string[]): boolean {
@@ -142,13 +156,16 @@ export async function labStatus(dir: string): Promise<LabStatus> {
 
 async function startDaemon(
   dir: string,
-  port: number | undefined,
+  options: Readonly<Record<'port' | 'pve', number | undefined>>,
   signal: AbortSignal,
 ): Promise<LabConnection> {
   const path = join(dir, 'daemon.log')
   await using log = await open(path, 'a', 0o600)
   const { size } = await log.stat()
-  const daemon = spawn(process.execPath, [DAEMON, ...(port === undefined ? [] : [`--port=${port}`]), dir], {
+  const asked = Object.entries(options).flatMap(([name, value]) =>
+    value === undefined ? [] : [`--${name}=${value}`],
+  )
+  const daemon = spawn(process.execPath, [DAEMON, ...asked, dir], {
     detached: true,
     cwd: '/',
     env: { ...process.env, PATH },

@@ -1,7 +1,9 @@
+import type { Release } from './release.ts'
+
 /** The role of the lab's own API token: what building, verifying and keeping templates takes, and no more. */
 export const ROLE = 'Imagebuild'
 
-export const PRIVILEGES = [
+const EVERYWHERE = [
   'VM.Allocate',
   'VM.Audit',
   'VM.Backup',
@@ -14,7 +16,7 @@ export const PRIVILEGES = [
   'VM.Config.Memory',
   'VM.Config.Network',
   'VM.Config.Options',
-  'VM.Monitor',
+  'VM.Console',
   'VM.PowerMgmt',
   'VM.Snapshot',
   'VM.Snapshot.Rollback',
@@ -27,3 +29,6 @@ export const PRIVILEGES = [
   'Sys.AccessNetwork',
   'Sys.Audit',
 ]
+
+/** To ask a machine's guest agent for addresses and to run commands there. */
+export const rolePrivileges = ({ agent }: Release): string[] => [...EVERYWHERE, ...agent.anything].sort()

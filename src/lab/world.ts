@@ -218,6 +218,14 @@ export interface ContainerSpec {
   searchdomain?: string
 }
 
+/** What is in a container's root. */
+export interface ContainerSystem {
+  /** Proxmox's word */
+  ostype: string
+  /** major version of the systemd that is its init */
+  systemd?: number
+}
+
 export interface ContainerStatus {
   running: boolean
   /** of its init, seen from the node */
@@ -242,23 +250,23 @@ export interface Containers {
   /**
    * Fills an empty root volume: makes the file system, unpacks the archive (not its /dev), then what Proxmox does
    * to a new container: hostname, hosts, DNS, network, root's password and keys, new SSH host keys, whose
-   * fingerprints it logs in Proxmox's words. Gives the detected ostype.
+   * fingerprints it logs in Proxmox's words.
    */
   create(
     spec: ContainerSpec,
     from: { archive: string; password?: string; sshPublicKeys?: string },
     log: Log,
     signal?: AbortSignal,
-  ): Promise<{ ostype: string }>
+  ): Promise<ContainerSystem>
   /** writes hostname, network and DNS as the configuration now has them, then starts it */
-  start(spec: ContainerSpec, log: Log): Promise<void>
+  start(spec: ContainerSpec, log: Log): Promise<ContainerSystem>
   stop(vmid: number): Promise<void>
   /** rejects with Proxmox's words when `seconds` are over */
   shutdown(vmid: number, seconds: number): Promise<void>
   status(vmid: number): Promise<ContainerStatus>
   interfaces(vmid: number): Promise<ContainerInterface[]>
   /** what Proxmox does to a clone's files: a new hostname, an emptied machine-id where it had one; no host keys */
-  afterClone(spec: ContainerSpec): Promise<void>
+  afterClone(spec: ContainerSpec): Promise<ContainerSystem>
   /** its file system stands still, complete on its volume, while `work` copies that; at once where it does not run */
   frozen<T>(vmid: number, work: () => Promise<T>): Promise<T>
   /** grows the file system to its volume's size; of a running container at its next start, where the node may not */

@@ -2,8 +2,9 @@ import { WebSocket } from 'ws'
 import { type Engine, encodePath } from './engine.ts'
 import { PveError } from './errors.ts'
 import { consoleCommand, type GuestRef, guestLabel } from './guest-ref.ts'
+import type { Need } from './permissions.ts'
 
-/** A guest's serial console while it is open: pieces of text in the order they came. Ends with the guest. */
+/** A guest's console while it is open: pieces of text in the order they came. Ends with the guest. */
 export interface GuestConsole extends AsyncIterable<string>, Disposable {
   /** types into the console */
   send(text: string): void
@@ -23,31 +24,52 @@ const OPEN_SECONDS = 15
 /** Seconds in which the other side may take its leave. */
 const CLOSE_SECONDS = 3
 
+/** The first version that opens consoles for API tokens, too: seen on 9.2; a 9.0 refuses the token's own console ticket. */
+const TOKENS_SINCE = 9
+
+/** What whoever is not root must have for it. Nothing else fails without: errors say less then. */
+export function seeConsole(vmid: number | string): Need {
+  return { path: `/vms/${vmid}`, privileges: ['VM.Console'], why: 'see what a guest prints while it boots' }
+}
+
 /**
- * Opens the console of a running guest; of a VM, the serial one. Needs a ticket: Proxmox does not let API tokens in.
+ * Opens the console of a running guest; of a VM, the serial one.
  * @throws PveError where it cannot be opened; the signal's reason. When the signal aborts later, the text ends.
  */
 export async function openConsole(
   engine: Engine,
   target: GuestRef,
-  options: { signal: AbortSignal; serial?: 'serial0' | 'serial1' | 'serial2' | 'serial3' },
+  options: {
+    signal: AbortSignal
+    version: { major: number; text: string }
+    serial?: 'serial0' | 'serial1' | 'serial2' | 'serial3'
+  },
 ): Promise<GuestConsole | NoConsole> {
-  if (engine.session.kind === 'token') {
-    return { unavailable: 'Proxmox opens consoles for ticket logins only, not for API tokens' }
-  }
-  const { signal } = options
+  const { signal, version } = options
   const { kind, node, vmid } = target
+  const { session } = engine
+  if (session.kind === 'token' && version.major < TOKENS_SINCE) {
+    const why = 'opens consoles for ticket logins only, not for API tokens'
+    return { unavailable: `Proxmox VE ${version.text} ${why}` }
+  }
   const guest = `/nodes/${node}/${kind === 'vm' ? 'qemu' : 'lxc'}/${vmid}`
   const which = kind === 'vm' ? { serial: options.serial ?? 'serial0' } : {}
-  const { data } = await engine.request('POST', `${guest}/termproxy`, which, { signal })
-  const proxy = data as { port: number | string; ticket: string; user: string }
+  let proxy: { port: number | string; ticket: string; user: string }
+  try {
+    const { data } = await engine.request('POST', `${guest}/termproxy`, which, { signal })
+    proxy = data as typeof proxy
+  } catch (error) {
+    if (!(error instanceof PveError && error.status === 403)) throw error
+    const { path, privileges } = seeConsole(vmid)
+    return { unavailable: `${session.user} lacks ${privileges.join(', ')} on ${path}` }
+  }
   const query = new URLSearchParams({ port: String(proxy.port), vncticket: proxy.ticket })
   const path = `${encodePath(guest)}/vncwebsocket`
   const socket = new WebSocket(
     `${engine.origin.replace(/^http/, 'ws')}/api2/json${path}?${query}`,
     ['binary'],
     // The same pinned connections as for everything else.
-    { agent: engine.agent, headers: await engine.session.headers(false, signal), perMessageDeflate: false },
+    { agent: engine.agent, headers: await session.headers(false, signal), perMessageDeflate: false },
   )
   const stream = new SocketText(socket, signal)
   try {

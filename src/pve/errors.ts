@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../core/errors.ts'
 import { ImagebuildError } from '../core/errors.ts'
+import { restrictedTag } from './restricted-tags.ts'
 
 /**
  * What is known about a request that failed.
@@ -50,6 +51,7 @@ export class PveError extends ImagebuildError {
       why: [text, ...Object.entries(fields).map(([name, wrong]) => `${name}: ${wrong.trim()}`)].join('\n'),
       ...(next !== undefined && { next }),
       cause: facts.cause,
+      ...restrictedTag(text),
     })
     this.method = facts.method
     this.path = facts.path
@@ -142,6 +144,7 @@ export class PveTaskError extends ImagebuildError {
       why: facts.exitstatus,
       output: facts.output,
       next,
+      ...restrictedTag(facts.exitstatus),
     })
     this.upid = facts.upid
     this.exitstatus = facts.exitstatus

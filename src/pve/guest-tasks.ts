@@ -27,9 +27,16 @@ export async function runningTasks(
   })
 }
 
-/** Tasks that work on a guest at this moment. */
+/** Tasks that last as long as somebody looks at a console. */
+const CONSOLES = /^(vncproxy|vncshell|spiceproxy|termproxy)$/
+
+export function isConsole({ type }: Pick<TaskRow, 'type'>): boolean {
+  return CONSOLES.test(type)
+}
+
+/** Tasks that work on a guest at this moment. Whoever looks at its console, as a build does, changes nothing. */
 export async function activeTasks(pve: Pve, { node, vmid }: GuestRef): Promise<TaskRow[]> {
-  return await runningTasks(pve, node, { vmid })
+  return (await runningTasks(pve, node, { vmid })).filter((task) => !isConsole(task))
 }
 
 /** The latest tasks of a type that name this guest and have ended. */

@@ -6,7 +6,8 @@ import type { Place } from './place.ts'
 /** Files that imagebuild puts on a storage: source images, which stay for the next build, and seeds, which do not. */
 export interface StoredFile {
   volid: string
-  size: number
+  /** bytes; Proxmox VE 9 leaves it out of a list where a storage would have to work for it */
+  size?: number
   ctime: number
 }
 
@@ -24,6 +25,22 @@ export async function listFiles(pve: Pve, place: Place, content: FileContent): P
     .$(place.node)
     .storage.$(storageFor(place, content))
     .content.$get({ content: content as 'iso' })) as unknown as StoredFile[]
+}
+
+/** Bytes of a listed file: where the list does not say it, Proxmox does when it is asked for this one, or nobody can. */
+export async function sizeOfStored(
+  pve: Pve,
+  { node }: Place,
+  { volid, size }: StoredFile,
+): Promise<number | undefined> {
+  if (size !== undefined) return size
+  const storage = pve.api.nodes.$(node).storage.$(volid.slice(0, volid.indexOf(':')))
+  try {
+    return ((await storage.content.$(volid).$get()) as { size?: number }).size
+  } catch (error) {
+    if (error instanceof PveError && error.delivery === 'answered') return undefined
+    throw error
+  }
 }
 
 /** A guest's volume on a storage. */

@@ -177,6 +177,18 @@ test('a hostile archive is refused as the definition’s fault, before anything 
   expect(pve.writes).toEqual([])
 })
 
+test('an appliance that is bare tar, as Proxmox VE 9 has them, is taken as it is', async () => {
+  const pve = new MemoryProxmox()
+  const template = 'debian-13-standard_13.1-1_amd64.tar'
+  const decision: SourceDecision = {
+    record: { request: 'appliance', identity: 'sha512:1', version: '13.1-1', fallback: false },
+    from: { kind: 'appliance', template },
+  }
+  pve.files.push({ volid: `local:vztmpl/${template}`, size: 1, ctime: 0, content: 'vztmpl' })
+  expect((await place(lxcSpec(), decision, pve)).volid).toBe(`local:vztmpl/${template}`)
+  expect(pve.writes).toEqual([])
+})
+
 test('the archive of a parent is taken where it lies; one that is gone is told', async () => {
   const pve = new MemoryProxmox()
   const volid = 'local:vztmpl/base-20260101.1.tar.zst'

@@ -6,11 +6,13 @@ import { buildImage } from '../../src/build/build.ts'
 import type { SourceSpec } from '../../src/definition/spec.ts'
 import { digestBytes } from '../../src/plan/identity.ts'
 import { makePlan } from '../../src/plan/plan.ts'
+import type { Pve } from '../../src/pve/client.ts'
 import { fromTags, type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import type { Need } from '../../src/pve/permissions.ts'
 import { promote } from '../../src/pve/promotion.ts'
 import { nodeTemplates } from '../../src/pve/templates.ts'
 import { bootstrapIdentity } from '../../src/source/bootstrap-recipe.ts'
-import { imageSpec, WHERE } from '../plan/spec.ts'
+import { imageSpec, lxcSpec, WHERE } from '../plan/spec.ts'
 import { MemoryProxmox, PLACE, past, soon } from '../pve/memory-proxmox.ts'
 import { aBuild } from './world.ts'
 
@@ -176,6 +178,31 @@ test('missing privileges end it before anything is written', async () => {
   await expect(buildImage(aBuild({ image, pve: strict }, pve))).rejects.toBe(refusal)
   expect(pve.writes).toEqual([])
 })
+
+test.each([
+  [9, ['Sys.Modify']],
+  [8, []],
+])(
+  'a privileged container on Proxmox VE %i needs of / before anything is written: %j',
+  async (major, needed) => {
+    const pve = new MemoryProxmox()
+    const refusal = new Error('a privilege is missing')
+    const asked: Need[] = []
+    const strict: Pve = {
+      ...pve.client(),
+      version: { major, minor: 2, text: `${major}.2` },
+      requirePrivileges: async (needs) => {
+        asked.push(...needs)
+        throw refusal
+      },
+      withSignal: () => strict,
+    }
+    const privileged = lxcSpec({ source, unprivileged: false })
+    await expect(buildImage(aBuild({ image: privileged, pve: strict }, pve))).rejects.toBe(refusal)
+    expect(pve.writes).toEqual([])
+    expect(asked.filter(({ path }) => path === '/').flatMap(({ privileges }) => privileges)).toEqual(needed)
+  },
+)
 
 describe('a rollback while two nodes are decided upon', () => {
   const places = [PLACE, { ...PLACE, node: 'b' }]

@@ -40,6 +40,12 @@ describe('a container that is built', () => {
     expect(made).not.toHaveProperty('features')
   })
 
+  test('shows the messages of its boot on its console, and its template what Proxmox shows of others', () => {
+    const identity = { mac: MAC }
+    expect(containerParameters({ image: lxcSpec(), place: PLACE, identity, ...common }).cmode).toBe('console')
+    expect(containerTemplateParameters(lxcSpec(), PLACE, 'web')).not.toHaveProperty('cmode')
+  })
+
   test('gets what `build` says while it is built, and its template what `hardware` says', () => {
     const build = { bootTimeout: 900, timeout: 7200, cores: 4, memory: 4096 }
     const image = lxcSpec({ build })

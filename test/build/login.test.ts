@@ -20,7 +20,8 @@ function machine(status: 'running' | 'stopped', address: string | undefined): Bu
     },
     access: { user: 'imagebuild', userKey: key, hostKey: key },
     identity: { mac: '02:1B:00:00:00:01', ...(address !== undefined && { address }) },
-    console: { recorded: { lines: ['Kernel panic - not syncing'] } },
+    // Blank lines, of which there are many, take no place of those that say something.
+    console: { recorded: { lines: ['Kernel panic - not syncing', ...Array(30).fill(' ')] } },
   } as unknown as BuildGuest
 }
 

@@ -50,6 +50,21 @@ describe('the guest while it is built', () => {
   })
 })
 
+describe('the Microsoft certificates that Proxmox VE 9 names on an EFI disk (ms-cert)', () => {
+  const efidisk = { efitype: '4m', 'pre-enrolled-keys': true } as const
+  const image = imageSpec({ hardware: { ...spec.hardware, bios: 'ovmf', efidisk } })
+
+  test('are Proxmox’s to choose when it makes the disk', () => {
+    expect(buildParameters({ ...base, image }).efidisk0).toBe('local-lvm:1,efitype=4m,pre-enrolled-keys=1')
+  })
+
+  test('stay: nothing writes the disk anew where there is one', () => {
+    const { sourceVolid: _, ...clone } = base
+    expect(buildParameters({ ...clone, image })).not.toHaveProperty('efidisk0')
+    expect(templateParameters(image, PLACE)).not.toHaveProperty('efidisk0')
+  })
+})
+
 describe('the template', () => {
   test('has no MAC of ours, a cloud-init drive of its own, and does not upgrade at first boot', () => {
     const parameters = templateParameters(spec, { ...PLACE, vlan: 30 })

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { privilegesNeeded, swapPrivileges, verifyPrivileges } from '../../src/build/privileges.ts'
 import type { ImageSpec } from '../../src/definition/spec.ts'
+import { seeConsole } from '../../src/pve/console.ts'
 import { seeTasks } from '../../src/pve/locked-guest.ts'
 import type { Need } from '../../src/pve/permissions.ts'
 import type { Place } from '../../src/pve/place.ts'
@@ -85,6 +86,14 @@ describe('what is needed beside the role', () => {
       'seeing which task of somebody else is creating a guest that is in the way (on `/nodes/<node>`,'
     expect(row(label)).toEqual(names([seeTasks('<node>')]))
     expect(seeTasks('<node>').path).toBe('/nodes/<node>')
+  })
+
+  test('the console of a guest that nobody can log in to', () => {
+    const label = "the console's last lines in the error where nobody can log in to a guest"
+    expect(row(label)).toEqual(names([seeConsole('<vmid>')]))
+    expect(seeConsole('<vmid>').path).toBe('/vms/<vmid>')
+    for (const version of VERSIONS)
+      for (const image of [imageSpec(), lxcSpec()]) expect(role(image, version)).not.toContain('VM.Console')
   })
 
   test('nothing: a fixed VMID, several nodes, an address pool, a parent image', () => {

@@ -176,14 +176,19 @@ describe('before a build', () => {
     ])
   })
 
-  test('a container’s packed archive is less than its tree', async () => {
-    const pve = world(100)
-    pve.files.push({ volid: 'local:vztmpl/x.tar.zst', size: 101, ctime: 0, content: 'vztmpl' })
-    const placed = { kind: 'archive', volid: 'local:vztmpl/x.tar.zst' } as const
-    await expect(requireRoom(aBuild({ image: lxcSpec() }, pve), file, placed)).rejects.toMatchObject({
-      exitCode: 75,
-    })
-  })
+  test.each(['listed with its size', 'listed without'])(
+    'a container’s packed archive, %s, is less than its tree',
+    async (how) => {
+      const pve = world(100)
+      const volid = 'local:vztmpl/x.tar.zst'
+      pve.volumes.set(volid, { size: 101, used: 101, format: 'tzst' })
+      pve.files.push({ volid, ctime: 0, content: 'vztmpl', ...(how.endsWith('size') && { size: 101 }) })
+      const placed = { kind: 'archive', volid } as const
+      await expect(requireRoom(aBuild({ image: lxcSpec() }, pve), file, placed)).rejects.toMatchObject({
+        exitCode: 75,
+      })
+    },
+  )
 
   test('the size of what has the fixed VMID counts', async () => {
     const image = imageSpec({ ...disk(10 * GIB), template: { tags: [], keep: 3, vmid: 9500 } })

@@ -92,6 +92,22 @@ const states = (pve: MemoryProxmox) =>
       .map(({ vmid, marks }) => [vmid, `${marks.state} ${marks.version}`]),
   )
 
+test('a swap leaves an EFI disk as Proxmox has copied it, with the certificates that it names', async () => {
+  const pve = new MemoryProxmox()
+  const source = world(pve)
+  const efidisk0 = 'local:9001/base-9001-disk-1.qcow2,efitype=4m,ms-cert=2023k,pre-enrolled-keys=1,size=528K'
+  Object.assign(pve.guests.get(9001)?.config ?? {}, { bios: 'ovmf', efidisk0 })
+  const written: string[] = []
+  pve.before = (call, params) => {
+    if (call.startsWith('PUT'))
+      written.push(...Object.keys(params), ...String(params.delete ?? '').split(','))
+  }
+  await swap(by(pve), source, FIXED, { tool: 't', since: 2 })
+  expect(pve.guests.get(FIXED)?.config.efidisk0).toBe(efidisk0)
+  expect(written).toContain('tags')
+  expect(written).not.toContain('efidisk0')
+})
+
 describe.each(['vm', 'lxc'] as const)('a swap (%s)', (kind) => {
   test('puts the proven one at the fixed VMID, and the old one into the range', async () => {
     const pve = new MemoryProxmox()

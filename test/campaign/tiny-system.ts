@@ -47,6 +47,8 @@ const PROGRAMS = [
   ...['grep', 'sed', 'awk', 'perl', 'getent', 'setsid', 'ip', 'sshd', 'ssh-keygen', 'kill'],
 ]
 
+const SSHD = '/usr/sbin/sshd'
+
 /** Brings the network up as Proxmox has written it down, and ends when LXC or `poweroff` asks for it. */
 const INIT = `#!/bin/sh
 trap 'exit 0' PWR RTMIN+3
@@ -61,7 +63,7 @@ ip link set eth0 up
 # Of one kind: an RSA key takes as long as all else here.
 key=/etc/ssh/ssh_host_ed25519_key
 [ -e $key ] || ssh-keygen -q -t ed25519 -N '' -f $key
-/usr/sbin/sshd
+${SSHD}
 echo tiny is up
 while :; do sleep 0.2 & wait $!; done
 `
@@ -111,8 +113,11 @@ const FOLDERS = [
   ...['tmp', 'var/tmp', 'var/log', 'var/mail', 'var/lib'],
 ]
 
-/** Makes it in the folder; gives the lines of a definition's `source`. */
-export async function tinySource(folder: string): Promise<string> {
+/**
+ * Makes it in the folder; gives the lines of a definition's `source`.
+ * @param instead what its init does where it would start sshd
+ */
+export async function tinySource(folder: string, instead?: string): Promise<string> {
   const path = join(folder, 'tiny.tar.zst')
   const root = await mkdtemp(join(tmpdir(), 'imagebuild-tiny-'))
   try {
@@ -120,6 +125,7 @@ export async function tinySource(folder: string): Promise<string> {
     for (const one of FOLDERS) await mkdir(join(root, one), { recursive: true })
     for (const [file, text] of Object.entries(FILES)) await put(join(root, file), text, 0o644)
     for (const [file, text] of Object.entries(SCRIPTS)) await put(join(root, file), text, 0o755)
+    if (instead !== undefined) await put(join(root, 'sbin/init'), INIT.replace(SSHD, instead), 0o755)
     for (const name of PROGRAMS) await copyProgram(name, root)
     for (const name of ['tmp', 'var/tmp']) await chmod(join(root, name), 0o1777)
     const partial = `${path}.partial`

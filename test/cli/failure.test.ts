@@ -45,6 +45,15 @@ describe('a failure', () => {
     )
   })
 
+  test('names who was talked to, unless that has nothing to do with it', () => {
+    const options = { debug: false, talksTo: 'Proxmox VE 9.2.11 (target site)' }
+    expect(renderFailure(error, options)).toContain(
+      '\n  on Proxmox VE 9.2.11 (target site)\n  → mend the script\n',
+    )
+    const usage = new ImagebuildError({ code: 'usage', what: 'no' })
+    expect(renderFailure(usage, options)).toBe('error: no\n')
+  })
+
   test('with all stacks for who debugs', () => {
     const text = renderFailure(error, { debug: true })
     expect(text).toContain('ImagebuildError: layer “install” failed')

@@ -93,7 +93,8 @@ describe('a node of the target that does not exist', () => {
 test('a node that the list lacks and that answers is there', async () => {
   pve.on('GET /nodes', { json: { data: [{ node: 'pve2' }] } })
   pve.on('GET /nodes/pve1/version', { json: { data: { version: '9.2.11' } } })
-  expect(await command('node: pve1', 'list')).toMatchObject({ code: 0 })
+  const stderr = expect.stringContaining('home: Proxmox VE 8.4.21\n')
+  expect(await command('node: pve1', 'list')).toMatchObject({ code: 0, stderr })
 })
 
 test('where Proxmox does not say which nodes there are, nothing is refused', async () => {

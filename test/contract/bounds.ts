@@ -1,9 +1,10 @@
-import { isOwnPool, isOwnVmid, isOwnVolume, type Own, ownPool, ownUser, taskId } from './own.ts'
+import { isOwnPool, isOwnVmid, isOwnVolume, type Own, ownPool, ownRole, ownUser, taskId } from './own.ts'
 
 type Asked = Record<string, unknown>
 
 /** Proxmox gives no guest a lower one, so a test may ask for it and be refused. */
 const LOWEST_VMID = 100
+const TAG_RULES = /^(?:registered-tags|user-tag-access|delete)$/
 const HARMLESS = /^\/(?:version|cluster\/nextid|access\/ticket)$/
 
 interface Rule {
@@ -54,6 +55,15 @@ const RULES: readonly Rule[] = [
     isOwn: (own, [userid], asked) => (userid ?? asked.userid) === ownUser(own),
   },
   { path: /^\/access\/acl$/, isOwn: (own, _, { users }) => users === ownUser(own) },
+  {
+    path: /^\/access\/roles(?:\/([^/]+))?$/,
+    isOwn: (own, [roleid], asked) => (roleid ?? asked.roleid) === ownRole(own),
+  },
+  {
+    path: /^\/cluster\/options$/,
+    isOwn: ({ tagRules }, _, asked) =>
+      tagRules === true && Object.keys(asked).every((name) => TAG_RULES.test(name)),
+  },
 ]
 
 /**

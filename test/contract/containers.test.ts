@@ -369,7 +369,7 @@ describe('a container that is busy', () => {
   test('21.6 while it is created it is locked; stopping that leaves nothing', async (context) => {
     if (!target.processes) return context.skip(NO_PROCESSES)
     const vmid = await target.vmid()
-    const volid = await upload('large_1_amd64.tar.zst', await tinyArchive(64 << 20))
+    const volid = await upload('large_1_amd64.tar.zst', await tinyArchive({ ballast: 64 << 20 }))
     const held = holdProcess(
       context,
       async (found) => /\btar\0(?:--extract|xpf)\0/.test(found.command) && target.isProcessOf(vmid, found),

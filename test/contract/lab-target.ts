@@ -16,7 +16,11 @@ import type { Own } from './own.ts'
 import type { Reached } from './target.ts'
 
 const PASSWORD = 'contract-suite'
-const OWN: Own = { namespace: 'imagebuild-contract', vmids: { first: 990100, last: 990399 } }
+const OWN: Own = {
+  namespace: 'imagebuild-contract',
+  vmids: { first: 990100, last: 990399 },
+  tagRules: true,
+}
 
 /** A self-signed certificate, as the lab's daemon makes one. */
 export async function certificate(dir: string): Promise<{ key: string; cert: string; fingerprint: string }> {
@@ -54,14 +58,14 @@ async function storagesIn(dir: string, smallRoot: string | undefined) {
   return { local, thin, small, far, shared }
 }
 
-/** What a lab is told to get wrong. */
-export interface Faulty extends Pick<ApiOptions, 'faults' | 'pause'> {
+/** What a lab is told to play, and to get wrong. */
+export interface Played extends Pick<ApiOptions, 'faults' | 'pause' | 'pve'> {
   /** where `small` lies instead, which then has as much room as there is */
   smallRoot?: string
 }
 
 /** A lab of its own for each file, in a folder that goes when it is closed. */
-export async function startLab({ smallRoot, ...faulty }: Faulty = {}): Promise<Reached> {
+export async function startLab({ smallRoot, ...played }: Played = {}): Promise<Reached> {
   const dir = await mkdtemp(join(tmpdir(), 'lab-contract-'))
   const names = labNames(dir)
   const { local, thin, small, far, shared } = await storagesIn(dir, smallRoot)
@@ -86,7 +90,7 @@ export async function startLab({ smallRoot, ...faulty }: Faulty = {}): Promise<R
     bridges: [{ name: 'vmbr0', address: '10.77.0.1', cidr: '10.77.0.0/24' }],
     onActivity: () => undefined,
     resourceLag: 1,
-    ...faulty,
+    ...played,
   })
   const { tokens } = await server.provisionAccess({
     rootPassword: PASSWORD,

@@ -4,7 +4,12 @@ export interface Own {
   namespace: string
   /** where nobody else has guests */
   vmids: { first: number; last: number }
+  /** which tags users may set is its to change, for the time of a test */
+  tagRules?: boolean
 }
+
+/** A role that a test tries to make. */
+export const ownRole = (own: Own): string => `${own.namespace}-role`
 
 export const ownPool = (own: Own): string => own.namespace
 export const ownUser = (own: Own): string => `${own.namespace}@pve`

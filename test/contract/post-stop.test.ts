@@ -25,7 +25,10 @@ beforeAll(async () => {
       ['content', 'vztmpl'],
       [
         'filename',
-        { name: ownFile(target.own, `${name}_1_amd64.tar.zst`), data: await tinyArchive(0, init) },
+        {
+          name: ownFile(target.own, `${name}_1_amd64.tar.zst`),
+          data: await tinyArchive({ ...(init !== undefined && { init }) }),
+        },
       ],
     ])
     expect((await ended(target, reply)).exitstatus).toBe('OK')

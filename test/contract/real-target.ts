@@ -25,7 +25,8 @@ export function suiteOwn(): Own {
   const namespace = get('NAMESPACE') ?? 'imagebuild-contract'
   if (!/^[a-z][a-z0-9-]{2,30}$/.test(namespace))
     throw new Error(`IMAGEBUILD_TEST_PVE_NAMESPACE must be a name in lower case, not ${namespace}`)
-  return { namespace, vmids: { first: Number(first), last: Number(last) } }
+  const tagRules = get('TAG_RULES') === '1'
+  return { namespace, vmids: { first: Number(first), last: Number(last) }, tagRules }
 }
 
 /** `undefined`: none is lent. */

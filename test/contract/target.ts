@@ -1,8 +1,9 @@
 import { inject } from 'vitest'
+import type { Major } from '../../src/lab/release.ts'
 import type { Reply } from './client.ts'
 import { clearGround, leaveGround, takeGround } from './ground.ts'
 import type { Found } from './held-process.ts'
-import { type Faulty, startLab } from './lab-target.ts'
+import { type Played, startLab } from './lab-target.ts'
 import type { Own } from './own.ts'
 import { realServer } from './real-target.ts'
 import type { Server } from './server.ts'
@@ -19,6 +20,14 @@ export interface Target extends Settings, Server {
   stop(): Promise<void>
 }
 
+/** What clauses are tried on in which releases differ: a lab of each, or the server that is lent. */
+export const RELEASES: readonly { name: string; pve?: Major }[] = process.env.IMAGEBUILD_TEST_PVE_URL
+  ? [{ name: 'the server' }]
+  : [
+      { name: 'Proxmox VE 9', pve: 9 },
+      { name: 'Proxmox VE 8', pve: 8 },
+    ]
+
 /** Why a clause is skipped: what the server was not said to have. */
 export const NO_ROOT = 'needs a ticket of root@pam: IMAGEBUILD_TEST_PVE_ROOT_PASSWORD is not set'
 export const NO_BLOCK = 'needs storage of block devices: IMAGEBUILD_TEST_PVE_BLOCK_STORAGE is not set'
@@ -26,6 +35,8 @@ export const NO_SMALL = 'needs a storage that it may fill up: IMAGEBUILD_TEST_PV
 export const NO_OTHER = 'needs a second node: IMAGEBUILD_TEST_PVE_OTHER_NODE is not set'
 export const NO_SHARED = 'needs a storage that two nodes share: IMAGEBUILD_TEST_PVE_SHARED_STORAGE is not set'
 export const NO_WEB = 'needs a server that can fetch files from here: IMAGEBUILD_TEST_PVE_WEB is not set'
+export const NO_TAG_RULES =
+  'changes which tags users may set: IMAGEBUILD_TEST_PVE_TAG_RULES=1 does not allow that'
 export const NO_CONSOLES = 'needs termproxy on the node: IMAGEBUILD_TEST_PVE_CONSOLES=0 says that it has none'
 export const LAB_CONSOLES = 'a stopped guest is refused by the lab in the call, by Proxmox on its console'
 export const LAB_FAULTS = 'needs a server that can be told what to get wrong, and when: the lab'
@@ -70,9 +81,9 @@ export interface Reached extends Server, Settings {
   close(): Promise<void>
 }
 
-/** @param faulty what a lab is told to get wrong; of a real server there is no such thing */
-export async function startTarget(faulty?: Faulty): Promise<Target> {
-  const reached = (await realServer()) ?? (await startLab(faulty))
+/** @param played what a lab is told; of a real server there is no such thing */
+export async function startTarget(played?: Played): Promise<Target> {
+  const reached = (await realServer()) ?? (await startLab(played))
   try {
     await takeGround(reached, inject('suiteOwner'))
     const { version } = (await reached.client.get('/version')).body.data as { version: string }

@@ -1,5 +1,5 @@
 import type { Reply } from './client.ts'
-import { ownPool, ownUser } from './own.ts'
+import { ownPool, ownRole, ownUser } from './own.ts'
 import {
   type Found,
   guestsInRange,
@@ -29,6 +29,10 @@ export async function tidy(server: Server): Promise<string[]> {
     await gone(client.delete(path, { delay: 30 }), volid, left)
   }
   if (await hasUser(server)) await gone(client.delete(`/access/users/${ownUser(own)}`), ownUser(own), left)
+  const roles = await read<{ roleid: string }[]>(client, '/access/roles')
+  if (roles.some(({ roleid }) => roleid === ownRole(own))) {
+    await gone(client.delete(`/access/roles/${ownRole(own)}`), ownRole(own), left)
+  }
   for (const { poolid } of await pools(server)) {
     if (poolid === ownPool(own)) continue
     await gone(client.delete('/pools', { poolid }), `the pool ${poolid}`, left)

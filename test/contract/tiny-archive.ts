@@ -34,11 +34,16 @@ async function copyProgram(from: string, root: string, to: string): Promise<void
   }
 }
 
-/**
- * A container in a few megabytes, as .tar.zst: this machine's shell, and an init of a few lines.
- * @param ballast bytes that nobody needs, so that it takes its time to unpack
- */
-export async function tinyArchive(ballast = 0, init = INIT): Promise<Buffer> {
+export interface Tiny {
+  /** bytes that nobody needs, so that it takes its time to unpack */
+  ballast?: number
+  init?: string
+  /** makes the init, and what else there is beside the shell */
+  prepare?(root: string): Promise<void>
+}
+
+/** A container in a few megabytes, as .tar.zst: this machine's shell, and an init of a few lines. */
+export async function tinyArchive({ ballast = 0, init = INIT, prepare }: Tiny = {}): Promise<Buffer> {
   const root = await mkdtemp(join(tmpdir(), 'tiny-'))
   const archive = `${root}.tar.zst`
   try {
@@ -46,7 +51,8 @@ export async function tinyArchive(ballast = 0, init = INIT): Promise<Buffer> {
       await mkdir(join(root, folder))
     }
     for (const [from, to] of Object.entries(PROGRAMS)) await copyProgram(from, root, to)
-    await writeFile(join(root, 'sbin/init'), init, { mode: 0o755 })
+    if (prepare) await prepare(root)
+    else await writeFile(join(root, 'sbin/init'), init, { mode: 0o755 })
     await writeFile(join(root, 'etc/hostname'), 'tiny\n')
     if (ballast > 0) await writeFile(join(root, 'ballast'), randomBytes(ballast))
     await execa('tar', ['--create', '--zstd', '--owner=0', '--group=0', '--file', archive, '-C', root, '.'])

@@ -62,9 +62,25 @@ describe('hardening', () => {
     expect((await loaded(text))?.hardening).toMatchObject(expected)
   })
 
-  test('a container that may have containers has them', async () => {
-    const spec = await loaded('kind: lxc\nfeatures: { nesting: true }\n')
-    expect(spec?.hardening.containers).toBe(true)
+  test.each([
+    ['kind: lxc', false],
+    ['kind: lxc\nfeatures: { nesting: true }', false],
+    ['kind: lxc\nprovision: [{ packages: [podman=4.3] }]', true],
+    ['kind: lxc\nfeatures: { nesting: true }\nhardening: { containers: true }', true],
+  ])(
+    'not what a container may do, but what is installed says whether it has containers: %j',
+    async (text, containers) => {
+      expect((await loaded(`${text}\n`))?.hardening.containers).toBe(containers)
+    },
+  )
+
+  test.each([
+    ['[docker.io]', true],
+    ['[curl]', false],
+  ])('a system that is made from the packages %s', async (packages, containers) => {
+    const source = `{ bootstrap: { distribution: debian, suite: bookworm, packages: ${packages} } }`
+    await using project = await projectOnDisk({ 'images/a/image.yaml': `name: a\nsource: ${source}\n` })
+    expect((await project.load()).images.get('a')?.hardening.containers).toBe(containers)
   })
 
   test.each([

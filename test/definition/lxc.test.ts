@@ -13,7 +13,7 @@ describe('a container', () => {
       source: { kind: 'release', release: 'debian/12', fallback: false, architecture: 'amd64' },
       hardware: { cores: 1, memory: 512, swap: 512, rootfs: 4 * 2 ** 30 },
       unprivileged: true,
-      features: { nesting: false },
+      features: { nesting: true },
       template: { tags: [], archive: false, keep: 3 },
     })
   })
@@ -33,6 +33,19 @@ describe('a container', () => {
       features: { nesting: true, keyctl: true, fuse: true, mknod: true, mount: ['nfs'] },
       template: { tags: ['docker'], archive: true, keep: 3 },
     })
+  })
+
+  test.each([
+    ['features: { nesting: false }', { nesting: false }],
+    ['features: {}', { nesting: true }],
+    // What is for root@pam alone takes nothing away.
+    ['features: { fuse: true }', { nesting: true, fuse: true }],
+    // Proxmox gives tokens no feature of those.
+    ['unprivileged: false', { nesting: false }],
+    ['unprivileged: false\nfeatures: { nesting: true }', { nesting: true }],
+  ])('with %j has the features %j', async (lines, features) => {
+    await using project = await projectOnDisk({ 'images/a/image.yaml': lxc(`${FROM}${lines}\n`) })
+    expect((await project.load()).images.get('a')).toMatchObject({ features })
   })
 
   test('without a kind, an image is a virtual machine, whose template has no archive', async () => {

@@ -120,12 +120,14 @@ describe('debian-base-lxc', () => {
       string
     >
     expect(config).toMatchObject({ template: 1, unprivileged: 1, memory: 512, swap: 0 })
+    expect(config.features).toBe('nesting=1')
     expect(config.tags?.split(';')).toEqual(
       expect.arrayContaining(['debian', 'ib-current', `ib-id-${vmid}`, 'ib-image-debian-base-lxc']),
     )
-    // Neither address nor name server of the build.
+    // Neither address, name server nor console of the build.
     expect(config.net0).toContain('ip=dhcp')
     expect(config).not.toHaveProperty('nameserver')
+    expect(config).not.toHaveProperty('cmode')
     const second = await project.run(['debian-base-lxc'])
     expect([second.exitCode, second.result.status, second.result.template?.vmid]).toEqual([
       0,

@@ -144,6 +144,45 @@ describe('before a guest exists', () => {
         expect(error).toContain(privilege)
       await expectNothingLeft()
     })
+
+    describe('where datacenter.cfg restricts tags: 77, the setting, and nothing is left', () => {
+      const user = 'builder@pve'
+      let root: Pve
+      let token: string
+
+      beforeAll(async () => {
+        root = await rootClient()
+        await root.api.access.users.$post({ userid: user })
+        const roles = 'PVEVMAdmin,PVEDatastoreAdmin,PVESDNUser'
+        await root.api.access.acl.$put({ path: '/', users: user, roles } as never)
+        const { value } = (await root.api.access.users
+          .$(user)
+          .token.$('ci')
+          .$post({ privsep: false })) as unknown as { value: string }
+        token = `${user}!ci=${value}`
+      })
+      afterAll(async () => {
+        await root.api.access.users.$(user).$delete()
+        await root[Symbol.asyncDispose]()
+      })
+
+      test.each([
+        ['user-tag-access', 'user-allow=none'],
+        ['user-tag-access', 'user-allow=list,user-allow-list=ib-claim'],
+        ['user-tag-access', 'user-allow=existing'],
+        ['registered-tags', 'ib-claim'],
+        ['registered-tags', 'ib-current'],
+      ])('%s: %s', async (option, value) => {
+        await root.api.cluster.options.$put({ [option]: value } as never)
+        const { exitCode, result } = await attempt({}, token).finally(() =>
+          root.api.cluster.options.$put({ delete: option } as never),
+        )
+        expect(exitCode).toBe(77)
+        expect(result.error?.next).toContain('`user-tag-access: user-allow=free`')
+        expect(result.error?.why).toContain(option)
+        await expectNothingLeft()
+      })
+    })
   })
 
   test('a full storage says that it is full', async () => {

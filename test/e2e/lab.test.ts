@@ -135,7 +135,15 @@ test('files go in and out', async () => {
   })
   // Proxmox gives bytes as characters.
   const read = async (name: string) => client.get(`${GUEST}/agent/file-read`, { file: name })
-  expect((await read(file)).body.data).toEqual({ content: Buffer.from('a\nü').toString('latin1') })
+  expect((await read(file)).body.data).toEqual({
+    content: Buffer.from('a\nü').toString('latin1'),
+    'bytes-read': 4,
+  })
+  const part = { file, offset: 2, count: 1, decode: 0 }
+  expect((await client.get(`${GUEST}/agent/file-read`, part)).body.data).toEqual({
+    content: Buffer.from([0xc3]).toString('base64'),
+    ...{ 'bytes-read': 1, truncated: 1 },
+  })
   await run(['/bin/sh', '-c', 'head -c 17000000 /dev/zero | tr "\\0" x > /root/large'])
   const large = (await read('/root/large')).body.data as { content: string; truncated: number }
   expect([large.content.length, large.truncated]).toEqual([16 << 20, 1])

@@ -180,3 +180,27 @@ describe('what Proxmox writes into a container', () => {
     expect(text('etc/machine-id')).toBe('abc\n')
   })
 })
+
+describe('what a container runs as its init', () => {
+  const init = async (content: string) => {
+    await mkdir(at('lib/systemd'), { recursive: true })
+    await mkdir(at('sbin'), { recursive: true })
+    await writeFile(at('lib/systemd/systemd'), content)
+    await symlink('/lib/systemd/systemd', at('sbin/init'))
+  }
+
+  test('is told with the version of its systemd', async () => {
+    await init('\x7fELF\0libc.so.6\0libsystemd-shared-257.9-1.so\0')
+    expect(await setUp(tree, spec(), '10.0.0.1')).toEqual({ ostype: 'debian', systemd: 257 })
+    expect(await setUpClone(tree, spec())).toEqual({ ostype: 'debian', systemd: 257 })
+  })
+
+  test('is not told of another init, nor where nothing is to be looked at', async () => {
+    expect(await setUp(tree, spec(), '10.0.0.1')).toEqual({ ostype: 'debian' })
+    await init('libsystemd-shared-257.so')
+    expect(await setUp(tree, spec({ ostype: 'unmanaged' }), '10.0.0.1')).toEqual({ ostype: 'unmanaged' })
+    await rm(at('sbin/init'))
+    await writeFile(at('sbin/init'), 'libsystemd-shared-257.so')
+    expect(await setUp(tree, spec(), '10.0.0.1')).toEqual({ ostype: 'debian' })
+  })
+})

@@ -13,7 +13,7 @@ import { labNames } from '../../src/lab/names.ts'
 let dir: string
 let said: Event[]
 const { signal } = new AbortController()
-const start = (more: { stay?: boolean } = {}) =>
+const start = (more: { stay?: boolean; pve?: 8 | 9 } = {}) =>
   ensureLab({ dir, signal, emit: (event) => said.push(event), ...more })
 
 /** What the lab on this folder has in the system. */
@@ -72,6 +72,27 @@ describe.skipIf(notRoot)(`the lab${notRoot ? ' (skipped: needs root)' : ''}`, { 
     const after = await start()
     expect(after.pid).not.toBe(before.pid)
     expect({ ...after, pid: 0 }).toEqual({ ...before, pid: 0 })
+  })
+
+  test('plays the Proxmox VE that is asked for, or the one that it played last', async () => {
+    const role = async () => {
+      const { roles } = JSON.parse(await readFile(join(dir, 'state/access.json'), 'utf8'))
+      return (roles.Imagebuild as string[]).filter((name) => /Monitor|GuestAgent/.test(name))
+    }
+    expect((await start()).pve).toMatch(/^9\./)
+    expect(await role()).toEqual(['VM.GuestAgent.Unrestricted'])
+    await expect(start({ pve: 8 })).rejects.toMatchObject({
+      code: 'busy',
+      what: expect.stringMatching(/runs already, and plays Proxmox VE 9\./),
+    })
+    await stopLab(dir)
+    const { token } = await start({ pve: 8 })
+    expect(await role()).toEqual(['VM.Monitor'])
+    await stopLab(dir)
+    expect(await start()).toMatchObject({ pve: expect.stringMatching(/^8\./), token })
+    await stopLab(dir)
+    await writeFile(join(dir, 'config.json'), JSON.stringify({ pve: 9 }))
+    expect((await start()).pve).toMatch(/^9\./)
   })
 
   test('stop also removes what a killed daemon has left', async () => {

@@ -1,4 +1,4 @@
-import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { connect } from '../../src/pve/client.ts'
 import type { GuestConsole } from '../../src/pve/console.ts'
@@ -13,7 +13,9 @@ let fake: Fake
 let abort: AbortController
 /** what the client said over the socket */
 let said: string[]
-let upgrade: { url: URL; cookie: string | undefined; protocol: string } | undefined
+let upgrade:
+  | { url: URL; cookie: string | undefined; authorization: string | undefined; protocol: string }
+  | undefined
 /** what the server does once the login has come */
 let talk: (socket: WebSocket) => void
 beforeAll(async () => {
@@ -38,6 +40,7 @@ beforeEach(async () => {
     upgrade = {
       url: new URL(request.url ?? '', 'https://localhost'),
       cookie: request.headers.cookie,
+      authorization: request.headers.authorization,
       protocol: socket.protocol,
     }
     socket.on('message', (data) => {
@@ -80,12 +83,52 @@ test('text as it comes, whatever the pieces, until the guest ends', async () => 
   expect(fake.of('POST /nodes/pve/qemu/110/termproxy')[0]?.form.get('serial')).toBe('serial0')
 })
 
-test('tokens get a reason instead, and nothing is asked of the server', async () => {
+test('up to Proxmox VE 8, tokens get a reason instead, and nothing is asked of the server', async () => {
   await using pve = await open({ kind: 'token', token: TOKEN })
   expect(await pve.openConsole({ kind: 'vm', node: 'pve', vmid: 110 })).toEqual({
-    unavailable: expect.stringContaining('API tokens'),
+    unavailable: 'Proxmox VE 8.4.21 opens consoles for ticket logins only, not for API tokens',
   })
   expect(pve.writes).toBe(0)
+})
+
+describe('on Proxmox VE 9', () => {
+  const user = TOKEN.slice(0, TOKEN.indexOf('='))
+  beforeEach(() => {
+    fake.on('GET /version', { json: { data: { version: '9.2.11', release: '9.2' } } })
+    fake.on('POST /nodes/pve/lxc/111/termproxy', {
+      json: { data: { port: '5901', ticket: 'PVEVNC:T', user, upid: 'UPID' } },
+    })
+  })
+
+  test('tokens are let in, to containers too', async () => {
+    talk = (socket) => {
+      socket.send('OKsystemd 257\r\n')
+      setTimeout(() => socket.close(), 50)
+    }
+    await using pve = await open({ kind: 'token', token: TOKEN })
+    using console = (await pve.openConsole({ kind: 'lxc', node: 'pve', vmid: 111 })) as GuestConsole
+    let text = ''
+    for await (const chunk of console) text += chunk
+    expect(text).toBe('systemd 257\r\n')
+    expect(said).toEqual([`${user}:PVEVNC:T\n`])
+    expect(upgrade?.authorization).toBe(`PVEAPIToken=${TOKEN}`)
+    expect(upgrade?.cookie).toBeUndefined()
+  })
+
+  test.each([
+    { kind: 'token', token: TOKEN } as const,
+    { kind: 'ticket', username: 'me@pve', password: 'p' } as const,
+  ])('who lacks VM.Console is told so: $kind', async (auth) => {
+    fake.on('POST /access/ticket', {
+      json: { data: { ticket: 'PVE:me@pve:T', CSRFPreventionToken: 'C', username: 'me@pve' } },
+    })
+    const reason = 'Permission check failed (/vms/110, VM.Console)'
+    fake.on('POST /nodes/pve/qemu/110/termproxy', { status: 403, reason, json: { data: null } })
+    await using pve = await open(auth)
+    expect(await pve.openConsole({ kind: 'vm', node: 'pve', vmid: 110 })).toEqual({
+      unavailable: `${auth.kind === 'token' ? user : 'me@pve'} lacks VM.Console on /vms/110`,
+    })
+  })
 })
 
 test('an abort ends the text', async () => {

@@ -40,3 +40,11 @@ test('one that is still the same goes', async () => {
   await destroyGuest(pve.client(), { kind: 'vm', node: 'pve', vmid: 9000, run: 'mine', signal })
   expect(pve.guests.size).toBe(0)
 })
+
+test('a console that somebody looks at keeps no guest', async () => {
+  const pve = new MemoryProxmox()
+  put(pve, 'mine', 'stopped')
+  pve.addTask({ type: 'vncproxy', id: 9000 })
+  await destroyGuest(pve.client(), { kind: 'vm', node: 'pve', vmid: 9000, run: 'mine', signal })
+  expect(pve.guests.size).toBe(0)
+})

@@ -69,7 +69,8 @@ export const past = () => Math.ceil(Date.now() / 1000) - 1
 
 export class MemoryProxmox {
   readonly guests = new Map<number, MemoryGuest>()
-  readonly files: { volid: string; size: number; ctime: number; content: string }[] = []
+  /** without a size: a list does not say it */
+  readonly files: { volid: string; size?: number; ctime: number; content: string }[] = []
   readonly storages = new Map<string, MemoryStorage>([
     ['local', { type: 'dir', content: 'iso,import,vztmpl', active: 1, enabled: 1 }],
     ['local-lvm', { type: 'lvmthin', content: 'images,rootdir', active: 1, enabled: 1 }],

@@ -29,6 +29,13 @@ const LIST = [
 const at = { node: 'pve', where: { file: 'images/a/image.yaml', line: 3, column: 1 } }
 const find = (wanted: string, arch: 'amd64' | 'arm64' = 'amd64') => findAppliance(LIST, wanted, arch, at)
 
+test('one that is bare tar', () => {
+  const template = 'debian-13-standard_13.1-1_amd64.tar'
+  const list = [row('debian-13-standard', '13.1-1', { template })]
+  const wanted = ['debian-13-standard', 'debian-13-standard_13.1-1', template.slice(0, -4), template]
+  for (const name of wanted) expect(findAppliance(list, name, 'amd64', at).template).toBe(template)
+})
+
 test('a package is its newest version', () => {
   expect(find('debian-12-standard')).toEqual({
     template: 'debian-12-standard_12.10-1_amd64.tar.zst',

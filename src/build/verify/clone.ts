@@ -4,7 +4,7 @@ import type { CreateParameters } from '../../pve/guest.ts'
 import type { Template } from '../../pve/templates.ts'
 import { generateKeyPair } from '../../ssh/openssh.ts'
 import { ConsoleRecorder } from '../console.ts'
-import { containerCard } from '../container.ts'
+import { containerCard, ON_CONSOLE } from '../container.ts'
 import { type Build, outputOf, taskLine } from '../context.ts'
 import { type BuildGuest, createBuildGuest } from '../guest.ts'
 import { DISK, machineCard } from '../machine.ts'
@@ -98,6 +98,7 @@ function containerParameters({ place }: Build, image: ImageSpec, identity: Ident
   const isStatic = identity.address !== undefined
   return {
     ...hardware(image),
+    ...ON_CONSOLE,
     net0: containerCard(place, identity),
     ...(isStatic && place.dns.length > 0 && { nameserver: place.dns.join(' ') }),
   }

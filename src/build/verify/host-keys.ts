@@ -1,6 +1,6 @@
 import { pauses } from '../../core/pauses.ts'
 import { poll } from '../../core/scope.ts'
-import { guestApi } from '../../pve/guest-ref.ts'
+import { readByAgent } from '../../pve/agent-file.ts'
 import { isPublicKeyLine } from '../../ssh/host-key.ts'
 import { reachSsh } from '../../ssh/knock.ts'
 import type { Build } from '../context.ts'
@@ -44,13 +44,10 @@ const HOST_KEYS = ['ed25519', 'ecdsa', 'rsa'].map((type) => `/etc/ssh/ssh_host_$
 
 /** Complete lines only: while a machine boots, a file may be half written. */
 async function keysByAgent({ pve, place }: Build, vmid: number): Promise<string[]> {
-  const { agent } = guestApi(pve, { kind: 'vm', node: place.node, vmid })
   const keys: string[] = []
   for (const file of HOST_KEYS) {
-    const answer = (await agent['file-read'].$get({ file }).catch(() => undefined)) as
-      | { content?: string }
-      | undefined
-    const line = /^(\S+ \S+)( .*)?\n/.exec(answer?.content ?? '')?.[1]
+    const content = await readByAgent(pve, { node: place.node, vmid }, file)
+    const line = /^(\S+ \S+)( .*)?\n/.exec(content ?? '')?.[1]
     // No agent, or no key of the kind that every machine of ours has: not yet.
     if (line === undefined && keys.length === 0) return []
     if (line !== undefined && isPublicKeyLine(line)) keys.push(line)

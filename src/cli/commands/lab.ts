@@ -17,7 +17,7 @@ const USE_SECONDS = 15
 /** Starts the lab, or finds it running, and says how to reach it. */
 export async function labStart(
   invocation: Invocation,
-  options: { port?: number; json: boolean },
+  options: { port?: number; pve?: '8' | '9'; json: boolean },
 ): Promise<void> {
   const emit = createBus(invocation.secrets, [plainRenderer(process.stderr)])
   await installMissing(LAB_HOST, emit)
@@ -26,6 +26,7 @@ export async function labStart(
     signal: invocation.signal,
     emit,
     ...(options.port !== undefined && { port: options.port }),
+    ...(options.pve !== undefined && { pve: options.pve === '8' ? 8 : 9 }),
     stay: true,
   })
   if (options.json) {
@@ -33,10 +34,13 @@ export async function labStart(
     return
   }
   process.stdout.write(
-    `endpoint     ${lab.endpoint}\ntoken        ${lab.token}\nfingerprint  ${lab.fingerprint}\nnodes        ${lab.nodes.join(', ')}\n`,
+    `endpoint     ${lab.endpoint}\nplays        ${played(lab)}\ntoken        ${lab.token}\nfingerprint  ${lab.fingerprint}\nnodes        ${lab.nodes.join(', ')}\n`,
   )
   process.stderr.write('stop it with: imagebuild lab stop\n')
 }
+
+/** One that an earlier imagebuild has started says nothing. */
+const played = ({ pve = '8.4' }: { pve?: string }) => `Proxmox VE ${pve}`
 
 /** Ends the lab. Whoever uses it at this moment is named first; only a person, or --force, ends a build. */
 export async function labStop(invocation: Invocation, options: { force: boolean }): Promise<void> {
@@ -97,7 +101,7 @@ export async function labStatus(_invocation: Invocation, options: { json: boolea
   else
     process.stdout.write(
       status.running
-        ? `running at ${status.endpoint} (pid ${status.pid}), folder ${labFolder()}\n`
+        ? `running at ${status.endpoint} as ${played(status)} (pid ${status.pid}), folder ${labFolder()}\n`
         : `not running, folder ${labFolder()}\n`,
     )
 }

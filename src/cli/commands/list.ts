@@ -27,7 +27,10 @@ export async function list(
   }))
   if (options.json) {
     process.stdout.write(`${JSON.stringify(rows, undefined, 2)}\n`)
-  } else if (rows.length === 0) {
+    return
+  }
+  process.stderr.write(`${place.target}: Proxmox VE ${pve.version.text}\n`)
+  if (rows.length === 0) {
     process.stderr.write(`no templates on ${place.target} yet; build one: imagebuild run <image>\n`)
   } else {
     process.stdout.write(formatTable(['image', 'version', 'state', 'verified', 'vmid', 'node'], rows))

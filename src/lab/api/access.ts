@@ -2,7 +2,7 @@ import { createHash, createHmac, randomBytes, randomUUID, scrypt, timingSafeEqua
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { permissionError, unauthorized } from './errors.ts'
-import { BUILT_IN_ROLES, CAPABILITY_AREAS, PRIVILEGES } from './privileges.ts'
+import { CAPABILITY_AREAS, type Privileges } from './privileges.ts'
 import { readState, writeState } from './state-file.ts'
 
 /** Users, tokens, roles, ACLs and pools, and who may do what. */
@@ -69,6 +69,7 @@ export function isRootTicket(caller: Caller): boolean {
 
 export class Access {
   readonly #file: string
+  readonly privileges: Privileges
   state: AccessState = {
     users: { [ROOT]: { enable: 1, expire: 0, groups: [], tokens: {} } },
     groups: {},
@@ -78,7 +79,8 @@ export class Access {
     key: randomBytes(32).toString('base64'),
   }
 
-  constructor(stateDir: string) {
+  constructor(stateDir: string, privileges: Privileges) {
+    this.privileges = privileges
     this.#file = join(stateDir, 'access.json')
   }
 
@@ -192,7 +194,7 @@ export class Access {
   }
 
   roles(): Record<string, readonly string[]> {
-    return { ...BUILT_IN_ROLES, ...this.state.roles }
+    return { ...this.privileges.builtInRoles, ...this.state.roles }
   }
 
   /** Privileges of a user or token on a path; the value says whether they hold below it too. */
@@ -203,7 +205,7 @@ export class Access {
   }
 
   #permissionsAt(authid: string, path: string): Record<string, 0 | 1> {
-    if (authid === ROOT) return Object.fromEntries(PRIVILEGES.map((name) => [name, 1]))
+    if (authid === ROOT) return Object.fromEntries(this.privileges.all.map((name) => [name, 1]))
     const [userid = '', tokenid] = authid.split('!', 2)
     const ofUser = userid === ROOT ? this.#permissionsAt(ROOT, path) : this.#fromAcl('user', userid, path)
     if (tokenid === undefined) return ofUser
@@ -231,7 +233,10 @@ export class Access {
     const all = this.roles()
     const privileges: Record<string, 0 | 1> = {}
     for (const [role, propagate] of Object.entries(roles)) {
-      for (const name of all[role] ?? []) privileges[name] = privileges[name] || propagate
+      for (const name of all[role] ?? []) {
+        // A role of another release may have what there is not here.
+        if (this.privileges.all.includes(name)) privileges[name] = privileges[name] || propagate
+      }
     }
     return privileges
   }

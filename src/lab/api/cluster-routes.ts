@@ -1,11 +1,13 @@
+import { DATACENTER_OPTIONS } from './datacenter.ts'
 import { parameterError } from './errors.ts'
+import { splitList } from './formats.ts'
 import { GuestRows } from './guests/rows.ts'
 import { wordFor } from './guests/store.ts'
+import { allowedTags } from './guests/tags.ts'
 import { nodeRow } from './node-routes.ts'
-import { oneOf, optional } from './parameters.ts'
-import { type Call, get, type Lab, on, type Route, VMID } from './router.ts'
+import { formatted, oneOf, optional } from './parameters.ts'
+import { type Call, get, type Lab, on, put, type Route, VMID } from './router.ts'
 import { storageRow } from './storage-routes.ts'
-import { VERSION } from './version.ts'
 
 /** /version and /cluster … */
 
@@ -85,13 +87,38 @@ function nextId(call: Call): string {
   return String(vmid)
 }
 
+/** Without Sys.Audit on `/` nobody learns the rules that tags have. */
+async function options({ lab, caller }: Call): Promise<unknown> {
+  const all = { mac_prefix: 'BC:24:11', ...(await lab.datacenter.shown()) }
+  const told = lab.access.allowed(caller, '/', ['Sys.Audit']) ? all : pick(all, 'tag-style')
+  return { ...told, 'allowed-tags': await allowedTags(lab, caller) }
+}
+
+const pick = (from: Record<string, unknown>, name: string) =>
+  from[name] === undefined ? {} : { [name]: from[name] }
+
+async function setOptions(call: Call): Promise<null> {
+  const set = Object.keys(DATACENTER_OPTIONS).filter((name) => call.has(name))
+  await call.lab.datacenter.change(
+    Object.fromEntries(set.map((name) => [name, call.need(name)])),
+    splitList(call.text('delete') ?? ''),
+  )
+  return null
+}
+
 export const CLUSTER_ROUTES: readonly Route[] = [
-  get('/version', 'all', {}, () => VERSION),
+  get('/version', 'all', {}, ({ lab }) => lab.pve.version),
   get('/cluster', 'all', {}, () =>
     ['nextid', 'options', 'resources', 'status', 'tasks'].map((name) => ({ name })),
   ),
   get('/cluster/nextid', 'all', { vmid: optional(VMID) }, nextId),
-  get('/cluster/options', 'all', {}, () => ({ mac_prefix: 'BC:24:11' })),
+  get('/cluster/options', 'all', {}, options),
+  put(
+    '/cluster/options',
+    on('/', 'Sys.Modify'),
+    { ...DATACENTER_OPTIONS, delete: optional(formatted('configid-list')) },
+    setOptions,
+  ),
   get('/cluster/resources', 'all', { type: optional(oneOf('vm', 'storage', 'node', 'sdn')) }, resources),
   get('/cluster/status', on('/', 'Sys.Audit'), {}, clusterStatus),
 ]

@@ -103,24 +103,29 @@ async function termproxy(call: Call): Promise<unknown> {
     if (guest.config[serial] !== 'socket') throw failure('unable to find a serial interface')
   }
   if (!(await KINDS[type].isRunning(lab, vmid))) throw failure(`${wordFor(type)} ${vmid} not running`)
-  const user = call.caller.authid
+  const { authid: user, token } = call.caller
   const ticket = lab.access.ticket('PVEVNC', user, `/vms/${vmid}`)
   const controller = new AbortController()
   const { port, done } = lab.consoles.open(vmid, user, controller.signal)
   const upid = call.task('vncproxy', vmid, async ({ signal }) => {
     signal.addEventListener('abort', () => controller.abort(signal.reason), { once: true })
-    await carry(lab, type, vmid, await done, `${user}:${ticket}`, signal)
+    // Who logs in to termproxy is asked about at /access/ticket, which of 8 knows no tokens.
+    const password = token && !lab.pve.consolesForTokens ? undefined : `${user}:${ticket}`
+    await carry(lab, type, vmid, await done, password, signal)
   })
   return { user, ticket, port, upid }
 }
 
-/** Joins the web socket with the guest's console until either ends. */
+/**
+ * Joins the web socket with the guest's console until either ends.
+ * @param password what the client must say first; undefined: nothing will do
+ */
 async function carry(
   lab: Lab,
   type: GuestType,
   vmid: number,
   socket: WebSocket,
-  password: string,
+  password: string | undefined,
   signal: AbortSignal,
 ): Promise<void> {
   const guests = type === 'lxc' ? lab.containers : lab.machines
@@ -200,9 +205,6 @@ export const CONSOLE_ROUTES: readonly Route[] = [
     on('/vms/{vmid}', 'VM.Console'),
     { serial: optional(oneOf('serial0', 'serial1', 'serial2', 'serial3')) },
     termproxy,
-    { token: false },
   ),
-  post('/nodes/{node}/lxc/{vmid}/termproxy', on('/vms/{vmid}', 'VM.Console'), {}, termproxy, {
-    token: false,
-  }),
+  post('/nodes/{node}/lxc/{vmid}/termproxy', on('/vms/{vmid}', 'VM.Console'), {}, termproxy),
 ]

@@ -22,6 +22,9 @@ export class ApiError extends Error {
   }
 }
 
+/** of a 501 */
+export const NO_HA = 'the lab has no high availability'
+
 /** What Perl's `die "…\n"` in a handler becomes: a 500 whose reason phrase is the message. */
 export function failure(message: string): ApiError {
   return new ApiError(500, message)
@@ -48,6 +51,12 @@ export function unauthorized(message: string): ApiError {
 /** Why a copy has failed: Proxmox's clones and moves of disks have words of their own for being stopped. */
 export function copyMessageOf(thrown: unknown): string {
   return messageOf(thrown).replace('received interrupt', 'interrupted by signal')
+}
+
+/** What a task says of whatever was thrown: of a refusal that is no plain failure, its status too. */
+export function taskMessageOf(thrown: unknown): string {
+  const refused = thrown instanceof ApiError && thrown.status !== 500
+  return refused ? `${thrown.status} ${thrown.message}` : messageOf(thrown)
 }
 
 /** The message of whatever was thrown, without trailing newline. */

@@ -3,9 +3,8 @@ import { cpus, freemem, loadavg, release, totalmem, uptime, version } from 'node
 import { fetch } from 'undici'
 import { failure } from './errors.ts'
 import { all } from './guests/all.ts'
-import { boolean, formatted, integer, oneOf, optional, string } from './parameters.ts'
+import { boolean, formatted, integer, oneOf, optional, type Rules, string } from './parameters.ts'
 import { type Call, type Check, get, type Lab, on, onAny, post, type Route } from './router.ts'
-import { VERSION } from './version.ts'
 
 /** /nodes and what is the node's own. */
 
@@ -24,7 +23,8 @@ export async function nodeRow(node: string): Promise<Record<string, unknown>> {
   }
 }
 
-async function nodeStatus(): Promise<unknown> {
+async function nodeStatus({ lab }: Call): Promise<unknown> {
+  const { pve } = lab
   const disk = await statfs('/')
   const cores = cpus()
   return {
@@ -49,7 +49,7 @@ async function nodeStatus(): Promise<unknown> {
     kversion: `Linux ${release()} ${version()}`,
     'current-kernel': { sysname: 'Linux', release: release(), version: version(), machine: 'x86_64' },
     'boot-info': { mode: 'legacy-bios' },
-    pveversion: `pve-manager/${VERSION.version}/${VERSION.repoid}`,
+    pveversion: `pve-manager/${pve.version.version}/${pve.version.repoid}`,
   }
 }
 
@@ -96,6 +96,8 @@ export function refuseInsecure(call: Call): void {
   if (!call.flag('verify-certificates', true)) throw failure('the lab always verifies certificates')
 }
 
+const ARCH: Rules = { arch: optional(oneOf('x86_64', 'aarch64')) }
+const WORKERS: Rules = { 'max-workers': optional(integer({ minimum: 1, maximum: 64 })) }
 const CPU_MODELS = ['host', 'max', 'kvm64', 'qemu64', 'x86-64-v2', 'x86-64-v2-AES', 'x86-64-v3', 'x86-64-v4']
 
 export const NODE_ROUTES: readonly Route[] = [
@@ -119,7 +121,7 @@ export const NODE_ROUTES: readonly Route[] = [
     { local: true },
   ),
   get('/nodes/{node}/status', on('/nodes/{node}', 'Sys.Audit'), {}, nodeStatus),
-  get('/nodes/{node}/version', 'all', {}, () => VERSION),
+  get('/nodes/{node}/version', 'all', {}, ({ lab }) => lab.pve.version),
   get(
     '/nodes/{node}/network',
     'all',
@@ -157,23 +159,24 @@ export const NODE_ROUTES: readonly Route[] = [
   ),
   get('/nodes/{node}/capabilities', 'all', {}, () => [{ name: 'qemu' }]),
   get('/nodes/{node}/capabilities/qemu', 'all', {}, () => [{ name: 'cpu' }, { name: 'machines' }]),
-  get('/nodes/{node}/capabilities/qemu/cpu', 'all', {}, () =>
+  get('/nodes/{node}/capabilities/qemu/cpu', 'all', ARCH, () =>
     CPU_MODELS.map((name) => ({ name, custom: 0, vendor: 'default' })),
   ),
-  get('/nodes/{node}/capabilities/qemu/machines', 'all', {}, () => [
+  get('/nodes/{node}/capabilities/qemu/machines', 'all', ARCH, () => [
     { id: 'pc-i440fx-7.2', type: 'i440fx', version: '7.2' },
     { id: 'pc-q35-7.2', type: 'q35', version: '7.2' },
   ]),
   post(
     '/nodes/{node}/startall',
     'all',
-    { force: optional(boolean()), vms: optional(formatted('vmid-list')) },
+    { ...WORKERS, force: optional(boolean()), vms: optional(formatted('vmid-list')) },
     (call) => all(call, 'start'),
   ),
   post(
     '/nodes/{node}/stopall',
     'all',
     {
+      ...WORKERS,
       'force-stop': optional(boolean()),
       timeout: optional(integer({ minimum: 0, maximum: 7200 })),
       vms: optional(formatted('vmid-list')),

@@ -1,11 +1,13 @@
-/** The privileges of Proxmox VE 8 and its built-in roles. */
+import type { Release } from '../release.ts'
+
+/** The privileges of Proxmox VE and its built-in roles. */
 
 const BY_AREA = {
   VM: {
     root: [],
     admin: [
       ...['Config.Disk', 'Config.CPU', 'Config.Memory', 'Config.Network', 'Config.HWType', 'Config.Options'],
-      ...['Allocate', 'Clone', 'Migrate', 'Monitor', 'Snapshot', 'Snapshot.Rollback'],
+      ...['Allocate', 'Clone', 'Migrate', 'Snapshot', 'Snapshot.Rollback'],
     ],
     user: ['Config.CDROM', 'Config.Cloudinit', 'Console', 'Backup', 'PowerMgmt'],
     audit: ['Audit'],
@@ -33,38 +35,52 @@ const BY_AREA = {
 
 type Area = keyof typeof BY_AREA
 type Level = 'root' | 'admin' | 'user' | 'audit'
+const ALL: readonly Level[] = ['root', 'admin', 'user', 'audit']
 
-function of(areas: readonly Area[], levels: readonly Level[]): string[] {
-  const all = areas.flatMap((area) =>
-    levels.flatMap((level) => BY_AREA[area][level].map((name) => `${area}.${name}`)),
-  )
-  return [...new Set(all)].sort()
+export interface Privileges {
+  /** every privilege that there is */
+  readonly all: readonly string[]
+  /** name → privileges */
+  readonly builtInRoles: Readonly<Record<string, readonly string[]>>
 }
 
-const AREAS = Object.keys(BY_AREA) as Area[]
-
-/** Every privilege that PVE 8 knows. */
-export const PRIVILEGES: readonly string[] = of(AREAS, ['root', 'admin', 'user', 'audit'])
-
-export const BUILT_IN_ROLES: Record<string, readonly string[]> = {
-  Administrator: PRIVILEGES,
-  NoAccess: [],
-  PVEAdmin: of(AREAS, ['admin', 'user', 'audit']),
-  PVEAuditor: of(AREAS, ['audit']),
-  PVEDatastoreAdmin: of(['Datastore'], ['admin', 'user', 'audit']),
-  PVEDatastoreUser: of(['Datastore'], ['user', 'audit']),
-  PVEMappingAdmin: of(['Mapping'], ['admin', 'user', 'audit']),
-  PVEMappingAuditor: of(['Mapping'], ['audit']),
-  PVEMappingUser: of(['Mapping'], ['user', 'audit']),
-  PVEPoolAdmin: of(['Pool'], ['admin', 'user', 'audit']),
-  PVEPoolUser: of(['Pool'], ['user', 'audit']),
-  PVESDNAdmin: of(['SDN'], ['admin', 'user', 'audit']),
-  PVESDNUser: of(['SDN'], ['user', 'audit']),
-  PVESysAdmin: of(['Sys'], ['admin', 'user', 'audit']),
-  PVETemplateUser: ['VM.Audit', 'VM.Clone'],
-  PVEUserAdmin: of(['User', 'Group', 'Realm'], ['admin', 'user', 'audit']),
-  PVEVMAdmin: of(['VM'], ['admin', 'user', 'audit']),
-  PVEVMUser: of(['VM'], ['user', 'audit']),
+export function privilegesOf({ guestPrivileges }: Release): Privileges {
+  const of = (areas: readonly Area[], levels: readonly Level[]): string[] => {
+    const found = areas.flatMap((area) =>
+      levels.flatMap((level) => [
+        ...BY_AREA[area][level].map((name) => `${area}.${name}`),
+        ...(area === 'VM' && level !== 'root' ? guestPrivileges[level] : []),
+      ]),
+    )
+    return [...new Set(found)].sort()
+  }
+  const areas = Object.keys(BY_AREA) as Area[]
+  const admin = (...wanted: Area[]) => of(wanted, ['admin', 'user', 'audit'])
+  const user = (area: Area) => of([area], ['user', 'audit'])
+  const all = of(areas, ALL)
+  return {
+    all,
+    builtInRoles: {
+      Administrator: all,
+      NoAccess: [],
+      PVEAdmin: admin(...areas),
+      PVEAuditor: of(areas, ['audit']),
+      PVEDatastoreAdmin: admin('Datastore'),
+      PVEDatastoreUser: user('Datastore'),
+      PVEMappingAdmin: admin('Mapping'),
+      PVEMappingAuditor: of(['Mapping'], ['audit']),
+      PVEMappingUser: user('Mapping'),
+      PVEPoolAdmin: admin('Pool'),
+      PVEPoolUser: user('Pool'),
+      PVESDNAdmin: admin('SDN'),
+      PVESDNUser: user('SDN'),
+      PVESysAdmin: admin('Sys'),
+      PVETemplateUser: ['VM.Audit', 'VM.Clone'],
+      PVEUserAdmin: admin('User', 'Group', 'Realm'),
+      PVEVMAdmin: admin('VM'),
+      PVEVMUser: user('VM'),
+    },
+  }
 }
 
 /** Which privileges the web interface is told of per area, in a ticket's `cap`. */

@@ -1,7 +1,6 @@
 import { failure, parameterError } from './errors.ts'
 import { splitList } from './formats.ts'
 import { boolean, formatted, optional, string } from './parameters.ts'
-import { BUILT_IN_ROLES, PRIVILEGES } from './privileges.ts'
 import { type Call, del, get, on, post, put, type Route } from './router.ts'
 import { changing } from './users.ts'
 
@@ -10,11 +9,12 @@ import { changing } from './users.ts'
 async function saveRole(call: Call, isNew: boolean): Promise<null> {
   const { access } = call.lab
   const id = call.need('roleid')
-  if (id in BUILT_IN_ROLES && !isNew) throw failure(`auto-generated role '${id}' cannot be modified`)
+  if (id in access.privileges.builtInRoles && !isNew)
+    throw failure(`auto-generated role '${id}' cannot be modified`)
   if (isNew && access.roles()[id]) throw failure(`create role failed: role '${id}' already exists`)
   if (!isNew && !access.state.roles[id]) throw failure(`role '${id}' does not exist`)
   const privileges = splitList(call.text('privs') ?? '')
-  const unknown = privileges.find((name) => !PRIVILEGES.includes(name))
+  const unknown = privileges.find((name) => !access.privileges.all.includes(name))
   if (unknown !== undefined) {
     throw parameterError({ privs: `invalid format - invalid privilege '${unknown}'\n` })
   }
@@ -35,7 +35,7 @@ export const ROLE_ROUTES: readonly Route[] = [
     Object.entries(call.lab.access.roles()).map(([roleid, privileges]) => ({
       roleid,
       privs: privileges.join(','),
-      ...(roleid in BUILT_IN_ROLES && { special: 1 }),
+      ...(roleid in call.lab.access.privileges.builtInRoles && { special: 1 }),
     })),
   ),
   post(
@@ -59,7 +59,8 @@ export const ROLE_ROUTES: readonly Route[] = [
     {},
     changing((call) => {
       const id = call.need('roleid')
-      if (id in BUILT_IN_ROLES) throw failure(`auto-generated role '${id}' can not be deleted`)
+      if (id in call.lab.access.privileges.builtInRoles)
+        throw failure(`auto-generated role '${id}' can not be deleted`)
       needRole(call)
       delete call.lab.access.state.roles[id]
       call.lab.access.state.acl = call.lab.access.state.acl.filter(({ roleid }) => roleid !== id)

@@ -1,7 +1,9 @@
+import type { Release } from '../release.ts'
 import type { Containers, Machines, Storage } from '../world.ts'
 import { type Access, type Caller, isRootTicket } from './access.ts'
 import type { Consoles } from './console.ts'
 import type { PostStopHooks } from './containers/post-stop.ts'
+import type { Datacenter } from './datacenter.ts'
 import { ApiError, failure, parameterError, permissionError } from './errors.ts'
 import type { Faults } from './faults.ts'
 import type { Guest, GuestStore, GuestType } from './guests/store.ts'
@@ -20,6 +22,8 @@ import type { TaskContext, Tasks } from './tasks.ts'
 
 /** Everything that a handler may need, as one node of the cluster sees it. */
 export interface Lab {
+  /** the Proxmox VE that is played */
+  pve: Release
   node: string
   /** all nodes by name, this one too; the first is the one that clients talk to */
   nodes: ReadonlyMap<string, Lab>
@@ -34,6 +38,7 @@ export interface Lab {
   /** what goes wrong here, as on real servers */
   faults: Faults
   postStop: PostStopHooks
+  datacenter: Datacenter
   /** file with the list of appliances, whether it is there or not */
   appliances: string | undefined
   /** SHA-256 fingerprint of the certificate, AA:BB:… */

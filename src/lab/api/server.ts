@@ -5,19 +5,22 @@ import type { AddressInfo, Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type FaultsInput, readFaults } from '../faults.ts'
+import { DEFAULT_MAJOR, type Major, RELEASES } from '../release.ts'
 import type { Containers, Machines, Storage } from '../world.ts'
 import { Access, type Caller } from './access.ts'
 import { fromSearch, readBody } from './body.ts'
 import { Consoles } from './console.ts'
 import { PostStopHooks } from './containers/post-stop.ts'
+import { Datacenter } from './datacenter.ts'
 import { ApiError, failure, messageOf } from './errors.ts'
 import { Faults, type Pause } from './faults.ts'
 import { GuestStore } from './guests/store.ts'
 import { clearLeftovers, uploadFolder } from './leftovers.ts'
 import { discard, receiveUpload, TransportError } from './multipart.ts'
+import { privilegesOf } from './privileges.ts'
 import { type Provision, type Provisioned, provisionAccess } from './provision.ts'
 import { Answer, dispatch, type Lab, Router } from './router.ts'
-import { ROUTES } from './routes.ts'
+import { routes } from './routes.ts'
 import { Tasks } from './tasks.ts'
 
 /** One node of the cluster. Storages that are shared are the same ones on all nodes. */
@@ -32,6 +35,8 @@ export interface ApiOptions {
   /** 0: any free one */
   port: number
   tls: { key: string; cert: string }
+  /** the major version of the Proxmox VE that is played; default: the current one */
+  pve?: Major
   /** guests, users, tasks and logs; survives a restart */
   stateDir: string
   /** at least one; the first is the one that answers */
@@ -41,6 +46,8 @@ export interface ApiOptions {
   bridges: readonly { name: string; address: string; cidr: string }[]
   /** file with the list of appliances; without one, or without the file, there are none */
   appliances?: string
+  /** the cluster's options, in the form of Proxmox's datacenter.cfg; default: in `stateDir` */
+  datacenter?: string
   /** called at each request */
   onActivity(): void
   /** seconds that a refused login or ticket is kept waiting; Proxmox: 3 */
@@ -75,7 +82,7 @@ const UPLOAD_PATH = /^\/nodes\/([^/]+)\/storage\/([^/]+)\/upload$/
 export async function startApi(options: ApiOptions): Promise<ApiServer> {
   const nodes = new Map<string, Lab>()
   const lab = await openLab(options, nodes)
-  const router = new Router(ROUTES)
+  const router = new Router(routes(lab.pve))
   const sockets = new Set<Socket>()
   let openRequests = 0
   const server = createServer({ ...options.tls, keepAlive: true }, (request, response) => {
@@ -121,7 +128,8 @@ export async function startApi(options: ApiOptions): Promise<ApiServer> {
 async function openLab(options: ApiOptions, nodes: Map<string, Lab>): Promise<Lab> {
   const [first, ...others] = options.nodes
   if (first === undefined) throw new TypeError('a lab has at least one node')
-  const access = new Access(options.stateDir)
+  const pve = RELEASES[options.pve ?? DEFAULT_MAJOR]
+  const access = new Access(options.stateDir, privilegesOf(pve))
   const tasks = new Tasks(join(options.stateDir, 'tasks'))
   const guests = new GuestStore(join(options.stateDir, 'guests'), first.name)
   await Promise.all([access.load(), tasks.load(), guests.load()])
@@ -129,6 +137,7 @@ async function openLab(options: ApiOptions, nodes: Map<string, Lab>): Promise<La
   const postStop = new PostStopHooks(guests, faults)
   options.containers.afterEnd((vmid) => postStop.run(vmid))
   const lab: Lab = {
+    pve,
     node: first.name,
     nodes,
     storages: byId(first.storages),
@@ -136,6 +145,7 @@ async function openLab(options: ApiOptions, nodes: Map<string, Lab>): Promise<La
     containers: options.containers,
     bridges: options.bridges,
     appliances: options.appliances,
+    datacenter: new Datacenter(options.datacenter ?? join(options.stateDir, 'datacenter.cfg')),
     guests,
     tasks,
     access,

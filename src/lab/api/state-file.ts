@@ -13,12 +13,16 @@ export async function readState<T>(file: string): Promise<T | undefined> {
 
 let unique = 0
 
-/** Replaces JSON state in one step, so that a killed daemon leaves the old or the new one, never half of it. */
-export async function writeState(file: string, value: unknown): Promise<void> {
+export function writeState(file: string, value: unknown): Promise<void> {
+  return replaceFile(file, `${JSON.stringify(value, null, 1)}\n`)
+}
+
+/** Replaces a file in one step, so that a killed daemon leaves the old or the new one, never half of it. */
+export async function replaceFile(file: string, text: string): Promise<void> {
   await mkdir(dirname(file), { recursive: true })
   const temporary = `${file}.${process.pid}.${unique++}.tmp`
   try {
-    await writeFile(temporary, `${JSON.stringify(value, null, 1)}\n`, { mode: 0o600 })
+    await writeFile(temporary, text, { mode: 0o600 })
     await rename(temporary, file)
   } catch (error) {
     await rm(temporary, { force: true })

@@ -1,5 +1,6 @@
 import { rename } from 'node:fs/promises'
 import { execa } from 'execa'
+import type { Release } from '../release.ts'
 import type { Storage } from '../world.ts'
 import { compareChecksum, download } from './download.ts'
 import { failure, messageOf, parameterError } from './errors.ts'
@@ -11,11 +12,11 @@ import type { Call } from './router.ts'
 
 type FileContent = 'iso' | 'vztmpl' | 'import'
 
-const EXTENSIONS: Record<FileContent, { pattern: RegExp; problem: string }> = {
+const extensions = (pve: Release): Record<FileContent, { pattern: RegExp; problem: string }> => ({
   iso: { pattern: /[^/]+\.(?:iso|img)$/i, problem: 'wrong file extension' },
-  vztmpl: { pattern: /[^/]+\.tar\.(?:gz|xz|zst|bz2)$/, problem: 'wrong file extension' },
+  vztmpl: { pattern: pve.archives, problem: 'wrong file extension' },
   import: { pattern: /[^/]+\.(?:ova|qcow2|raw|vmdk)$/, problem: 'invalid filename or wrong extension' },
-}
+})
 const DECOMPRESS: Record<string, string> = { gz: 'gzip', zst: 'zstd', bz2: 'bzip2', lzo: 'lzop' }
 
 /** The place for a file of this name. @throws ApiError for a storage, a content type or a name that will not do */
@@ -39,7 +40,7 @@ function placeFor(
     .need('filename')
     .replace(/^.*[/\\]/, '')
     .replace(/[^-a-zA-Z0-9_.]/g, '_')
-  const { pattern, problem } = EXTENSIONS[content]
+  const { pattern, problem } = extensions(call.lab.pve)[content]
   if (!pattern.test(filename) || filename.startsWith('.')) throw parameterError({ filename: problem })
   return { storage, content, filename, path: storage.place(content, filename).path }
 }

@@ -1,6 +1,6 @@
 import { appendFile, mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { messageOf, parameterError } from './errors.ts'
+import { parameterError, taskMessageOf } from './errors.ts'
 
 /**
  * Proxmox's tasks: work with a UPID, a log and an exit status, that goes on after its call was answered. They run
@@ -27,6 +27,9 @@ export interface TaskContext {
   /** aborted by DELETE of the task */
   signal: AbortSignal
 }
+
+/** What work may say in the log of its task. */
+export type Say = Pick<TaskContext, 'log' | 'warn'>
 
 /** The work ends here, before its first word: its process is no more. */
 export class WorkerDied extends Error {}
@@ -128,7 +131,7 @@ export class Tasks {
     } catch (error) {
       const died = error instanceof WorkerDied
       // One line: the status is one line of Proxmox's task index.
-      exitstatus = died ? SILENT : messageOf(error).trim().replaceAll('\n', ' ')
+      exitstatus = died ? SILENT : taskMessageOf(error).trim().replaceAll('\n', ' ')
       if (!died) log(`TASK ERROR: ${exitstatus}`)
     }
     await appendFile(this.#logFile(record.upid), lines.map((line) => `${line}\n`).join(''))

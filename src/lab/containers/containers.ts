@@ -6,7 +6,14 @@ import { execa } from 'execa'
 import { Turns } from '../../core/turns.ts'
 import type { LabNames } from '../names.ts'
 import { tail } from '../serial-console.ts'
-import type { ContainerInterface, ContainerSpec, ContainerStatus, Containers, Log } from '../world.ts'
+import type {
+  ContainerInterface,
+  ContainerSpec,
+  ContainerStatus,
+  ContainerSystem,
+  Containers,
+  Log,
+} from '../world.ts'
 import { removeGroups } from './cgroups.ts'
 import { openConsole } from './console.ts'
 import { type ContainerFiles, containerFiles } from './container-files.ts'
@@ -84,7 +91,7 @@ export class LxcContainers implements Containers {
     from: { archive: string; password?: string; sshPublicKeys?: string },
     log: Log,
     signal?: AbortSignal,
-  ): Promise<{ ostype: string }> {
+  ): Promise<ContainerSystem> {
     return createContents(spec, from.archive, { ...from, nameserver: this.#options.nameserver }, log, signal)
   }
 
@@ -96,8 +103,8 @@ export class LxcContainers implements Containers {
     await dumpContents(spec, target, log, signal)
   }
 
-  async afterClone(spec: ContainerSpec): Promise<void> {
-    await prepareClone(spec)
+  afterClone(spec: ContainerSpec): Promise<ContainerSystem> {
+    return prepareClone(spec)
   }
 
   async growRoot(spec: ContainerSpec, log: Log): Promise<void> {
@@ -111,17 +118,18 @@ export class LxcContainers implements Containers {
     return running === undefined ? work() : whileFrozen(running.monitor.pid, work)
   }
 
-  start(spec: ContainerSpec, log: Log): Promise<void> {
+  start(spec: ContainerSpec, log: Log): Promise<ContainerSystem> {
     return this.#starts.take(() => this.#start(spec, log))
   }
 
-  async #start(spec: ContainerSpec, log: Log): Promise<void> {
+  async #start(spec: ContainerSpec, log: Log): Promise<ContainerSystem> {
     const { vmid } = spec
     if (this.#running.has(vmid)) throw new Error(`CT ${vmid} already running`)
     const { names, nameserver } = this.#options
     const files = this.#files(vmid)
     warnings(spec).forEach(log)
     await this.#clear(vmid)
+    let system: ContainerSystem
     try {
       await mkdir(names.lxcPath, { recursive: true, mode: 0o711 })
       await mkdir(files.folder, { mode: 0o700 })
@@ -131,7 +139,7 @@ export class LxcContainers implements Containers {
       await writeFile(files.seccomp, seccompProfile(spec), { mode: 0o600 })
       await writeFile(files.spec, JSON.stringify(spec), { mode: 0o600 })
       if (await hasRoomToGrow(spec.root)) await growFileSystem(spec.root, log)
-      await prepareStart(spec, nameserver)
+      system = await prepareStart(spec, nameserver)
       await this.#launch(spec, files, log)
       const monitor = await Monitor.find(names.lxcPath, names.container(vmid), files)
       if (monitor === undefined) throw new Error(`startup for container '${vmid}' failed`)
@@ -145,6 +153,7 @@ export class LxcContainers implements Containers {
     for (const { slot, options } of spec.nics) {
       if (options.link_down === '1') await execa('ip', ['link', 'set', names.tap(vmid, slot), 'down'])
     }
+    return system
   }
 
   async #launch({ vmid, root }: ContainerSpec, files: ContainerFiles, log: Log): Promise<void> {

@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises'
-import type { ContainerSpec, Log } from '../world.ts'
+import type { ContainerSpec, ContainerSystem, Log } from '../world.ts'
 import { pack, unpack } from './archive.ts'
 import { makeFileSystem } from './file-system.ts'
 import { rootId } from './id-map.ts'
@@ -22,10 +22,10 @@ export async function createContents(
   access: NewAccess,
   log: Log,
   signal?: AbortSignal,
-): Promise<{ ostype: string }> {
+): Promise<ContainerSystem> {
   await using root = await filledRoot(spec, archive, log, signal)
   signal?.throwIfAborted()
-  return { ostype: await setUpNew(treeOf(root, spec), spec, access, log) }
+  return await setUpNew(treeOf(root, spec), spec, access, log)
 }
 
 export async function restoreContents(
@@ -54,14 +54,14 @@ export async function dumpContents(
   }
 }
 
-export async function prepareStart(spec: ContainerSpec, nameserver: string): Promise<void> {
+export async function prepareStart(spec: ContainerSpec, nameserver: string): Promise<ContainerSystem> {
   await using root = await MountedRoot.open(spec.root)
-  await setUp(treeOf(root, spec), spec, nameserver)
+  return await setUp(treeOf(root, spec), spec, nameserver)
 }
 
-export async function prepareClone(spec: ContainerSpec): Promise<void> {
+export async function prepareClone(spec: ContainerSpec): Promise<ContainerSystem> {
   await using root = await MountedRoot.open(spec.root)
-  await setUpClone(treeOf(root, spec), spec)
+  return await setUpClone(treeOf(root, spec), spec)
 }
 
 async function filledRoot(

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Access, type Acl, type Caller } from '../../../src/lab/api/access.ts'
+import { privilegesOf } from '../../../src/lab/api/privileges.ts'
+import { RELEASES } from '../../../src/lab/release.ts'
 
 /** One question about many guests must have the answers of many questions about one. */
 test.each<[string, Omit<Acl, 'type' | 'ugid'>[]]>([
@@ -21,7 +23,7 @@ test.each<[string, Omit<Acl, 'type' | 'ugid'>[]]>([
 ])('who may see %s', async (_, entries) => {
   const dir = await mkdtemp(join(tmpdir(), 'lab-access-'))
   try {
-    const access = new Access(dir)
+    const access = new Access(dir, privilegesOf(RELEASES[9]))
     const caller: Caller = { authid: 'eve@pve', userid: 'eve@pve', token: false }
     access.state.users['eve@pve'] = { enable: 1, expire: 0, groups: [], tokens: {} }
     access.state.roles.Auditor = ['VM.Audit']

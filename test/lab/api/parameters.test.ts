@@ -1,11 +1,8 @@
-import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import type { ApiError } from '../../../src/lab/api/errors.ts'
 import { GUEST_OPTIONS, NET_FORMAT } from '../../../src/lab/api/guests/options.ts'
 import { integer, optional, string, verifyParameters } from '../../../src/lab/api/parameters.ts'
 import { parseProperties, printProperties } from '../../../src/lab/api/property-string.ts'
-import { pathParameters } from '../../../src/lab/api/router.ts'
-import { ROUTES } from '../../../src/lab/api/routes.ts'
 
 function errorsOf(work: () => unknown): Record<string, string> | undefined {
   try {
@@ -61,64 +58,3 @@ describe('parameters', () => {
     expect(printProperties(net, NET_FORMAT)).toBe('virtio=BC:24:11:AA:BB:01,bridge=vmbr0,firewall=1,tag=30')
   })
 })
-
-const schemaFile = process.env.IMAGEBUILD_PVE_SCHEMA
-
-interface SchemaProperty {
-  optional?: number
-  type?: string
-  enum?: string[] | null
-  minimum?: number | string
-  maximum?: number
-  maxLength?: number
-  minLength?: number
-}
-type Schema = Record<
-  string,
-  Record<string, { parameters?: { properties?: Record<string, SchemaProperty> }; allowtoken?: number }>
->
-
-describe.skipIf(schemaFile === undefined)(
-  'against a reference schema (skipped unless IMAGEBUILD_PVE_SCHEMA names one)',
-  () => {
-    const schema: Schema = schemaFile === undefined ? {} : JSON.parse(readFileSync(schemaFile, 'utf8'))
-    const known = ROUTES.filter(({ method, path }) => schema[path]?.[method] !== undefined)
-
-    test('covers most routes', () => {
-      expect(known.length).toBeGreaterThan(ROUTES.length * 0.8)
-    })
-
-    test.each(known.map((route) => [`${route.method} ${route.path}`, route] as const))(
-      '%s',
-      (_name, route) => {
-        const properties = schema[route.path]?.[route.method]?.parameters?.properties ?? {}
-        const rules = { ...pathParameters(route.path), ...route.parameters }
-        // The reference writes numbered options once: net[n], efidisk0.
-        const reference = (name: string) => properties[name] ?? properties[name.replace(/\d+$/, '[n]')]
-        for (const [name, rule] of Object.entries(rules)) {
-          const there = reference(name)
-          expect(there, `${name} is not in the reference`).toBeDefined()
-          if (!route.path.includes(`{${name}}`))
-            expect([name, rule.optional === true]).toEqual([name, there?.optional === 1])
-          expect([name, rule.type]).toEqual([name, there?.type])
-          for (const fact of ['minimum', 'maximum', 'maxLength', 'minLength'] as const) {
-            const value = there?.[fact]
-            expect([name, fact, rule[fact]]).toEqual([
-              name,
-              fact,
-              value === undefined ? undefined : Number(value),
-            ])
-          }
-          if (there?.enum && rule.values)
-            expect([name, [...rule.values].sort()]).toEqual([name, [...there.enum].sort()])
-        }
-        for (const name of Object.keys(properties)) {
-          const ours = Object.keys(rules).some(
-            (rule) => rule === name || rule.replace(/\d+$/, '[n]') === name,
-          )
-          expect([name, ours]).toEqual([name, true])
-        }
-      },
-    )
-  },
-)

@@ -7,7 +7,9 @@ import { readMessages } from '../../../src/lab/api/console.ts'
 import { defaultBootOrder, formatSize, parseSize } from '../../../src/lab/api/guests/drives.ts'
 import { GuestStore } from '../../../src/lab/api/guests/store.ts'
 import { checkPreamble } from '../../../src/lab/api/multipart.ts'
+import { privilegesOf } from '../../../src/lab/api/privileges.ts'
 import { Tasks } from '../../../src/lab/api/tasks.ts'
+import { RELEASES } from '../../../src/lab/release.ts'
 
 let dir: string
 beforeEach(async () => {
@@ -87,7 +89,7 @@ describe('tasks', () => {
 
 describe('access', () => {
   test('an entry nearer to the path replaces what came from above; tokens have what both have', async () => {
-    const access = new Access(dir)
+    const access = new Access(dir, privilegesOf(RELEASES[9]))
     await access.load()
     access.state.users['u@pve'] = { enable: 1, expire: 0, groups: [], tokens: {} }
     const secret = await access.createToken('u@pve', 't', { expire: 0, privsep: 1 })
@@ -98,7 +100,7 @@ describe('access', () => {
     acl('/vms', 'token', 'u@pve!t', 'PVEAuditor')
     expect(access.permissions('u@pve', '/vms/101')).toHaveProperty(['VM.Allocate'])
     expect(access.permissions('u@pve', '/vms/100')).toEqual({})
-    expect(access.permissions('u@pve!t', '/vms/101')).toEqual({ 'VM.Audit': 1 })
+    expect(access.permissions('u@pve!t', '/vms/101')).toEqual({ 'VM.Audit': 1, 'VM.GuestAgent.Audit': 1 })
     const caller = access.identify({ method: 'POST', authorization: `PVEAPIToken=u@pve!t=${secret}` })
     expect(caller).toEqual({ authid: 'u@pve!t', userid: 'u@pve', token: true })
     expect(() => access.require(caller, '/vms/101', ['VM.Allocate'])).toThrow(
@@ -107,10 +109,10 @@ describe('access', () => {
   })
 
   test('tickets hold over a restart, and nobody can make them', async () => {
-    const access = new Access(dir)
+    const access = new Access(dir, privilegesOf(RELEASES[9]))
     await access.load()
     const ticket = access.ticket('PVE', 'root@pam')
-    const later = new Access(dir)
+    const later = new Access(dir, privilegesOf(RELEASES[9]))
     await later.load()
     expect(later.verifyTicket('PVE', ticket, 60)).toBe('root@pam')
     expect(later.verifyTicket('PVE', ticket.replace('root', 'rook'), 60)).toBeUndefined()

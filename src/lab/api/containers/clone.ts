@@ -7,7 +7,7 @@ import { canSnapshot, snapshotConfig } from '../guests/snapshots.ts'
 import { checkLock, type GuestConfig, LOCK_SECONDS } from '../guests/store.ts'
 import { type Call, findStorage, type Lab } from '../router.ts'
 import type { TaskContext } from '../tasks.ts'
-import { isRunning } from './lifecycle.ts'
+import { isRunning, warnWithoutNesting } from './lifecycle.ts'
 import { checkRootStorage } from './permissions.ts'
 import { containerSpec } from './spec.ts'
 import { isNet, parseNet, parseRoot, printRoot, storedDescription, withNewMac } from './values.ts'
@@ -56,10 +56,13 @@ async function copy(call: Call, plan: ClonePlan, reserved: Reserved, task: TaskC
   const { lab } = call
   const { newid, settings } = plan
   const { guest } = reserved
+  if (lab.pve.clonesAreNamed) task.log(`creating a clone of container ${call.vmid} with ID ${newid}`)
   const created: string[] = []
   try {
     const complete = { ...settings, rootfs: await copyRoot(lab, plan, created, task) }
-    await lab.containers.afterClone(await containerSpec(lab, newid, complete))
+    const spec = await containerSpec(lab, newid, complete)
+    const { systemd } = await lab.containers.afterClone(spec)
+    warnWithoutNesting(lab, spec, systemd, task)
     guest.config = complete
     await lab.guests.save(guest)
     await reserved.finish(task)
@@ -101,7 +104,7 @@ async function checkedPlan(call: Call): Promise<ClonePlan> {
     throw failure(`Linked clone feature for '${volume}' is not available`)
   }
   if (full && snapname === undefined && (await isRunning(lab, vmid))) {
-    throw failure('Cannot do full clones on a running container without snapshots')
+    throw failure(lab.pve.noFullClone)
   }
   return { config, settings: clonedSettings(call, config), newid, full, storage, snapname, there }
 }

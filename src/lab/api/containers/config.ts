@@ -41,7 +41,7 @@ export async function updateConfig(call: Call): Promise<null> {
     checkLock(guest, remove.includes('lock'))
     checkDigest(lab.guests, guest, call.text('digest'))
     const old = withPending(guest)
-    checkOptions(call, { old, set: options, remove, unprivileged: guest.config.unprivileged === 1 })
+    await checkOptions(call, { old, set: options, remove, unprivileged: guest.config.unprivileged === 1 })
     for (const name of revert) {
       delete guest.pending[name]
       delete guest.removals[name]

@@ -1,11 +1,17 @@
-import { failure, messageOf, permissionError } from '../errors.ts'
+import { ApiError, failure, messageOf, NO_HA, permissionError, taskMessageOf } from '../errors.ts'
 import { abandonGuest, CREATE_LOCK_SECONDS, checkWorker, reserveGuest } from '../guests/new-guest.ts'
 import { checkPublicKeys } from '../guests/ssh-keys.ts'
 import type { GuestConfig } from '../guests/store.ts'
 import type { Call, Lab } from '../router.ts'
 import type { TaskContext } from '../tasks.ts'
-import { startContainer } from './lifecycle.ts'
-import { checkArchive, checkOptions, checkRootStorage } from './permissions.ts'
+import { startContainer, warnWithoutNesting } from './lifecycle.ts'
+import {
+  checkArchive,
+  checkOptions,
+  checkRootStorage,
+  mayBePrivileged,
+  requirePrivileged,
+} from './permissions.ts'
 import { restoreContainer } from './restore.ts'
 import { archivePath, createRoot, DEFAULT_SIZE, type Plan, rootPlan } from './root.ts'
 import { completeOptions, containerOptions } from './settings.ts'
@@ -17,14 +23,16 @@ import { containerSpec, DEFAULT_MEMORY, DEFAULT_SWAP } from './spec.ts'
 export async function createContainer(call: Call): Promise<string> {
   const { lab, vmid } = call
   const restore = call.flag('restore')
+  if (call.flag('ha-managed')) throw new ApiError(501, NO_HA)
+  const unprivileged = call.flag('unprivileged', lab.pve.unprivilegedByDefault && !restore)
+  if (!restore && !unprivileged) requirePrivileged(call)
   const pool = call.text('pool')
   if (pool !== undefined && !lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
   lab.guests.refuseTaken(vmid)
   const mayInPool = pool !== undefined && call.allowed(`/pool/${pool}`, ['VM.Allocate'])
   if (!mayInPool && !call.allowed(`/vms/${vmid}`, ['VM.Allocate'])) throw permissionError()
-  const options = containerOptions(call)
-  const unprivileged = options.unprivileged === 1
-  checkOptions(call, { set: options, remove: [], unprivileged, pool })
+  const { unprivileged: _, ...options } = containerOptions(call)
+  await checkOptions(call, { set: options, remove: [], unprivileged, pool })
   const archive = call.need('ostemplate')
   checkArchive(call, archive, restore ? 'backup' : 'vztmpl')
   const root = rootPlan(call, restore)
@@ -33,7 +41,8 @@ export async function createContainer(call: Call): Promise<string> {
   const sshPublicKeys = call.text('ssh-public-keys')
   if (sshPublicKeys !== undefined) await checkPublicKeys(sshPublicKeys)
   const plan: Plan = {
-    ...{ vmid, archive, root, settings: completeOptions(options), unique: call.flag('unique') },
+    ...{ vmid, archive, root, unique: call.flag('unique'), mayBePrivileged: mayBePrivileged(call) },
+    settings: { ...completeOptions(options), ...(unprivileged && { unprivileged: 1 }) },
     ...(password !== undefined && { password }),
     ...(sshPublicKeys !== undefined && { sshPublicKeys }),
   }
@@ -55,13 +64,13 @@ export async function createContainer(call: Call): Promise<string> {
       reserved.release()
     }
     // In a task of its own, which nobody waits for here.
-    if (call.flag('start')) call.task('vzstart', vmid, ({ log }) => startContainer(lab, vmid, log))
+    if (call.flag('start')) call.task('vzstart', vmid, (task) => startContainer(lab, vmid, task))
   })
 }
 
 /** Of a program that was stopped, its command is named too. */
 function whyNot(error: unknown, { aborted, reason }: AbortSignal): string {
-  const why = messageOf(error)
+  const why = taskMessageOf(error)
   return aborted && !why.endsWith(messageOf(reason)) ? messageOf(reason) : why
 }
 
@@ -97,6 +106,7 @@ async function fillFromTemplate(
     ...(password !== undefined && { password }),
     ...(sshPublicKeys !== undefined && { sshPublicKeys }),
   }
-  const { ostype } = await lab.containers.create(spec, from, task.log, task.signal)
+  const { ostype, systemd } = await lab.containers.create(spec, from, task.log, task.signal)
+  warnWithoutNesting(lab, spec, systemd, task)
   return { ...config, ostype }
 }

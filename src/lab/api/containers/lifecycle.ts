@@ -1,7 +1,8 @@
+import type { ContainerSpec } from '../../world.ts'
 import { ApiError, failure, messageOf } from '../errors.ts'
 import { checkLock, TASK_LOCK_SECONDS } from '../guests/store.ts'
 import type { Call, Lab } from '../router.ts'
-import type { TaskContext } from '../tasks.ts'
+import type { Say, TaskContext } from '../tasks.ts'
 import { applyPending } from './config.ts'
 import { containerSpec } from './spec.ts'
 
@@ -16,12 +17,12 @@ export async function isRunning(lab: Lab, vmid: number): Promise<boolean> {
   return (await lab.containers.status(vmid)).running
 }
 
-export function startContainer(lab: Lab, vmid: number, log: Log, skipLock = false): Promise<void> {
-  return lab.guests.locked(vmid, TASK_LOCK_SECONDS, () => startLocked(lab, vmid, log, skipLock))
+export function startContainer(lab: Lab, vmid: number, say: Say, skipLock = false): Promise<void> {
+  return lab.guests.locked(vmid, TASK_LOCK_SECONDS, () => startLocked(lab, vmid, say, skipLock))
 }
 
 /** For those who hold the container's lock already. */
-export async function startLocked(lab: Lab, vmid: number, log: Log, skipLock = false): Promise<void> {
+export async function startLocked(lab: Lab, vmid: number, say: Say, skipLock = false): Promise<void> {
   await lab.postStop.settled(vmid)
   const guest = lab.guests.need(vmid, 'lxc')
   if (guest.config.template === 1) throw failure("you can't start a CT if it's a template")
@@ -31,17 +32,29 @@ export async function startLocked(lab: Lab, vmid: number, log: Log, skipLock = f
   const spec = await containerSpec(lab, vmid, guest.config)
   for (const { bridge } of spec.nics) {
     if (bridge === '' || lab.bridges.some(({ name }) => name === bridge)) continue
-    log(`bridge '${bridge}' does not exist`)
+    say.log(`bridge '${bridge}' does not exist`)
     throw failure(`startup for container '${vmid}' failed`)
   }
-  await lab.containers.start(spec, log)
+  const { systemd } = await lab.containers.start(spec, say.log)
+  warnWithoutNesting(lab, spec, systemd, say)
+}
+
+/** Whenever Proxmox has looked into the root of a container. @param systemd its version, where that is init there */
+export function warnWithoutNesting(
+  { pve }: Lab,
+  { features }: ContainerSpec,
+  systemd: number | undefined,
+  { warn }: Say,
+): void {
+  if (systemd === undefined || features.nesting || systemd <= pve.systemdWithoutNesting) return
+  warn(`Systemd ${systemd} detected. You may need to enable nesting.`)
 }
 
 export async function start(call: Call): Promise<string> {
   const { lab, vmid } = call
   const skip = call.onlyRoot('skiplock')
   if (await isRunning(lab, vmid)) throw failure(`CT ${vmid} already running`)
-  return call.task('vzstart', vmid, ({ log }) => startContainer(lab, vmid, log, skip))
+  return call.task('vzstart', vmid, (task) => startContainer(lab, vmid, task, skip))
 }
 
 /** A task on a container that runs; the one that is not there does not run either, and is refused in these words. */
@@ -97,9 +110,9 @@ export function shutdown(call: Call): Promise<string> {
 export function reboot(call: Call): Promise<string> {
   const { lab, vmid } = call
   const seconds = call.number('timeout') ?? SHUTDOWN_SECONDS
-  return runningTask(call, 'vzreboot', 'VM', async ({ log }) => {
-    await lab.guests.locked(vmid, TASK_LOCK_SECONDS, () => shutDown(lab, vmid, seconds, false, log))
-    await startContainer(lab, vmid, log)
+  return runningTask(call, 'vzreboot', 'VM', async (task) => {
+    await lab.guests.locked(vmid, TASK_LOCK_SECONDS, () => shutDown(lab, vmid, seconds, false, task.log))
+    await startContainer(lab, vmid, task)
   })
 }
 

@@ -89,6 +89,8 @@ export const CONTAINER_OPTIONS: Rules = allOptional({
   debug: boolean(),
   description: string({ maxLength: 8192 }),
   ...numbered('dev', 256, properties(DEVICE_FORMAT)),
+  entrypoint: string(),
+  env: string(),
   features: properties(FEATURES_FORMAT),
   hookscript: formatted('volume'),
   hostname: formatted('dns-name', { maxLength: 255 }),

@@ -1,8 +1,9 @@
 import { isRootTicket } from '../access.ts'
 import { failure, parameterError, permissionError } from '../errors.ts'
 import { storageOf } from '../guests/drives.ts'
-import { checkBridge } from '../guests/permissions.ts'
+import { checkBridge, requireOnGuest } from '../guests/permissions.ts'
 import type { GuestConfig } from '../guests/store.ts'
+import { checkTags } from '../guests/tags.ts'
 import { type Call, findStorage } from '../router.ts'
 import { isNet, parseFeatures, parseNet } from './values.ts'
 
@@ -27,11 +28,12 @@ export interface OptionChange {
 }
 
 /** @throws ApiError 403, or 500 for what only root may */
-export function checkOptions(call: Call, change: OptionChange): void {
+export async function checkOptions(call: Call, change: OptionChange): Promise<void> {
   if (isRootTicket(call.caller)) return
   for (const name of [...Object.keys(change.set), ...change.remove]) {
     const value = change.set[name]
     if (name === 'features') checkFeatures(call, change)
+    else if (name === 'tags') await checkTags(call, String(change.old?.tags ?? ''), String(value ?? ''))
     else if (name === 'hookscript') {
       throw permissionError('changing the hookscript is only allowed for root@pam')
     } else if (name === 'lock') throw failure("only root can set 'lock' config")
@@ -39,15 +41,10 @@ export function checkOptions(call: Call, change: OptionChange): void {
       throw permissionError('configuring device passthrough is only allowed for root@pam')
     } else {
       const need = NEEDS.find(([pattern]) => pattern.test(name))?.[1] ?? 'VM.Config.Options'
-      requireOnGuest(call, need, change.pool)
+      requireOnGuest(call, [need], change.pool)
       if (isNet(name) && value !== undefined) checkBridge(call, parseNet(value))
     }
   }
-}
-
-function requireOnGuest(call: Call, privilege: string, pool: string | undefined): void {
-  if (pool !== undefined && call.allowed(`/pool/${pool}`, [privilege])) return
-  call.require(`/vms/${call.vmid}`, [privilege])
 }
 
 function checkFeatures(call: Call, { old, set, unprivileged, pool }: OptionChange): void {
@@ -61,7 +58,17 @@ function checkFeatures(call: Call, { old, set, unprivileged, pool }: OptionChang
   if (changed.some((feature) => feature !== 'nesting')) {
     throw permissionError('changing feature flags (except nesting) is only allowed for root@pam')
   }
-  if (changed.length > 0) requireOnGuest(call, 'VM.Allocate', pool)
+  if (changed.length > 0) requireOnGuest(call, ['VM.Allocate'], pool)
+}
+
+const PRIVILEGED = ['/', ['Sys.Modify']] as const
+
+export const mayBePrivileged = (call: Call): boolean =>
+  !call.lab.pve.unprivilegedByDefault || call.allowed(...PRIVILEGED)
+
+/** @throws ApiError 403 where the caller may make unprivileged containers only */
+export function requirePrivileged(call: Call): void {
+  if (!mayBePrivileged(call)) call.require(...PRIVILEGED)
 }
 
 /** The storage takes roots of containers, and the caller may use it. */

@@ -1,3 +1,4 @@
+import { permissionError } from '../errors.ts'
 import { parseSize } from '../guests/drives.ts'
 import type { GuestConfig } from '../guests/store.ts'
 import type { Lab } from '../router.ts'
@@ -17,12 +18,14 @@ export async function restoreContainer(
   created: string[],
   task: TaskContext,
 ): Promise<GuestConfig> {
-  const { vmid, settings, archive, unique } = plan
+  const { vmid, settings, archive, unique, mayBePrivileged } = plan
   const { log, signal } = task
   log(`recovering backed-up configuration from '${archive}'`)
   const path = await archivePath(lab, archive)
   const before = await backedUpConfig(path)
   const size = before.rootfs === undefined ? undefined : parseRoot(before.rootfs).size
+  const unprivileged = settings.unprivileged ?? before.unprivileged
+  if (unprivileged !== 1 && !mayBePrivileged) throw permissionError('/, Sys.Modify')
   const rootfs = await createRoot(
     lab,
     plan,
@@ -30,7 +33,6 @@ export async function restoreContainer(
     created,
     task,
   )
-  const unprivileged = settings.unprivileged ?? before.unprivileged
   const given = { ...settings, rootfs, ...(unprivileged === 1 && { unprivileged }) }
   log(`restoring '${archive}' now..`)
   await lab.containers.restore(await containerSpec(lab, vmid, { ...before, ...given }), path, log, signal)

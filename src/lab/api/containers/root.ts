@@ -28,6 +28,8 @@ export interface Plan {
   root: RootPlan
   password?: string
   sshPublicKeys?: string
+  /** the caller may make containers that are not unprivileged */
+  mayBePrivileged: boolean
   /** new MACs for a restored container */
   unique: boolean
 }

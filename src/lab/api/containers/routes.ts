@@ -31,6 +31,7 @@ const CREATE: Rules = {
   vmid: VMID,
   ostemplate: string({ maxLength: 255 }),
   force: optional(boolean()),
+  'ha-managed': optional(boolean()),
   'ignore-unpack-errors': optional(boolean()),
   password: optional(string({ minLength: 5 })),
   pool: optional(formatted('poolid')),

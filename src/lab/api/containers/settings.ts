@@ -1,6 +1,6 @@
 import { ApiError } from '../errors.ts'
-import { normalTags } from '../guests/config.ts'
 import type { GuestConfig } from '../guests/store.ts'
+import { normalTags } from '../guests/tags.ts'
 import type { Call } from '../router.ts'
 import { CONTAINER_OPTIONS } from './options.ts'
 import { isNet, parseNet, printNet, storedDescription } from './values.ts'
@@ -14,6 +14,9 @@ export function containerOptions(call: Call): GuestConfig {
     if (!(name in CONTAINER_OPTIONS) || Array.isArray(value)) continue
     if (/^(mp|dev)\d+$/.test(name)) {
       throw new ApiError(501, `the lab's containers have a root volume only: no ${name}`)
+    }
+    if (name === 'env' || name === 'entrypoint') {
+      throw new ApiError(501, `the lab's containers start their own init: no ${name}`)
     }
     if (/^unused\d+$/.test(name)) continue
     options[name] = value

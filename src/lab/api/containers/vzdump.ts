@@ -33,10 +33,11 @@ const PARAMETERS: Rules = {
   ),
   ...Object.fromEntries(
     [
-      ...['dumpdir', 'fleecing', 'job-id', 'mailto', 'notification-target', 'performance', 'pool'],
+      ...['dumpdir', 'fleecing', 'mailto', 'notification-target', 'performance', 'pool'],
       ...['prune-backups', 'script', 'tmpdir', 'pbs-change-detection-mode'],
     ].map((name) => [name, optional(string())]),
   ),
+  'job-id': optional(string({ maxLength: 50, pattern: /\S+/ })),
   bwlimit: optional(integer({ minimum: 0 })),
   compress: optional(oneOf('0', '1', 'gzip', 'lzo', 'zstd')),
   exclude: optional(formatted('vmid-list')),
@@ -78,9 +79,8 @@ function vzdump(call: Call): string {
   return call.task('vzdump', vmids.length === 1 ? (vmids[0] as number) : '', async (task) => {
     task.log(`INFO: starting new backup job: vzdump ${vmids.join(' ')} ${command}`)
     for (const vmid of vmids) {
-      // Asked for here alone, and told with the status that a call would have had.
-      if (call.allowed(`/vms/${vmid}`, ['VM.Backup'])) continue
-      throw failure(`403 Permission check failed (/vms/${vmid}, VM.Backup)`)
+      // Asked for here alone.
+      call.require(`/vms/${vmid}`, ['VM.Backup'])
     }
     let failed = false
     for (const vmid of vmids) failed = !(await backUp(call, vmid, storage, task)) || failed
@@ -176,7 +176,7 @@ async function dumpLocked(
     await lab.guests.save(guest)
     if (running) {
       log('INFO: restarting vm')
-      await startLocked(lab, vmid, log)
+      await startLocked(lab, vmid, { log, warn: log })
     }
   }
 }

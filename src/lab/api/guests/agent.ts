@@ -1,3 +1,4 @@
+import type { AgentUse } from '../../release.ts'
 import { failure } from '../errors.ts'
 import type { Call } from '../router.ts'
 import { isRunning } from './lifecycle.ts'
@@ -5,32 +6,32 @@ import { agentEnabled } from './machine-spec.ts'
 
 /** The guest agent's commands; each answers `{ result: … }`, but for those that Proxmox translates. */
 
-/** commands without parameters, with the method that Proxmox gives them */
-export const AGENT_COMMANDS: Record<string, 'GET' | 'POST'> = {
-  'fsfreeze-freeze': 'POST',
-  'fsfreeze-status': 'POST',
-  'fsfreeze-thaw': 'POST',
-  fstrim: 'POST',
-  'get-fsinfo': 'GET',
-  'get-host-name': 'GET',
-  'get-memory-block-info': 'GET',
-  'get-memory-blocks': 'GET',
-  'get-osinfo': 'GET',
-  'get-time': 'GET',
-  'get-timezone': 'GET',
-  'get-users': 'GET',
-  'get-vcpus': 'GET',
-  info: 'GET',
-  'network-get-interfaces': 'GET',
-  ping: 'POST',
-  shutdown: 'POST',
-  'suspend-disk': 'POST',
-  'suspend-hybrid': 'POST',
-  'suspend-ram': 'POST',
+/** commands without parameters, with the method that Proxmox gives them, and what they do */
+export const AGENT_COMMANDS: Record<string, ['GET' | 'POST', AgentUse]> = {
+  'fsfreeze-freeze': ['POST', 'work on file systems'],
+  'fsfreeze-status': ['POST', 'ask about freezing'],
+  'fsfreeze-thaw': ['POST', 'work on file systems'],
+  fstrim: ['POST', 'work on file systems'],
+  'get-fsinfo': ['GET', 'ask'],
+  'get-host-name': ['GET', 'ask'],
+  'get-memory-block-info': ['GET', 'ask'],
+  'get-memory-blocks': ['GET', 'ask'],
+  'get-osinfo': ['GET', 'ask'],
+  'get-time': ['GET', 'ask'],
+  'get-timezone': ['GET', 'ask'],
+  'get-users': ['GET', 'ask'],
+  'get-vcpus': ['GET', 'ask'],
+  info: ['GET', 'ask'],
+  'network-get-interfaces': ['GET', 'ask'],
+  ping: ['POST', 'ask'],
+  shutdown: ['POST', 'power'],
+  'suspend-disk': ['POST', 'power'],
+  'suspend-hybrid': ['POST', 'power'],
+  'suspend-ram': ['POST', 'power'],
 }
 
 /** bytes of a file that one call gives back, as in Proxmox */
-const FILE_READ_LIMIT = 16 * 1024 * 1024
+export const FILE_READ_LIMIT = 16 * 1024 * 1024
 const FILE_READ_CHUNK = 1024 * 1024
 
 async function ask(call: Call, command: string, args?: Record<string, unknown>): Promise<unknown> {
@@ -79,16 +80,16 @@ export async function execStatus(call: Call): Promise<unknown> {
 }
 
 export async function fileRead(call: Call): Promise<unknown> {
+  const [offset, count] = [call.number('offset') ?? 0, call.number('count') ?? FILE_READ_LIMIT]
   const handle = await ask(call, 'file-open', { path: call.need('file'), mode: 'rb' })
   const chunks: Buffer[] = []
   let size = 0
   let eof = false
   try {
-    while (!eof && size < FILE_READ_LIMIT) {
-      const answer = (await ask(call, 'file-read', { handle, count: FILE_READ_CHUNK })) as Record<
-        string,
-        unknown
-      >
+    if (offset > 0) await ask(call, 'file-seek', { handle, offset, whence: 'set' })
+    while (!eof && size < count) {
+      const wanted = Math.min(count - size, FILE_READ_CHUNK)
+      const answer = (await ask(call, 'file-read', { handle, count: wanted })) as Record<string, unknown>
       const chunk = Buffer.from(String(answer['buf-b64'] ?? ''), 'base64')
       chunks.push(chunk)
       size += chunk.length
@@ -97,8 +98,13 @@ export async function fileRead(call: Call): Promise<unknown> {
   } finally {
     await ask(call, 'file-close', { handle })
   }
-  // Proxmox gives the bytes as characters, one each.
-  return { content: Buffer.concat(chunks).toString('latin1'), ...(!eof && { truncated: 1 }) }
+  // Decoded, Proxmox gives the bytes as characters, one each; else as the agent has encoded each piece.
+  const encoding = call.flag('decode', true) ? 'latin1' : 'base64'
+  return {
+    content: chunks.map((chunk) => chunk.toString(encoding)).join(''),
+    'bytes-read': size,
+    ...(!eof && { truncated: 1 }),
+  }
 }
 
 export async function fileWrite(call: Call): Promise<null> {

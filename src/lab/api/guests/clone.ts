@@ -54,6 +54,7 @@ async function cloneLocked(call: Call, task: TaskContext): Promise<void> {
   let plan: ClonePlan
   try {
     plan = await checkedPlan(call)
+    if (lab.pve.clonesAreNamed) task.log(`creating a clone of VM ${call.vmid} with ID ${newid}`)
     // A guest elsewhere, or of the other kind, is noticed when Proxmox writes the file.
     if (lab.guests.find(newid)) {
       const file = `/etc/pve/nodes/${lab.node}/qemu-server/${newid}.conf`

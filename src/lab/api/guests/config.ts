@@ -20,6 +20,7 @@ import { GUEST_OPTIONS } from './options.ts'
 import { checkDriveChange, checkDrives, checkOptions } from './permissions.ts'
 import { snapshotView } from './snapshots.ts'
 import { checkDigest, checkLock, type Guest, type GuestConfig, LOCK_SECONDS, withPending } from './store.ts'
+import { checkTags, normalTags } from './tags.ts'
 
 /** Reading and changing a guest's configuration, with what has to wait for the next start. */
 
@@ -86,9 +87,8 @@ async function readChange(call: Call): Promise<Change> {
     }
   }
   if (Object.keys(options).length + remove.length + revert.length === 0) throw failure('no options specified')
-  const { vmid } = call
-  checkOptions(call, vmid, [...Object.keys(options), ...remove, ...revert])
-  checkDrives(call, vmid, Object.keys(options))
+  checkOptions(call, [...Object.keys(options), ...remove, ...revert])
+  checkDrives(call, call.vmid, Object.keys(options))
   return {
     options: await completeOptions(options),
     remove,
@@ -102,7 +102,8 @@ async function readChange(call: Call): Promise<Change> {
 /** PUT …/config: done when it returns. */
 export async function updateConfig(call: Call): Promise<null> {
   const change = await readChange(call)
-  call.lab.guests.need(call.vmid)
+  const guest = call.lab.guests.need(call.vmid)
+  if (call.lab.pve.looksBeforeWaiting) checkBefore(call.lab, guest, change)
   const signal = new AbortController().signal
   await call.lab.guests.locked(call.vmid, LOCK_SECONDS, () => apply(call, change, () => undefined, signal))
   return null
@@ -140,6 +141,8 @@ async function apply(
   const { lab, vmid } = call
   const guest = lab.guests.need(vmid)
   checkBefore(lab, guest, change)
+  const tags = change.options.tags ?? (change.remove.includes('tags') ? '' : undefined)
+  if (tags !== undefined) await checkTags(call, String(withPending(guest).tags ?? ''), String(tags))
   const running = await isRunning(lab, vmid)
   for (const name of change.revert) {
     delete guest.pending[name]
@@ -210,11 +213,6 @@ async function changeMedium(lab: Lab, guest: Guest, slot: string, running: boole
   await lab.machines.changeMedium(guest.vmid, slot, await mediumPath(lab, drive.file))
   guest.config[slot] = value
   delete guest.pending[slot]
-}
-
-/** Proxmox stores tags sorted, in lower case, once each; those of a VM only when they are updated, not at create. */
-export function normalTags(tags: string): string {
-  return [...new Set(splitList(tags.toLowerCase()))].sort().join(';')
 }
 
 async function settle(lab: Lab, guest: Guest, running: boolean, log: (line: string) => void): Promise<void> {

@@ -1,7 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import { isRootTicket } from '../access.ts'
-import { failure, messageOf, parameterError, permissionError } from '../errors.ts'
-import type { Call, Lab } from '../router.ts'
+import {
+  ApiError,
+  failure,
+  messageOf,
+  NO_HA,
+  parameterError,
+  permissionError,
+  taskMessageOf,
+} from '../errors.ts'
+import type { Call } from '../router.ts'
 import type { TaskContext } from '../tasks.ts'
 import { allocateDrives } from './allocate.ts'
 import { hashedPassword } from './cloudinit.ts'
@@ -17,25 +25,27 @@ import {
 import { startGuest } from './lifecycle.ts'
 import { abandonGuest, CREATE_LOCK_SECONDS, checkWorker, reserveGuest } from './new-guest.ts'
 import { GUEST_OPTIONS } from './options.ts'
-import { checkDrives, checkOptions } from './permissions.ts'
+import { checkDrives, checkOptions, requireOnGuest } from './permissions.ts'
 import { checkPublicKeys } from './ssh-keys.ts'
 import type { GuestConfig } from './store.ts'
+import { checkTags, normalTags, TAGS_OF_A_NEW_MACHINE } from './tags.ts'
 
 /** POST /nodes/{node}/qemu */
 export async function createGuest(call: Call): Promise<string> {
   const { lab, vmid } = call
   const pool = call.text('pool')
   if (call.has('archive')) throw parameterError({ archive: 'the lab restores no backups' })
+  if (call.flag('ha-managed')) throw new ApiError(501, NO_HA)
   if (call.has('import-working-storage') || call.flag('live-restore')) {
     throw failure('the lab imports disks while the guest is stopped')
   }
-  if (pool !== undefined) {
-    if (!lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
-    call.require(`/pool/${pool}`, ['VM.Allocate'])
-  } else if (!call.allowed(`/vms/${vmid}`, ['VM.Allocate'])) throw permissionError()
+  if (pool !== undefined && !lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
+  if (call.flag('start') && lab.pve.startTakesPower) requireOnGuest(call, ['VM.PowerMgmt'], pool)
+  const mayInPool = pool !== undefined && call.allowed(`/pool/${pool}`, ['VM.Allocate'])
+  if (!mayInPool && !call.allowed(`/vms/${vmid}`, ['VM.Allocate'])) throw permissionError()
   const options = guestOptions(call)
   await checkCloudInitKeys(options)
-  checkOptions(call, vmid, Object.keys(options))
+  checkOptions(call, Object.keys(options), pool)
   checkDrives(call, vmid, Object.keys(options))
   const settings = await completeOptions(options)
 
@@ -48,10 +58,10 @@ export async function createGuest(call: Call): Promise<string> {
   return call.task('qmcreate', vmid, async (task) => {
     checkWorker(lab, reserved)
     try {
-      await build(lab, vmid, settings, task)
+      await build(call, settings, task)
       await reserved.finish(task)
     } catch (error) {
-      throw failure(`${prefix} ${messageOf(error)}`)
+      throw failure(`${prefix} ${taskMessageOf(error)}`)
     } finally {
       reserved.release()
     }
@@ -61,7 +71,8 @@ export async function createGuest(call: Call): Promise<string> {
   })
 }
 
-async function build(lab: Lab, vmid: number, settings: GuestConfig, task: TaskContext): Promise<void> {
+async function build(call: Call, settings: GuestConfig, task: TaskContext): Promise<void> {
+  const { lab, vmid } = call
   const created: string[] = []
   try {
     const drives = await allocateDrives(lab, vmid, settings, created, task.log, task.signal)
@@ -69,7 +80,11 @@ async function build(lab: Lab, vmid: number, settings: GuestConfig, task: TaskCo
     config.boot ??= defaultBootOrder(config)
     config.smbios1 ??= `uuid=${randomUUID()}`
     if (config.vmgenid === undefined || config.vmgenid === '1') config.vmgenid = randomUUID()
-    config.meta = `creation-qemu=9.2.0,ctime=${Math.floor(Date.now() / 1000)}`
+    config.meta = `creation-qemu=${lab.pve.qemu},ctime=${Math.floor(Date.now() / 1000)}`
+    if (config.tags !== undefined && lab.pve.tagsOfNewMachines) {
+      await checkTags(call, TAGS_OF_A_NEW_MACHINE, String(config.tags))
+      config.tags = normalTags(String(config.tags))
+    }
     const guest = lab.guests.need(vmid)
     guest.config = config
     await lab.guests.save(guest)

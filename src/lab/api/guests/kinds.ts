@@ -2,6 +2,7 @@ import * as containers from '../containers/lifecycle.ts'
 import { summary as containerSummary } from '../containers/status.ts'
 import { rootVolume } from '../containers/values.ts'
 import { findStorage, type Lab } from '../router.ts'
+import type { Say } from '../tasks.ts'
 import { drivesOf, isCdrom, ownsVolume, storageOf } from './drives.ts'
 import * as machines from './lifecycle.ts'
 import { summary } from './status.ts'
@@ -24,7 +25,7 @@ interface Kind {
   /** the first letters of its tasks' types */
   tasks: 'qm' | 'vz'
   isRunning(lab: Lab, vmid: number): Promise<boolean>
-  start(lab: Lab, vmid: number, log: Log): Promise<void>
+  start(lab: Lab, vmid: number, say: Say): Promise<void>
   stop(lab: Lab, vmid: number): Promise<void>
   shutDown(lab: Lab, vmid: number, seconds: number, force: boolean, log: Log): Promise<void>
   /** slot and volid of what snapshots hold */
@@ -45,7 +46,7 @@ const root = (config: GuestConfig): [string, string][] => {
 const QEMU: Kind = {
   tasks: 'qm',
   isRunning: (lab, vmid) => machines.isRunning(lab, vmid),
-  start: (lab, vmid, log) => machines.startGuest(lab, vmid, log),
+  start: (lab, vmid, { log }) => machines.startGuest(lab, vmid, log),
   stop: (lab, vmid) => lab.machines.stop(vmid),
   shutDown: (...all) => machines.shutDown(...all),
   disks: (config) =>
@@ -71,7 +72,7 @@ const QEMU: Kind = {
 const LXC: Kind = {
   tasks: 'vz',
   isRunning: (lab, vmid) => containers.isRunning(lab, vmid),
-  start: (lab, vmid, log) => containers.startContainer(lab, vmid, log),
+  start: (lab, vmid, say) => containers.startContainer(lab, vmid, say),
   stop: (lab, vmid) => lab.containers.stop(vmid),
   shutDown: (...all) => containers.shutDown(...all),
   disks: root,

@@ -60,7 +60,9 @@ export async function machineSpec(
     .sort()) {
     const { model = 'virtio', macaddr = '', bridge = '', ...options } = parseNet(config[slot] as string)
     if (bridge !== '' && !lab.bridges.some(({ name }) => name === bridge)) {
-      log(`bridge '${bridge}' does not exist`)
+      const missing = `bridge '${bridge}' does not exist`
+      if (lab.pve.namesMissingBridge) throw failure(missing)
+      log(missing)
       throw failure('start failed: QEMU exited with code 1')
     }
     nics.push({ slot, model, mac: macaddr, bridge, options })

@@ -45,11 +45,13 @@ export async function beginGuest(lab: Lab, wanted: Wanted, unlock: () => void): 
   const guest = lab.guests.add(vmid, config, type)
   const settled = lab.guests.beginChange(guest)
   await lab.guests.save(guest)
-  // The member must be there at once: privileges on the pool are what the creator may have only.
-  if (pool !== undefined) await joinPool(lab, pool, vmid)
   return {
     guest,
-    finish: ({ signal }) => lab.faults.pause(lab.faults.settings.lockSeconds, signal),
+    // Not before: whoever has privileges on the pool alone has none on a guest that is being made.
+    finish: async ({ signal }) => {
+      if (pool !== undefined) await joinPool(lab, pool, vmid)
+      await lab.faults.pause(lab.faults.settings.lockSeconds, signal)
+    },
     release: () => {
       settled()
       unlock()

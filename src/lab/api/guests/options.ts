@@ -229,6 +229,7 @@ const KEYBOARDS =
 export const GUEST_OPTIONS: Rules = allOptional({
   acpi: boolean(),
   affinity: string(),
+  'allow-ksm': boolean(),
   agent: properties(AGENT_FORMAT),
   'amd-sev': string(),
   arch: oneOf('x86_64', 'aarch64'),
@@ -258,6 +259,7 @@ export const GUEST_OPTIONS: Rules = allOptional({
   hugepages: oneOf('any', '2', '1024'),
   ...numbered('ide', 4, properties(DRIVE_FORMATS.ide)),
   ...numbered('ipconfig', 32, formatted('ipconfig')),
+  'intel-tdx': string(),
   ivshmem: string(),
   keephugepages: boolean(),
   keyboard: oneOf(...KEYBOARDS),

@@ -8,13 +8,13 @@ import { isCdrom, isDriveSlot, parseDrive, parseNet, storageOf } from './drives.
 
 const NEEDS: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^(cores|cpu|cpulimit|cpuunits|numa\d*|smp|sockets|vcpus|affinity)$/, ['VM.Config.CPU']],
-  [/^(memory|balloon|shares|hugepages|keephugepages)$/, ['VM.Config.Memory']],
+  [/^(memory|balloon|shares|hugepages|keephugepages|allow-ksm)$/, ['VM.Config.Memory']],
   [
     /^(acpi|hotplug|kvm|machine|scsihw|smbios1|tablet|vga|watchdog|audio0|vmgenid|ivshmem|rng0|serial\d+|usb\d+)$/,
     ['VM.Config.HWType'],
   ],
   [
-    /^(agent|autostart|bios|description|keyboard|localtime|migrate_downtime|migrate_speed|name|onboot|ostype|protection|reboot|startdate|startup|tdf|template|tags)$/,
+    /^(agent|autostart|bios|description|keyboard|localtime|migrate_downtime|migrate_speed|name|onboot|ostype|protection|reboot|startdate|startup|tdf|template)$/,
     ['VM.Config.Options'],
   ],
   [/^freeze$/, ['VM.PowerMgmt']],
@@ -33,11 +33,16 @@ export const MAY_CLONE: Check = {
   ],
 }
 
-/** Options that are not about a drive. @throws ApiError 403, or 500 for what only root may */
-export function checkOptions(call: Call, vmid: number, names: readonly string[]): void {
+/**
+ * Options that are not about a drive.
+ * @param pool that a new guest joins
+ * @throws ApiError 403, or 500 for what only root may
+ */
+export function checkOptions(call: Call, names: readonly string[], pool?: string): void {
   if (isRootTicket(call.caller)) return
   for (const name of names) {
-    if (isDriveSlot(name) || name === 'cdrom' || /^unused\d+$/.test(name)) continue
+    // Tags are judged when the guest is written: see tags.ts.
+    if (isDriveSlot(name) || /^(?:cdrom|tags|unused\d+)$/.test(name)) continue
     const value = call.text(name)
     if (/^serial\d+$/.test(name) && value !== undefined && value !== 'socket') {
       throw failure(`only root can modify '${name}' config for real devices`)
@@ -48,9 +53,15 @@ export function checkOptions(call: Call, vmid: number, names: readonly string[])
     if (/^hostpci\d+$/.test(name)) throw failure(`only root can set '${name}' config for non-mapped devices`)
     const needs = NEEDS.find(([pattern]) => pattern.test(name))
     if (!needs) throw failure(`only root can set '${name}' config`)
-    call.require(`/vms/${vmid}`, needs[1], true)
+    requireOnGuest(call, needs[1], pool)
     if (/^net\d+$/.test(name) && value !== undefined) checkBridge(call, parseNet(value))
   }
+}
+
+/** One of these; for a new guest, on the pool that it joins will do. @throws ApiError 403 */
+export function requireOnGuest(call: Call, privileges: readonly string[], pool: string | undefined): void {
+  if (pool !== undefined && call.allowed(`/pool/${pool}`, privileges, true)) return
+  call.require(`/vms/${call.vmid}`, privileges, true)
 }
 
 /** @throws ApiError 403 without SDN.Use on the bridge */

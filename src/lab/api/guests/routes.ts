@@ -2,7 +2,6 @@ import {
   boolean,
   formatted,
   integer,
-  list,
   oneOf,
   optional,
   properties,
@@ -10,7 +9,6 @@ import {
   string,
 } from '../parameters.ts'
 import { type Check, del, get, on, onAny, post, put, type Route, SNAPSHOT_NAME, VMID } from '../router.ts'
-import * as agent from './agent.ts'
 import { clone } from './clone.ts'
 import * as cloudInit from './cloudinit-calls.ts'
 import * as config from './config.ts'
@@ -57,6 +55,7 @@ const CREATE: Rules = {
   vmid: VMID,
   archive: optional(string({ maxLength: 255 })),
   force: optional(boolean({ requires: 'archive' })),
+  'ha-managed': optional(boolean()),
   'import-working-storage': STORAGE,
   'live-restore': optional(boolean()),
   pool: optional(formatted('poolid')),
@@ -87,6 +86,7 @@ const START: Rules = {
   'nets-host-mtu': optional(string({ pattern: /^net\d+=\d+(?:,net\d+=\d+)*$/ })),
   stateuri: optional(string({ maxLength: 128 })),
   targetstorage: optional(string()),
+  'with-conntrack-state': optional(boolean()),
 }
 const STOP: Rules = {
   ...SKIPLOCK,
@@ -200,11 +200,6 @@ export const GUEST_ROUTES: readonly Route[] = [
     { ...SKIPLOCK, nocheck: optional(boolean()) },
     lifecycle.resume,
   ),
-  post(`${GUEST}/monitor`, vm('VM.Monitor'), { command: string() }, (call) => {
-    call.lab.guests.need(call.vmid)
-    return call.lab.machines.monitor(call.vmid, call.need('command'))
-  }),
-
   get(`${GUEST}/snapshot`, vm('VM.Audit'), {}, snapshots.listSnapshots),
   post(
     `${GUEST}/snapshot`,
@@ -216,39 +211,4 @@ export const GUEST_ROUTES: readonly Route[] = [
 
   post(`${GUEST}/clone`, MAY_CLONE, CLONE, clone),
   post(`${GUEST}/template`, vm('VM.Allocate'), { disk: optional(oneOf(...DISK_SLOTS)) }, toTemplate),
-
-  get(`${GUEST}/agent`, 'all', {}, () => subdirectories(...Object.keys(agent.AGENT_COMMANDS))),
-  post(
-    `${GUEST}/agent`,
-    vm('VM.Monitor'),
-    { command: oneOf(...Object.keys(agent.AGENT_COMMANDS)) },
-    agent.byName,
-  ),
-  ...Object.entries(agent.AGENT_COMMANDS).map(([command, method]) =>
-    (method === 'GET' ? get : post)(`${GUEST}/agent/${command}`, vm('VM.Monitor'), {}, agent.simple(command)),
-  ),
-  post(
-    `${GUEST}/agent/exec`,
-    vm('VM.Monitor'),
-    { command: list(), 'input-data': optional(string({ maxLength: 65536 })) },
-    agent.exec,
-  ),
-  get(`${GUEST}/agent/exec-status`, vm('VM.Monitor'), { pid: integer() }, agent.execStatus),
-  get(`${GUEST}/agent/file-read`, vm('VM.Monitor'), { file: string() }, agent.fileRead),
-  post(
-    `${GUEST}/agent/file-write`,
-    vm('VM.Monitor'),
-    { content: string({ maxLength: 61440 }), encode: optional(boolean()), file: string() },
-    agent.fileWrite,
-  ),
-  post(
-    `${GUEST}/agent/set-user-password`,
-    vm('VM.Monitor'),
-    {
-      crypted: optional(boolean()),
-      password: string({ minLength: 5, maxLength: 1024 }),
-      username: string(),
-    },
-    agent.setUserPassword,
-  ),
 ]

@@ -134,7 +134,7 @@ export function rollback(call: Call): string {
   const kind = KINDS[call.type]
   lab.guests.need(vmid, call.type)
   const again = call.flag('start')
-  return call.task(`${kind.tasks}rollback`, vmid, async ({ log }) => {
+  return call.task(`${kind.tasks}rollback`, vmid, async (task) => {
     await lab.guests.locked(vmid, TASK_LOCK_SECONDS, async () => {
       const { guest } = call
       checkLock(guest)
@@ -147,7 +147,7 @@ export function rollback(call: Call): string {
       guest.removals = {}
       await lab.guests.save(guest)
     })
-    if (again) await kind.start(lab, vmid, log)
+    if (again) await kind.start(lab, vmid, task)
   })
 }
 

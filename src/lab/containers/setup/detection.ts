@@ -17,3 +17,16 @@ export async function detectArchitecture(tree: Tree): Promise<string | undefined
   if (header === undefined || header.length < 20 || header.readUInt32BE(0) !== 0x7f454c46) return undefined
   return MACHINES[header.readUInt16LE(18)]
 }
+
+const INIT = '/sbin/init'
+
+/** Bytes of the largest systemd: Debian 11's, which has in one file what later ones have in several, is 1.8 MB. */
+const LARGEST = 8 << 20
+
+/** The major version of the systemd that is init, by the library that it is linked with; undefined where init is another. */
+export async function detectSystemd(tree: Tree): Promise<number | undefined> {
+  if (!/\/systemd$/.test(await tree.target(INIT))) return undefined
+  const program = (await tree.head(INIT, LARGEST))?.toString('latin1') ?? ''
+  const version = /libsystemd-shared-(\d+)(?:[-_.][a-zA-Z0-9]+)*\.so/.exec(program)?.[1]
+  return version === undefined ? undefined : Number(version)
+}

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs'
 import { chown, lstat, mkdir, open, readlink, rename, rm } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 
 /** As many as Linux follows. */
 const LINKS = 40
@@ -60,6 +60,11 @@ export class Tree {
     }
     if (before?.isDirectory()) await rm(target, { recursive: true })
     await rename(temporary, target)
+  }
+
+  /** Where a path leads inside; of what does not exist, the path that it would have. */
+  async target(path: string): Promise<string> {
+    return `/${relative(this.#root, await this.#resolve(path))}`
   }
 
   async exists(path: string): Promise<boolean> {
