@@ -35,6 +35,17 @@ const MAKE_INITRAMFS = `rm "$1"/usr/sbin/update-initramfs && ${DIVERT} --remove 
 /** The packages enabled their units before our preset was there. */
 const APPLY_PRESET = 'chroot "$1" systemctl --quiet disable e2scrub_reap.service e2scrub_all.timer || true'
 
+/**
+ * A first boot (there is no machine-id, as in every new container) enables whatever no preset disables: ssh.socket, say,
+ * beside ssh.service. What its packages have left disabled stays so.
+ */
+const KEEP_DISABLED = `chroot "$1" sh -ec '${[
+  'mkdir -p /etc/systemd/system-preset',
+  'SYSTEMD_OFFLINE=1 systemctl list-unit-files --state=disabled --no-legend --plain > /tmp/disabled',
+  'while read -r unit rest; do echo "disable $unit"; done < /tmp/disabled > /etc/systemd/system-preset/60-image.preset',
+  'rm /tmp/disabled',
+].join('; ')}'`
+
 /** Through the file's name, which is a link to /etc/locale.conf (not there yet) since Debian 13 and Ubuntu 24.04. */
 const SET_LOCALE = `chroot "$1" sh -c 'echo LANG=C.UTF-8 > /etc/default/locale'`
 
@@ -99,6 +110,7 @@ export async function makeSystemTree(
       ...(kind === 'disk' ? [MAKE_INITRAMFS] : containerHooks(recipe)).map(
         (hook) => `--customize-hook=${hook}`,
       ),
+      `--customize-hook=${KEEP_DISABLED}`,
       recipe.suite,
       root,
       ...archiveLines(recipe.distribution, recipe.suite, mirrors),

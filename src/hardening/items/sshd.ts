@@ -1,5 +1,5 @@
 import type { HardeningItem, ItemCheck, MachineTraits } from '../item.ts'
-import { ALGORITHMS, SSHD_ALGORITHMS } from './sshd-algorithms.ts'
+import { algorithms, SSHD_ALGORITHMS } from './sshd-algorithms.ts'
 import { SSHD_HOST_KEYS } from './sshd-host-keys.ts'
 import { type Settings, sshdMainFile } from './sshd-main-file.ts'
 
@@ -75,7 +75,7 @@ function settingsOfItems(machine: MachineTraits): Readonly<Record<string, Settin
   return {
     'sshd-login': { ...rootLogin(machine), ...LOGIN },
     'sshd-limits': LIMITS,
-    'sshd-algorithms': ALGORITHMS,
+    'sshd-algorithms': algorithms(machine),
   }
 }
 
