@@ -63,7 +63,7 @@ const FORWARDING: Settings = {
 
 /** Debian's own accounts: the same numbers and names on every machine, and none of them a person. */
 const SYSTEM_ACCOUNTS =
-  'daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody _apt systemd-network messagebus sshd'
+  'daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody _apt systemd-network systemd-resolve systemd-timesync systemd-coredump messagebus sshd'
 
 function rootLogin({ kind }: MachineTraits): Settings {
   // Proxmox's way into a container is root's key, which `pct create` puts there.
