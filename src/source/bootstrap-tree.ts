@@ -32,12 +32,17 @@ const DIVERT = 'chroot "$1" dpkg-divert --quiet --rename'
 const HOLD_INITRAMFS = `${DIVERT} --add /usr/sbin/update-initramfs && ln -s /bin/true "$1"/usr/sbin/update-initramfs`
 const MAKE_INITRAMFS = `rm "$1"/usr/sbin/update-initramfs && ${DIVERT} --remove /usr/sbin/update-initramfs && chroot "$1" update-initramfs -c -k all`
 
-/** The packages enabled their units before our preset was there. */
-const APPLY_PRESET = 'chroot "$1" systemctl --quiet disable e2scrub_reap.service e2scrub_all.timer || true'
+/**
+ * e2scrub checks ext4 on LVM with free space in the volume group: never the case in such a guest. sshd-keygen of Debian 13
+ * makes host keys of all kinds on a first boot, where cloud-init or Proxmox has made those that are wanted.
+ */
+const DISABLE = ['e2scrub_reap.service', 'e2scrub_all.timer', 'sshd-keygen.service']
+  .map((unit) => `chroot "$1" systemctl --quiet disable ${unit} 2>/dev/null || true`)
+  .join('; ')
 
 /**
- * A first boot (there is no machine-id, as in every new container) enables whatever no preset disables: ssh.socket, say,
- * beside ssh.service. What its packages have left disabled stays so.
+ * A first boot (there is no machine-id, as in every new container) enables whatever no preset disables: ssh.socket beside
+ * ssh.service, and networkd beside ifupdown. What is disabled by now stays so.
  */
 const KEEP_DISABLED = `chroot "$1" sh -ec '${[
   'mkdir -p /etc/systemd/system-preset',
@@ -106,7 +111,7 @@ export async function makeSystemTree(
       ...(kind === 'disk' ? [`--essential-hook=${HOLD_INITRAMFS}`] : []),
       `--customize-hook=cp -r --preserve=mode -- ${quoted(overlay)}/. "$1"/`,
       `--customize-hook=${SET_LOCALE}`,
-      `--customize-hook=${APPLY_PRESET}`,
+      `--customize-hook=${DISABLE}`,
       ...(kind === 'disk' ? [MAKE_INITRAMFS] : containerHooks(recipe)).map(
         (hook) => `--customize-hook=${hook}`,
       ),
