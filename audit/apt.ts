@@ -15,10 +15,14 @@ export interface Archive {
 }
 
 export const UNSTABLE: readonly Archive[] = [{ uri: MIRROR, suites: ['sid'] }]
-export const BOOKWORM: readonly Archive[] = [
-  { uri: MIRROR, suites: ['bookworm', 'bookworm-updates'] },
-  { uri: SECURITY, suites: ['bookworm-security'] },
-]
+
+/** A release with its updates. @param suite its code name */
+export function stable(suite: string): Archive[] {
+  return [
+    { uri: MIRROR, suites: [suite, `${suite}-updates`] },
+    { uri: SECURITY, suites: [`${suite}-security`] },
+  ]
+}
 
 /** Debian's apt with lists, settings and keys of its own, so that this machine's sources stay as they are. */
 export interface Apt {

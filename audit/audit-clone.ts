@@ -35,7 +35,7 @@ export async function auditClone(
     const lynis = await runLynis(clone, work, signal)
     say('ssh-audit')
     const sshAudit = await runSshAudit(tools, clone.address, signal)
-    const policy = await runPolicy(tools, clone.address, signal)
+    const policy = await runPolicy(tools, clone, signal)
     return { openscap, lynis, sshAudit, policy }
   } finally {
     await rm(work, { recursive: true, force: true })

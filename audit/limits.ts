@@ -2,6 +2,7 @@ import { median } from '../bench/statistics.ts'
 import type { Findings } from './audit-clone.ts'
 import type { Profile } from './definition.ts'
 import { ratio } from './openscap.ts'
+import type { Release } from './release.ts'
 
 /** What is known of one profile: its clones' boots, and what the scanners found on one of them. */
 export interface Audited {
@@ -51,6 +52,8 @@ export const FIGURES = {
 } satisfies Record<string, Figure>
 
 export interface Limit {
+  /** missing: of every release */
+  release?: Release
   profile: Profile
   figure: keyof typeof FIGURES
   least?: number
@@ -61,12 +64,14 @@ export interface Limit {
 export const LIMITS: readonly Limit[] = [
   { profile: 'baseline', figure: 'failures', most: 0 },
   { profile: 'baseline', figure: 'warnings', most: 0 },
-  { profile: 'baseline', figure: 'lynis', least: 75 },
+  { release: '12', profile: 'baseline', figure: 'lynis', least: 75 },
+  { release: '13', profile: 'baseline', figure: 'lynis', least: 80 },
   { profile: 'baseline', figure: 'slower', most: 1.25 },
   { profile: 'cis-l1', figure: 'failures', most: 0 },
   { profile: 'cis-l1', figure: 'warnings', most: 0 },
   { profile: 'cis-l1', figure: 'policy', most: 0 },
-  { profile: 'cis-l1', figure: 'lynis', least: 85 },
+  { release: '12', profile: 'cis-l1', figure: 'lynis', least: 85 },
+  { release: '13', profile: 'cis-l1', figure: 'lynis', least: 88 },
   { profile: 'cis-l1', figure: 'openscap', least: 0.95 },
 ]
 
@@ -76,9 +81,14 @@ export interface Verdict extends Limit {
 }
 
 /** All limits of what was audited, but for those whose figure could not be measured. */
-export function judge(audits: readonly Audited[], limits: readonly Limit[] = LIMITS): Verdict[] {
+export function judge(
+  release: Release,
+  audits: readonly Audited[],
+  limits: readonly Limit[] = LIMITS,
+): Verdict[] {
   const stock = audits.find(({ profile }) => profile === 'none')
   return limits.flatMap((limit) => {
+    if (limit.release !== undefined && limit.release !== release) return []
     const audited = audits.find(({ profile }) => profile === limit.profile)
     const figure: Figure = FIGURES[limit.figure]
     const found = audited && figure.of(audited, stock)

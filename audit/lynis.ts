@@ -1,6 +1,6 @@
 import { type AuditedClone, withPackages } from './on-clone.ts'
 
-/** Debian 12's own lynis, run on the clone as root. */
+/** The lynis of the clone's own release, run on it as root. */
 export interface Lynis {
   version: string
   /** 0 to 100 */

@@ -1,9 +1,12 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { BOOKWORM, makeApt } from './apt.ts'
+import { makeApt, stable } from './apt.ts'
+import { RELEASES, type Release } from './release.ts'
 
 /** A clone that is up: what `bootClone` gives, or anything else that lets an administrator in. */
 export interface AuditedClone {
+  /** of Debian */
+  release: Release
   address: string
   /** a command of a user who may sudo without a password; gives its stdout, throws when it fails */
   run(command: string, inputFile?: string): Promise<string>
@@ -17,7 +20,7 @@ export async function copyTo(clone: AuditedClone, file: string): Promise<void> {
 }
 
 /**
- * Installs packages of Debian 12 for the time of `use`, with what they need beyond what the clone has. They are
+ * Installs packages of the clone's own release for the time of `use`, with what they need beyond what the clone has. They are
  * fetched by this machine's apt and copied: whatever the clone's firewall lets out, and none of its settings changes.
  * @param work a folder of this machine
  */
@@ -30,7 +33,7 @@ export async function withPackages<T>(
 ): Promise<T> {
   const folder = await mkdtemp(join(work, 'packages-'))
   try {
-    const apt = await makeApt(folder, BOOKWORM, signal)
+    const apt = await makeApt(folder, stable(RELEASES[clone.release]), signal)
     const status = await clone.run('cat /var/lib/dpkg/status')
     const debs = await apt.downloadFor(status, packages)
     for (const deb of debs) await copyTo(clone, deb)

@@ -1,7 +1,8 @@
+import { basename } from 'node:path'
 import { type AuditedClone, copyTo, FOLDER, withPackages } from './on-clone.ts'
-import type { Tools } from './tools.ts'
+import { contentFor, type Tools } from './tools.ts'
 
-/** OpenSCAP's own profile for Debian 12, nothing tailored. */
+/** OpenSCAP's own profile, of the same name for each release, nothing tailored. */
 export const PROFILE = 'xccdf_org.ssgproject.content_profile_cis_level1_server'
 
 const RULE = 'xccdf_org.ssgproject.content_rule_'
@@ -14,16 +15,17 @@ export interface Rule {
   result: string
 }
 
-/** Runs `oscap` on the clone as root, with Debian 12's own scanner and the given content. Takes minutes. */
+/** Runs `oscap` on the clone as root: the scanner of its own release, with content of unstable's. Takes minutes. */
 export async function runOpenScap(
   clone: AuditedClone,
-  { content }: Tools,
+  tools: Tools,
   work: string,
   signal: AbortSignal,
 ): Promise<Rule[]> {
   return await withPackages(clone, ['openscap-scanner'], work, signal, async () => {
-    await copyTo(clone, content.path)
-    const file = content.path.slice(content.path.lastIndexOf('/') + 1)
+    const content = contentFor(tools, clone.release)
+    await copyTo(clone, content)
+    const file = basename(content)
     // 2 says that some rule is not kept.
     const command = `cd ${FOLDER} && oscap xccdf eval --profile ${PROFILE} ${file} || test $? = 2`
     return parseOpenScap(await clone.run(`sudo sh -c '${command}'`))

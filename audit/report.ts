@@ -2,12 +2,13 @@ import { formatTable } from '../src/cli/table.ts'
 import { KNOWN_FAILURES } from './known-failures.ts'
 import { type Audited, FIGURES, type Figure, judge, type Verdict } from './limits.ts'
 import { countResults } from './openscap.ts'
+import type { Release } from './release.ts'
 import type { Tools } from './tools.ts'
 
 const NO_REASON = 'no reason is known'
 
 /** For people: all figures side by side, the limits, and what still fails. */
-export function formatReport(audits: readonly Audited[], tools: Tools): string {
+export function formatReport(release: Release, audits: readonly Audited[], tools: Tools): string {
   const stock = audits.find(({ profile }) => profile === 'none')
   const profiles = audits.map(({ profile }) => profile)
   const row = (what: string, cell: (audited: Audited) => string) => ({
@@ -28,7 +29,7 @@ export function formatReport(audits: readonly Audited[], tools: Tools): string {
       [lynis.warnings.length, lynis.suggestions.length].join(', '),
     ),
   ]
-  const verdicts = judge(audits).map((verdict) => {
+  const verdicts = judge(release, audits).map((verdict) => {
     const { what, digits }: Figure = FIGURES[verdict.figure]
     return {
       profile: verdict.profile,
@@ -39,7 +40,7 @@ export function formatReport(audits: readonly Audited[], tools: Tools): string {
   })
   const lynis = audits[0]?.findings.lynis.version
   return [
-    `ssh-audit ${tools.sshAudit.version}, lynis ${lynis}, OpenSCAP content ${tools.content.version}\n\n`,
+    `Debian ${release}; ssh-audit ${tools.sshAudit.version}, lynis ${lynis}, OpenSCAP content ${tools.content.version}\n\n`,
     formatTable(['what', ...profiles], rows as Record<string, string>[]),
     ...(verdicts.length > 0 ? ['\n', formatTable(['profile', 'limit', 'found', 'result'], verdicts)] : []),
     ...audits.filter(({ profile }) => profile !== 'none').map(remains),
@@ -60,7 +61,7 @@ function remains({ profile, findings }: Audited): string {
   }))
   const lists = {
     'ssh-audit': [...sshAudit.failures, ...sshAudit.warnings],
-    [policy.policy]: policy.errors,
+    [[policy.policy, ...(policy.note === undefined ? [] : [policy.note])].join('; ')]: policy.errors,
     'lynis warns': lynis.warnings,
   }
   return [
@@ -92,8 +93,9 @@ export function failingRules(rules: Audited['findings']['openscap']): FailingRul
 }
 
 /** For programs: everything that was found. */
-export function reportAsJson(audits: readonly Audited[], tools: Tools): string {
+export function reportAsJson(release: Release, audits: readonly Audited[], tools: Tools): string {
   const report = {
+    release,
     tools: { 'ssh-audit': tools.sshAudit.version, 'ssg-debian': tools.content.version },
     profiles: audits.map(({ profile, boots, findings }) => ({
       profile,
@@ -101,7 +103,7 @@ export function reportAsJson(audits: readonly Audited[], tools: Tools): string {
       ...findings,
       openscap: { counts: countResults(findings.openscap), failing: failingRules(findings.openscap) },
     })),
-    limits: judge(audits),
+    limits: judge(release, audits),
   }
   return `${JSON.stringify(report, undefined, 2)}\n`
 }

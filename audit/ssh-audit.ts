@@ -1,10 +1,23 @@
+import { relative } from 'node:path'
 import { execa } from 'execa'
+import type { Release } from './release.ts'
 import type { Tools } from './tools.ts'
 
 /** ssh-audit looks at a server from outside, as anybody could. */
 
-/** What the template is meant to be, by name and version, among the policies that ssh-audit carries. */
-export const POLICY = 'Hardened Debian 12 (version 2)'
+/**
+ * What a template is meant to be, by name and version, among the policies that ssh-audit carries. That for Debian 13 is about
+ * images with `postQuantum: true` alone.
+ */
+export const POLICIES: Readonly<Record<Release, string>> = {
+  '12': 'Hardened Debian 12 (version 2)',
+  '13': 'Hardened Debian 13 (version 1)',
+}
+
+/** The same algorithms, for versions of ssh-audit that do not have the policy: see the files. */
+const OWN_FILES: Partial<Record<Release, string>> = {
+  '13': new URL('policies/debian-13.txt', import.meta.url).pathname,
+}
 
 export interface SshAudit {
   /** one line each: `kex ecdh-sha2-nistp256: using elliptic curves that are suspected …` */
@@ -17,6 +30,8 @@ export interface PolicyVerdict {
   passed: boolean
   /** one line for each field that is not as the policy has it */
   errors: string[]
+  /** where its algorithms come from, if not from ssh-audit */
+  note?: string
 }
 
 /** Seconds that it waits for an answer: guests whose processor is emulated need more than its own five. */
@@ -30,8 +45,32 @@ export async function runSshAudit(tools: Tools, address: string, signal: AbortSi
   return parseSshAudit(await ask(tools, ['--json', address], signal))
 }
 
-export async function runPolicy(tools: Tools, address: string, signal: AbortSignal): Promise<PolicyVerdict> {
-  return parsePolicy(await ask(tools, ['--json', '--policy', POLICY, address], signal))
+export async function runPolicy(
+  tools: Tools,
+  { address, release }: { address: string; release: Release },
+  signal: AbortSignal,
+): Promise<PolicyVerdict> {
+  const { policy, note } = await policyFor(tools, release, signal)
+  const verdict = parsePolicy(await ask(tools, ['--json', '--policy', policy, address], signal))
+  return { ...verdict, ...(note !== undefined && { note }) }
+}
+
+/**
+ * @returns what `--policy` is given: its name, or a file of ours where ssh-audit does not know it, with a note that says so
+ * @throws Error where it is neither known nor in a file
+ */
+export async function policyFor(
+  tools: Tools,
+  release: Release,
+  signal: AbortSignal,
+): Promise<{ policy: string; note?: string }> {
+  const policy = POLICIES[release]
+  const known = await ask(tools, ['--list-policies', '--verbose'], signal)
+  if (known.includes(`"${policy}"`)) return { policy }
+  const file = OWN_FILES[release]
+  if (file === undefined) throw new Error(`ssh-audit ${tools.sshAudit.version} has no policy ${policy}`)
+  const note = `ssh-audit ${tools.sshAudit.version} does not have it: its algorithms are in ${relative(process.cwd(), file)}`
+  return { policy: file, note }
 }
 
 async function ask({ sshAudit }: Tools, args: readonly string[], signal: AbortSignal): Promise<string> {

@@ -4,10 +4,11 @@ import { execa } from 'execa'
 import type { Requirement } from '../src/cli/prerequisites.ts'
 import { withWorkFolder } from '../src/source/work-folder.ts'
 import { KEYRING, makeApt, UNSTABLE } from './apt.ts'
+import type { Release } from './release.ts'
 
 /**
- * The scanners that Debian 12 has not, or has too old: from Debian's unstable suite, unpacked into the cache and
- * installed nowhere. What a clone runs itself is Debian 12's own (see on-clone.ts).
+ * The scanners that a stable Debian has not, or has too old: from Debian's unstable suite, unpacked into the cache and
+ * installed nowhere. What a clone runs itself is of its own release (see on-clone.ts).
  */
 export interface Tools {
   sshAudit: {
@@ -16,8 +17,13 @@ export interface Tools {
     command: readonly [string, ...string[]]
     env: Record<string, string>
   }
-  /** what OpenSCAP evaluates: all profiles for Debian 12 */
-  content: { version: string; path: string }
+  /** what OpenSCAP evaluates: a file for each release */
+  content: { version: string; folder: string }
+}
+
+/** All profiles for a release. */
+export function contentFor({ content }: Pick<Tools, 'content'>, release: Release): string {
+  return join(content.folder, `ssg-debian${release}-ds.xml`)
 }
 
 /** What getting and running them needs of this machine. */
@@ -29,7 +35,9 @@ export const TOOLS_HOST: readonly Requirement[] = [
 ]
 
 /** Lowest versions: those with the profile and the policy that the limits are about. */
-const WANTED = { 'ssg-debian': '0.1.80', 'ssh-audit': '3.3' } as const
+const WANTED = { 'ssg-debian': '0.1.82', 'ssh-audit': '3.3' } as const
+
+const CONTENT = 'usr/share/xml/scap/ssg/content'
 
 type Versions = Record<keyof typeof WANTED, string>
 
@@ -45,14 +53,19 @@ export async function auditTools(ctx: { cacheDir: string; signal: AbortSignal })
     },
     content: {
       version: versions['ssg-debian'],
-      path: join(folder, 'usr/share/xml/scap/ssg/content/ssg-debian12-ds.xml'),
+      folder: join(folder, CONTENT),
     },
   }
 }
 
+/** Those of an earlier audit may be older than what is wanted by now. */
 async function kept(folder: string): Promise<Versions | undefined> {
   const text = await readFile(join(folder, 'versions.json'), 'utf8').catch(() => undefined)
-  return text === undefined ? undefined : (JSON.parse(text) as Versions)
+  if (text === undefined) return undefined
+  const versions = JSON.parse(text) as Versions
+  for (const name of Object.keys(WANTED) as (keyof Versions)[])
+    if (!(await isNewEnough(name, versions[name]))) return undefined
+  return versions
 }
 
 async function fetchTools(folder: string, ctx: { cacheDir: string; signal: AbortSignal }): Promise<Versions> {
@@ -64,7 +77,8 @@ async function fetchTools(folder: string, ctx: { cacheDir: string; signal: Abort
     for (const deb of await apt.download(Object.keys(WANTED))) {
       const name = basename(deb).split('_')[0] as keyof Versions
       const { stdout: version } = await execa('dpkg-deb', ['--field', deb, 'Version'])
-      await demandVersion(name, version)
+      if (!(await isNewEnough(name, version)))
+        throw new Error(`Debian's unstable suite has ${name} ${version}; ${WANTED[name]} is needed`)
       await execa('dpkg-deb', ['--extract', deb, tree])
       versions[name] = version
     }
@@ -75,9 +89,8 @@ async function fetchTools(folder: string, ctx: { cacheDir: string; signal: Abort
   })
 }
 
-async function demandVersion(name: keyof Versions, version: string): Promise<void> {
-  const { failed } = await execa('dpkg', ['--compare-versions', version, 'ge', WANTED[name]], {
-    reject: false,
-  })
-  if (failed) throw new Error(`Debian's unstable suite has ${name} ${version}; ${WANTED[name]} is needed`)
+async function isNewEnough(name: keyof Versions, version: string): Promise<boolean> {
+  const compare = ['--compare-versions', version, 'ge', WANTED[name]]
+  const { failed } = await execa('dpkg', compare, { reject: false })
+  return !failed
 }

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path'
 import { execa } from 'execa'
 import { labStatus, stopLab } from '../src/lab/lab.ts'
 import { connect, type Pve } from '../src/pve/client.ts'
-import { type Profile, withHardening } from './definition.ts'
+import { type Audit, definitionFor } from './definition.ts'
 
 export const ROOT = resolve(import.meta.dirname, '..')
 
@@ -54,20 +54,22 @@ export async function makeWorkspace({ keep, say, signal }: WorkspaceOptions): Pr
 
 /**
  * The template of the shipped image with this hardening: built, or found unchanged on a lab that has it already.
- * Each profile is a namespace of its own, so that all templates are there at once.
+ * Each release and profile is a namespace of its own, so that all templates are there at once.
  * @returns its VMID
  */
-export async function buildTemplate(place: BuildPlace, profile: Profile): Promise<number> {
+export async function buildTemplate(place: BuildPlace, audit: Audit): Promise<number> {
   const { folder, lab, say, signal } = place
-  const project = join(folder, profile)
+  const { release, profile } = audit
+  const name = `debian-${release}-${profile}`
+  const project = join(folder, name)
   await mkdir(project)
   for (const part of ['cloud-init', 'images'])
     await cp(join(ROOT, part), join(project, part), { recursive: true })
   const definition = join(project, 'images', IMAGE, 'image.yaml')
-  await writeFile(definition, withHardening(await readFile(definition, 'utf8'), profile))
+  await writeFile(definition, definitionFor(await readFile(definition, 'utf8'), audit))
   await writeFile(
     join(project, 'imagebuild.yaml'),
-    `namespace: audit-${profile}\ntarget: lab\ntargets:\n  lab: { kind: lab }\n`,
+    `namespace: audit-${name}\ntarget: lab\ntargets:\n  lab: { kind: lab }\n`,
   )
   const imagebuild = async (...args: string[]) => {
     const running = execa(join(ROOT, 'imagebuild'), args, {
@@ -82,11 +84,11 @@ export async function buildTemplate(place: BuildPlace, profile: Profile): Promis
       // It cleans up first, which may take a while.
       forceKillAfterDelay: 150_000,
     })
-    for await (const line of running.iterable({ from: 'stderr' })) say(`${profile}: ${line}`)
+    for await (const line of running.iterable({ from: 'stderr' })) say(`${name}: ${line}`)
     return (await running).stdout.trim()
   }
   // The clones are examined here.
-  say(`${profile}: ${await imagebuild('run', IMAGE, '--verify', 'off')}`)
+  say(`${name}: ${await imagebuild('run', IMAGE, '--verify', 'off')}`)
   return Number(await imagebuild('resolve', IMAGE))
 }
 

@@ -17,7 +17,7 @@ import { awaitPreparation } from './preparation.ts'
 import { provision } from './provision.ts'
 import { reasonOf } from './reason.ts'
 import { requireRoom } from './require-room.ts'
-import { hardenAtLast, seal } from './seal.ts'
+import { hardenAtLast, oneSshUnit, seal } from './seal.ts'
 
 /** An emulated machine needs seconds for a handshake. */
 const RECONNECT_SECONDS = 120
@@ -49,6 +49,7 @@ export async function buildOn(
       await during(build, 'prepare', 'waiting for its preparation', () => awaitPreparation(build, session))
     if (hasSeed(image))
       await during(build, 'cloud-init', 'waiting for cloud-init', () => awaitCloudInit(build, session))
+    await oneSshUnit(session, build, 'prepare')
     for (const [index, { layer }] of plan.layers.entries()) {
       await during(build, 'layer', `layer ${index + 1}/${plan.layers.length}: ${layer.name}`, () =>
         provision(layer, { ...build, image: image.name, session }),

@@ -135,6 +135,8 @@ find /var/log -type f \( -name '*.gz' -o -name '*.xz' -o -name '*.[0-9]' -o -nam
 find /var/log -depth -mindepth 2 -type d -path '/var/log/journal/*' -delete 2>/dev/null || true
 rm -f /var/log/cloud-init.log /var/log/cloud-init-output.log
 find /var/log -type f -exec truncate -s 0 {} +
+# Who was here when, where pam_wtmpdb and pam_lastlog2 keep it: wtmp and lastlog of Debian 13.
+rm -f /var/lib/wtmpdb/wtmp.db* /var/lib/lastlog/lastlog2.db*
 for home in /root /home/*; do
   [ -d "$home" ] || continue
   rm -f "$home"/.bash_history "$home"/.sh_history "$home"/.zsh_history "$home"/.lesshst "$home"/.viminfo \

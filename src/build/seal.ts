@@ -14,10 +14,19 @@ export async function hardenAtLast(session: Session, build: Build, atSeal: strin
 }
 
 /**
+ * Before anything is done to the guest, since the first reload of sshd would shut the build out; and again when it is
+ * sealed, since layers install and enable things (see ssh-unit.sh).
+ */
+export async function oneSshUnit(session: Session, build: Build, during: 'prepare' | 'seal'): Promise<void> {
+  await runFile('ssh-unit.sh', { ROOT: '' }, session, build, during)
+}
+
+/**
  * Makes the guest one that can be cloned (see seal.sh). A virtual machine powers itself off a moment later, since
  * nobody could become root in it any more; a container goes on running until it is stopped.
  */
 export async function seal(session: Session, access: Access, build: Build): Promise<void> {
+  await oneSshUnit(session, build, 'seal')
   if (build.image.kind === 'lxc') await runFile('seal-container.sh', {}, session, build)
   const env = {
     BUILD_USER: access.user,
@@ -32,8 +41,10 @@ async function runFile(
   env: Record<string, string>,
   session: Session,
   build: Build,
+  during: 'prepare' | 'seal' = 'seal',
 ): Promise<void> {
-  await runScript(name, await readFile(new URL(name, import.meta.url), 'utf8'), env, session, build)
+  const script = await readFile(new URL(name, import.meta.url), 'utf8')
+  await runScript(name, script, env, session, build, during)
 }
 
 async function runScript(
@@ -42,18 +53,19 @@ async function runScript(
   env: Record<string, string>,
   session: Session,
   build: Build,
+  during: 'prepare' | 'seal' = 'seal',
 ): Promise<void> {
   const result = await session.run(script, {
     sudo: true,
     env,
     seconds: SEAL_SECONDS,
     signal: build.signal,
-    onLine: (stream, line) => outputOf(build, 'seal', stream)(line),
+    onLine: (stream, line) => outputOf(build, during, stream)(line),
   })
   if (result.code !== 0) {
     throw new ImagebuildError({
       code: 'build_failed',
-      what: 'the guest could not be sealed',
+      what: `the guest could not be ${during === 'seal' ? 'sealed' : 'prepared'}`,
       why: `${name} ended with exit code ${result.code}`,
       output: outputTail(result),
       next: 'run again with --on-error keep to look into the guest',

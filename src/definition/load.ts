@@ -28,7 +28,7 @@ export interface Project extends Config {
 }
 
 export interface LoadOptions {
-  /** ids of the catalog of releases, `debian/12`, …, for each kind of image */
+  /** ids of the catalog of releases, `debian/13`, …, for each kind of image */
   releases: Readonly<Record<ImageKind, readonly string[]>>
   /** all hardening items */
   hardeningItems: readonly KnownItem[]

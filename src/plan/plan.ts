@@ -132,7 +132,7 @@ export function digestOfChecks(checks: readonly Check[]): Digest {
 
 /**
  * What a definition asks for, as one line of text. Two builds with the same request may still get different
- * bytes (`debian/12` moves on); a template's note holds both.
+ * bytes (`debian/13` moves on); a template's note holds both.
  */
 export function sourceRequest(source: SourceSpec): string {
   switch (source.kind) {

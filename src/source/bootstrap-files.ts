@@ -19,11 +19,6 @@ export function systemFiles(recipe: BootstrapRecipe): SystemFile[] {
     { path: '/etc/cloud/cloud.cfg.d/95-locale.cfg', content: 'locale: C.UTF-8\n' },
     // The boot loader is not installed through debconf here, there is nothing to tell it.
     { path: '/etc/cloud/cloud.cfg.d/95-grub-dpkg.cfg', content: 'grub_dpkg: { enabled: false }\n' },
-    // e2scrub checks ext4 on LVM with free space in the volume group: never the case in such a guest.
-    {
-      path: '/etc/systemd/system-preset/10-image.preset',
-      content: 'disable e2scrub_reap.service\ndisable e2scrub_all.timer\n',
-    },
     { path: '/etc/hostname', content: 'localhost\n' },
     {
       path: '/etc/hosts',

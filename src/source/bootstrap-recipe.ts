@@ -5,7 +5,7 @@ import type { Architecture } from './context.ts'
 /** What to build a system from: a suite of a distribution and its packages. */
 export interface BootstrapRecipe {
   distribution: 'debian' | 'ubuntu'
-  /** code name: bookworm, trixie, jammy, noble */
+  /** code name: trixie, bookworm, noble, jammy */
   suite: string
   arch: Architecture
   /** archive to download from while building; the guest's own sources always name the public one */
@@ -20,7 +20,7 @@ export interface BootstrapRecipe {
  * Raise it whenever the same packages would make a different system: files that are added, commands that
  * are run, the layout of the disk. It is part of every bootstrap's identity.
  */
-export const RECIPE_VERSION = 2
+export const RECIPE_VERSION = 3
 
 interface Suite {
   distribution: 'debian' | 'ubuntu'

@@ -32,8 +32,24 @@ const DIVERT = 'chroot "$1" dpkg-divert --quiet --rename'
 const HOLD_INITRAMFS = `${DIVERT} --add /usr/sbin/update-initramfs && ln -s /bin/true "$1"/usr/sbin/update-initramfs`
 const MAKE_INITRAMFS = `rm "$1"/usr/sbin/update-initramfs && ${DIVERT} --remove /usr/sbin/update-initramfs && chroot "$1" update-initramfs -c -k all`
 
-/** The packages enabled their units before our preset was there. */
-const APPLY_PRESET = 'chroot "$1" systemctl --quiet disable e2scrub_reap.service e2scrub_all.timer || true'
+/**
+ * e2scrub checks ext4 on LVM with free space in the volume group: never the case in such a guest. sshd-keygen of Debian 13
+ * makes host keys of all kinds on a first boot, where cloud-init or Proxmox has made those that are wanted.
+ */
+const DISABLE = ['e2scrub_reap.service', 'e2scrub_all.timer', 'sshd-keygen.service']
+  .map((unit) => `chroot "$1" systemctl --quiet disable ${unit} 2>/dev/null || true`)
+  .join('; ')
+
+/**
+ * A first boot (there is no machine-id, as in every new container) enables whatever no preset disables: ssh.socket beside
+ * ssh.service, and networkd beside ifupdown. What is disabled by now stays so.
+ */
+const KEEP_DISABLED = `chroot "$1" sh -ec '${[
+  'mkdir -p /etc/systemd/system-preset',
+  'SYSTEMD_OFFLINE=1 systemctl list-unit-files --state=disabled --no-legend --plain > /tmp/disabled',
+  'while read -r unit rest; do echo "disable $unit"; done < /tmp/disabled > /etc/systemd/system-preset/60-image.preset',
+  'rm /tmp/disabled',
+].join('; ')}'`
 
 /** Through the file's name, which is a link to /etc/locale.conf (not there yet) since Debian 13 and Ubuntu 24.04. */
 const SET_LOCALE = `chroot "$1" sh -c 'echo LANG=C.UTF-8 > /etc/default/locale'`
@@ -95,10 +111,11 @@ export async function makeSystemTree(
       ...(kind === 'disk' ? [`--essential-hook=${HOLD_INITRAMFS}`] : []),
       `--customize-hook=cp -r --preserve=mode -- ${quoted(overlay)}/. "$1"/`,
       `--customize-hook=${SET_LOCALE}`,
-      `--customize-hook=${APPLY_PRESET}`,
+      `--customize-hook=${DISABLE}`,
       ...(kind === 'disk' ? [MAKE_INITRAMFS] : containerHooks(recipe)).map(
         (hook) => `--customize-hook=${hook}`,
       ),
+      `--customize-hook=${KEEP_DISABLED}`,
       recipe.suite,
       root,
       ...archiveLines(recipe.distribution, recipe.suite, mirrors),

@@ -10,7 +10,7 @@ export function containerFiles({ distribution }: BootstrapRecipe): SystemFile[] 
     // For a container that has cloud-init: its network is not cloud-init's. Which data sources there are is left to it:
     // without a seed it finds none, and stays off, as it must in a clone.
     { path: '/etc/cloud/cloud.cfg.d/95-network.cfg', content: 'network: { config: disabled }\n' },
-    ...(distribution === 'ubuntu' ? [CLIENT_IDENTIFIER] : [IFUPDOWN_ONLY]),
+    ...(distribution === 'ubuntu' ? [CLIENT_IDENTIFIER] : []),
   ]
 }
 
@@ -21,16 +21,6 @@ export function containerFiles({ distribution }: BootstrapRecipe): SystemFile[] 
 const CLIENT_IDENTIFIER: SystemFile = {
   path: '/etc/systemd/network/eth0.network.d/10-client-identifier.conf',
   content: '[DHCPv4]\nClientIdentifier=mac\n',
-}
-
-/**
- * A new container has no machine-id, which systemd takes for a first boot: it enables what no preset disables. networkd,
- * which has nothing to do here, would keep everybody waiting that waits for the network.
- */
-const IFUPDOWN_ONLY: SystemFile = {
-  path: '/etc/systemd/system-preset/50-ifupdown.preset',
-  content:
-    'disable systemd-networkd.service\ndisable systemd-networkd.socket\ndisable systemd-networkd-wait-online.service\n',
 }
 
 /**

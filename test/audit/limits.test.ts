@@ -21,7 +21,7 @@ function audited(profile: Profile, boots: number[], findings: Partial<Findings> 
 }
 
 const results = (audits: Audited[]) =>
-  judge(audits).map(({ profile, figure, kept }) => `${profile} ${figure}: ${kept ? 'kept' : 'missed'}`)
+  judge('12', audits).map(({ profile, figure, kept }) => `${profile} ${figure}: ${kept ? 'kept' : 'missed'}`)
 
 test('a hardened image that is clean keeps all limits', () => {
   const audits = [
@@ -62,9 +62,16 @@ test('boots are compared by their medians, exactly at the limit is kept, and wit
   expect(results([audited('baseline', [50])])).toHaveLength(3)
 })
 
+test('a limit of one release is none of another', () => {
+  const lynis = { version: '3.1.4', index: 79, warnings: [], suggestions: [] }
+  const kept = (release: '12' | '13') =>
+    judge(release, [audited('baseline', [1], { lynis })]).find(({ figure }) => figure === 'lynis')?.kept
+  expect([kept('12'), kept('13')]).toEqual([true, false])
+})
+
 test('limits are data: both ends count', () => {
   const limits: Limit[] = [{ profile: 'none', figure: 'lynis', least: 90, most: 90 }]
-  expect(judge([audited('none', [1])], limits)).toEqual([{ ...limits[0], found: 90, kept: true }])
+  expect(judge('13', [audited('none', [1])], limits)).toEqual([{ ...limits[0], found: 90, kept: true }])
 })
 
 test('a rule that fails without a reason is printed as such', () => {
@@ -75,10 +82,10 @@ test('a rule that fails without a reason is printed as such', () => {
   ])
   const tools = {
     sshAudit: { version: '3.3.0-2', command: ['ssh-audit'] as const, env: {} },
-    content: { version: '0.1.82-1', path: '/x' },
+    content: { version: '0.1.82-1', folder: '/x' },
   }
-  const lines = formatReport([audited('cis-l1', [61], { openscap })], tools).split('\n')
-  expect(lines[0]).toBe('ssh-audit 3.3.0-2, lynis 3.0.8, OpenSCAP content 0.1.82-1')
+  const lines = formatReport('12', [audited('cis-l1', [61], { openscap })], tools).split('\n')
+  expect(lines[0]).toBe('Debian 12; ssh-audit 3.3.0-2, lynis 3.0.8, OpenSCAP content 0.1.82-1')
   expect(lines.find((line) => line.startsWith('never_heard_of'))).toMatch(
     /error +Title of never_heard_of +no reason is known$/,
   )

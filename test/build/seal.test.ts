@@ -6,12 +6,15 @@ import { hardenAtLast, seal } from '../../src/build/seal.ts'
 import { aBuild, FakeSession } from './world.ts'
 
 const SCRIPT = new URL('../../src/build/seal.sh', import.meta.url)
+const SSH_UNIT = new URL('../../src/build/ssh-unit.sh', import.meta.url)
 
 const key = { privateKey: 'PRIVATE', publicKey: 'ssh-ed25519 AAAAC3Nza imagebuild-mine' }
 const access: Access = { user: 'imagebuild', userKey: key as never, hostKey: key.publicKey }
 
-test.each(['sh', 'dash', 'bash'])('the script is one for %s', async (shell) => {
-  const { exitCode, stderr } = await execa(shell, ['-n', SCRIPT.pathname], { reject: false })
+test.each(
+  ['sh', 'dash', 'bash'].flatMap((shell) => [SCRIPT, SSH_UNIT].map(({ pathname }) => [shell, pathname])),
+)('for %s, %s is a script', async (shell, path) => {
+  const { exitCode, stderr } = await execa(shell, ['-n', path], { reject: false })
   expect(stderr).toBe('')
   expect(exitCode).toBe(0)
 })
@@ -24,6 +27,7 @@ test('it runs as root, knows which user and key were the build’s, and tells it
   const build = aBuild()
   await seal(session, access, build)
   expect(session.ran).toMatchObject([
+    { command: await readFile(SSH_UNIT, 'utf8'), options: { sudo: true, env: { ROOT: '' } } },
     {
       command: await readFile(SCRIPT, 'utf8'),
       options: {
@@ -33,7 +37,8 @@ test('it runs as root, knows which user and key were the build’s, and tells it
     },
   ])
   expect(JSON.stringify(session.ran)).not.toContain('PRIVATE')
-  expect(build.events).toMatchObject([{ type: 'output', step: 'seal', line: 'trimmed' }])
+  const told = { type: 'output', step: 'seal', line: 'trimmed' }
+  expect(build.events).toMatchObject([told, told])
 })
 
 test('what the plan wants at the very end may fail', async () => {
@@ -48,7 +53,9 @@ test('what the plan wants at the very end may fail', async () => {
 })
 
 test('a guest that cannot be sealed is no template', async () => {
-  const session = new FakeSession(() => ({ code: 1, stderr: 'the user imagebuild could not be removed\n' }))
+  const session = new FakeSession(({ command }) =>
+    command.includes('userdel') ? { code: 1, stderr: 'the user imagebuild could not be removed\n' } : {},
+  )
   await expect(seal(session, access, aBuild())).rejects.toMatchObject({
     code: 'build_failed',
     why: 'seal.sh ended with exit code 1',

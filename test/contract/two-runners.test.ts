@@ -46,7 +46,7 @@ targets:
     vmids: { templates: ${templates}-${templates}, claims: ${templates + 1}-${templates + 9} }
 `,
     'images/web/image.yaml':
-      'name: web\nkind: lxc\nsource: { bootstrap: { distribution: debian, suite: bookworm } }\n',
+      'name: web\nkind: lxc\nsource: { bootstrap: { distribution: debian, suite: trixie } }\n',
   })
 })
 afterAll(async () => {

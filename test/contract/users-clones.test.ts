@@ -38,7 +38,7 @@ beforeAll(async () => {
   guests = await Promise.all(Array.from({ length: 20 }, () => target.vmid()))
   const [first, last] = [Math.min(...guests), Math.max(...guests)]
   const definition = (image: string, kind: GuestKind) =>
-    `name: ${image}\nkind: ${kind}\nsource: { bootstrap: { distribution: debian, suite: bookworm } }\ntemplate: { keep: 1 }\n`
+    `name: ${image}\nkind: ${kind}\nsource: { bootstrap: { distribution: debian, suite: trixie } }\ntemplate: { keep: 1 }\n`
   project = await projectOnDisk({
     'imagebuild.yaml': `
 namespace: ${target.own.namespace}

@@ -8,7 +8,7 @@ import { poll, withDeadline } from '../../src/core/scope.ts'
 import { type Identity, identities } from '../../src/plan/network.ts'
 import { bootstrapRootfs } from '../../src/source/bootstrap.ts'
 import { bootContainer } from './fresh-container.ts'
-import { CACHE_DIR } from './harness.ts'
+import { CACHE_DIR, SYSTEM } from './harness.ts'
 import { LAN, type SlowRouter, scratch, slowRouter } from './slow-router.ts'
 
 /** A router with a stubborn neighbour cache, and guests that come and go behind it. */
@@ -108,10 +108,9 @@ const BOOTS = Number(process.env.IMAGEBUILD_TEST_BOOTS ?? 10)
 test(`${BOOTS} boots in a row of a new container never wait for ARP`, async () => {
   await using stack = new AsyncDisposableStack()
   const folder = await scratch(stack)
-  const rootfs = await bootstrapRootfs(
-    { distribution: 'debian', suite: 'bookworm', arch: process.arch === 'arm64' ? 'arm64' : 'amd64' },
-    { cacheDir: CACHE_DIR, signal: AbortSignal.timeout(900_000) },
-  )
+  const rootfs = await bootstrapRootfs(SYSTEM, {
+    ...{ cacheDir: CACHE_DIR, signal: AbortSignal.timeout(900_000) },
+  })
   const base = join(folder, 'base')
   await mkdir(base)
   await execa('tar', ['-xpf', rootfs.path, '--zstd', '--numeric-owner', '--exclude=./dev/*', '-C', base])

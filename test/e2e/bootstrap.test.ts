@@ -10,16 +10,17 @@ import { poll, withDeadline } from '../../src/core/scope.ts'
 import { bootstrapDisk } from '../../src/source/bootstrap.ts'
 import type { CachedFile } from '../../src/source/context.ts'
 import { HOSTNAME, makeCa, makeSeed, type Way } from './certified-seed.ts'
+import { DEBIAN_12, SYSTEM } from './harness.ts'
 
 /**
- * Debian 12 from packages, booted by QEMU in software: with BIOS, and with UEFI on another machine type. Its host key
+ * Debian from packages, booted by QEMU in software: 12 with BIOS, and 13 with UEFI on another machine type. Its host key
  * is what `ssh-ca host-seed` prints, and ssh knows nothing but the CA.
  */
-const recipe = { distribution: 'debian', suite: 'bookworm', arch: 'amd64' } as const
+const recipe = SYSTEM
 
 let folder: string
 let cacheDir: string
-let disk: CachedFile
+let disks: Record<'bookworm' | 'trixie', CachedFile>
 let knownHosts: string
 let otherKnownHosts: string
 const signal = AbortSignal.timeout(1_000_000)
@@ -27,7 +28,10 @@ const signal = AbortSignal.timeout(1_000_000)
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'imagebuild-bootstrap-'))
   cacheDir = process.env.IMAGEBUILD_CACHE_DIR ?? join(folder, 'cache')
-  disk = await bootstrapDisk(recipe, { cacheDir, signal })
+  disks = {
+    bookworm: await bootstrapDisk(DEBIAN_12, { cacheDir, signal }),
+    trixie: await bootstrapDisk(recipe, { cacheDir, signal }),
+  }
   await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'user', '-f', join(folder, 'user')])
   knownHosts = await makeCa(join(folder, 'ca'))
   otherKnownHosts = await makeCa(join(folder, 'other-ca'))
@@ -44,7 +48,7 @@ async function freePort(): Promise<number> {
 }
 
 /** A running guest; `ssh` runs a command in it as soon as it lets one in. */
-async function boot(name: string, firmware: string[], way: Way) {
+async function boot(name: string, suite: keyof typeof disks, firmware: string[], way: Way) {
   // Of its own: where the machine is busy, one boot takes most of what the file has.
   const signal = AbortSignal.timeout(1_100_000)
   const seed = await makeSeed(folder, way)
@@ -52,7 +56,18 @@ async function boot(name: string, firmware: string[], way: Way) {
   const overlay = join(folder, `${name}.qcow2`)
   const console = join(folder, `${name}.log`)
   await using messages = await open(join(folder, `${name}.stderr`), 'w')
-  await execa('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', disk.path, '-F', 'qcow2', overlay, '5G'])
+  await execa('qemu-img', [
+    'create',
+    '-q',
+    '-f',
+    'qcow2',
+    '-b',
+    disks[suite].path,
+    '-F',
+    'qcow2',
+    overlay,
+    '5G',
+  ])
   // It ends with the test's process, whatever ends that: a guest that is left behind eats a processor.
   const qemu: ChildProcess = spawn(
     'setpriv',
@@ -134,7 +149,7 @@ async function boot(name: string, firmware: string[], way: Way) {
 
 test('a second bootstrap is an answer from the cache', async () => {
   const started = performance.now()
-  expect(await bootstrapDisk(recipe, { cacheDir, signal })).toEqual(disk)
+  expect(await bootstrapDisk(recipe, { cacheDir, signal })).toEqual(disks.trixie)
   expect(performance.now() - started).toBeLessThan(1000)
 })
 
@@ -155,9 +170,15 @@ test('a bootstrap that is given up leaves nothing behind', async () => {
 })
 
 describe.each([
-  { name: 'BIOS on pc', machine: ['-machine', 'pc'], uefi: false, way: 'vendor-data' as const },
-  { name: 'UEFI on q35', machine: ['-machine', 'q35'], uefi: true, way: 'multipart' as const },
-])('booted with $name, host key in $way', ({ name, machine, uefi, way }) => {
+  {
+    ...({ name: 'BIOS on pc', suite: 'bookworm', way: 'vendor-data' } as const),
+    ...{ machine: ['-machine', 'pc'], uefi: false },
+  },
+  {
+    ...({ name: 'UEFI on q35', suite: 'trixie', way: 'multipart' } as const),
+    ...{ machine: ['-machine', 'q35'], uefi: true },
+  },
+])('$suite, booted with $name, host key in $way', ({ name, suite, machine, uefi, way }) => {
   test('is a Debian that cloud-init has set up, survives its own boot loader update, and shares no identity', async () => {
     const firmware = [...machine]
     if (uefi) {
@@ -166,10 +187,10 @@ describe.each([
       const flash = (path: string, more: string) => ['-drive', `if=pflash,format=raw,file=${path}${more}`]
       firmware.push(...flash('/usr/share/OVMF/OVMF_CODE_4M.fd', ',readonly=on'), ...flash(variables, ''))
     }
-    await using guest = await boot(name.replaceAll(' ', '-'), firmware, way)
+    await using guest = await boot(name.replaceAll(' ', '-'), suite, firmware, way)
 
     expect(await guest.ssh('cloud-init status --wait')).toContain('status: done')
-    expect(await guest.ssh('. /etc/os-release; echo $VERSION_CODENAME; hostname')).toBe('bookworm\ntester')
+    expect(await guest.ssh('. /etc/os-release; echo $VERSION_CODENAME; hostname')).toBe(`${suite}\ntester`)
     expect(await guest.ssh('systemctl --failed --no-legend')).toBe('')
     expect(await guest.ssh('systemctl is-active qemu-guest-agent systemd-networkd')).toBe('active\nactive')
     expect(await guest.ssh('test -d /sys/firmware/efi && echo uefi || echo bios')).toBe(

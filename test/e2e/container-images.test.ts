@@ -310,26 +310,29 @@ describe('other sources', () => {
       .update(await readFile(path))
       .digest('hex')
 
-  test('an archive at a URL that has neither SSH server nor ifupdown gets both on its first boot', async () => {
+  test('Debian 12 at a URL, with neither SSH server nor ifupdown, gets both on its first boot, and is hardened', async () => {
     const path = await debianArchive({ bare: true })
     await project.write({
       'images/bare/image.yaml': `name: bare
 kind: lxc
 source: { url: "file://${path}", checksum: "sha256:${await hash('sha256', path)}" }
 hardware: { rootfs: 2G }
+hardening: baseline
 `,
     })
-    const { exitCode, result, stderr } = await project.run(['bare'])
-    expect(exitCode, stderr).toBe(0)
+    const verified = { env: { IMAGEBUILD_VERIFY: 'full' } }
+    const { exitCode, result, stderr } = await project.run(['bare'], verified)
+    expect(exitCode, `${stderr}${JSON.stringify(result.error, undefined, 2)}`).toBe(0)
     await using one = await clone(result.template?.vmid as number, 516)
     expect(await one.run('systemctl is-active ssh')).toBe('active')
+    expect(await one.read('/etc/debian_version')).toMatch(/^12\./)
     expect(await one.run('ls /etc/systemd/system')).not.toContain('imagebuild-prepare')
     expect(await one.address()).toMatch(/^10\./)
   })
 
   test('an appliance is downloaded and checked by the node', async () => {
     const path = await debianArchive()
-    const file = 'debian-12-standard_12.7-1_amd64.tar.zst'
+    const file = 'debian-13-standard_13.1-2_amd64.tar.zst'
     const server = createServer((request, response) => {
       if (request.url === `/${file}`) createReadStream(path).pipe(response)
       else response.writeHead(404).end()
@@ -338,34 +341,43 @@ hardware: { rootfs: 2G }
     const { port } = server.address() as AddressInfo
     await writeFile(
       join(LAB_DIR, 'appliances.dat'),
-      `Package: debian-12-standard
-Version: 12.7-1
+      `Package: debian-13-standard
+Version: 13.1-2
 Type: lxc
-OS: debian-12
+OS: debian-13
 Section: system
 Architecture: amd64
 Location: http://127.0.0.1:${port}/${file}
 sha512sum: ${await hash('sha512', path)}
-Description: Debian 12
+Description: Debian 13
 `,
     )
     await project.write({
       'images/appliance/image.yaml':
-        'name: appliance\nkind: lxc\nsource: { appliance: debian-12-standard }\nhardware: { rootfs: 2G }\n',
+        'name: appliance\nkind: lxc\nsource: { appliance: debian-13-standard }\nhardware: { rootfs: 2G }\n',
     })
     const { exitCode, result, stderr } = await project.run(['appliance'])
     server.close()
     expect(exitCode, stderr).toBe(0)
     expect(result.status).toBe('built')
     expect((await inventory(pve)).volumes).toContain(`local:vztmpl/${file}`)
+    {
+      // Its SSH server was there before its first boot, which enables whatever no preset disables.
+      await using one = await clone(result.template?.vmid as number, 517)
+      const enabled =
+        'systemctl list-unit-files --state=enabled --no-legend --plain "ssh.s*" | cut -d " " -f 1'
+      expect(await one.run(enabled)).toBe('ssh.service')
+      const reloaded = 'systemctl reload ssh.service && sleep 2 && systemctl is-active ssh.service'
+      expect(await one.run(reloaded)).toBe('active')
+    }
     const unknown = await project
       .write({
         'images/appliance/image.yaml':
-          'name: appliance\nkind: lxc\nsource: { appliance: debian-12-standart }\nhardware: { rootfs: 2G }\n',
+          'name: appliance\nkind: lxc\nsource: { appliance: debian-13-standart }\nhardware: { rootfs: 2G }\n',
       })
       .then(() => project.run(['appliance']))
     expect(unknown.exitCode).toBe(1)
-    expect(JSON.stringify(unknown.result.error)).toContain('did you mean `debian-12-standard`')
+    expect(JSON.stringify(unknown.result.error)).toContain('did you mean `debian-13-standard`')
   })
 })
 

@@ -10,18 +10,18 @@ const BARE = ['systemd-sysv', 'dbus', 'iproute2']
 const COMPLETE = ['ifupdown', 'isc-dhcp-client', 'openssh-server']
 
 /**
- * A Debian 12 for containers, made once per machine: what an appliance list would offer; or, bare, what those of
+ * A Debian for containers, made once per machine: 13 as an appliance list would offer it; or 12, bare, as those of
  * images.linuxcontainers.org are: without an SSH server, and with networkd instead of ifupdown.
  */
 export async function debianArchive({ bare = false } = {}): Promise<string> {
-  const name = bare ? 'debian-12-bare' : 'debian-12-container'
+  const name = bare ? 'debian-12-bare' : 'debian-13-container'
   const file = join(CACHE_DIR, `${name}.tar.zst`)
   if (existsSync(file)) return file
   await mkdir(CACHE_DIR, { recursive: true })
   const partial = join(CACHE_DIR, `${name}.${process.pid}.tar.zst`)
   const packages = bare ? BARE : [...BARE, ...COMPLETE]
   const include = `--include=${packages.join(',')}`
-  await execa('mmdebstrap', ['--quiet', '--variant=minbase', include, 'bookworm', partial])
+  await execa('mmdebstrap', ['--quiet', '--variant=minbase', include, bare ? 'bookworm' : 'trixie', partial])
   await rename(partial, file)
   return file
 }

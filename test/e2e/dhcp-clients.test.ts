@@ -4,7 +4,8 @@ import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { poll, withDeadline } from '../../src/core/scope.ts'
 import { bootstrapDisk } from '../../src/source/bootstrap.ts'
-import { CACHE_DIR } from './harness.ts'
+import type { BootstrapRecipe } from '../../src/source/bootstrap-recipe.ts'
+import { CACHE_DIR, DEBIAN_12, SYSTEM } from './harness.ts'
 import { scratch } from './slow-router.ts'
 
 /**
@@ -17,18 +18,18 @@ const SERVER = `ibdhcp${process.pid}-server`
 const CLIENT = `ibdhcp${process.pid}-client`
 const resources = new AsyncDisposableStack()
 let folder: string
-let base: string
+let bases: Record<keyof typeof CLIENTS, string>
 let sealing: string
 const ip = (...args: string[]) => execa('ip', args)
 
 beforeAll(async () => {
   folder = await scratch(resources)
-  base = join(folder, 'base')
   sealing = join(folder, 'sealing.sh')
   const script = await readFile(new URL('../../src/build/seal.sh', import.meta.url), 'utf8')
   const block = /^# DHCP: .*?(?=^# Leases)/ms.exec(script)?.[0]
   await execa('tee', [sealing], { input: `set -eu\n${block}` })
-  await unpack()
+  // cloud-init brings dhclient along in Debian 12, and no more in Debian 13.
+  bases = { networkd: await unpack(SYSTEM), dhclient: await unpack(DEBIAN_12) }
   for (const name of [SERVER, CLIENT]) {
     await ip('netns', 'add', name)
     resources.defer(async () => void (await ip('netns', 'delete', name)))
@@ -40,14 +41,13 @@ beforeAll(async () => {
 })
 afterAll(() => resources.disposeAsync())
 
-/** The bootstrapped system's root file system, out of its disk: networkd, and dhclient, as Debian has them. */
-async function unpack() {
-  const arch = process.arch === 'arm64' ? 'arm64' : 'amd64'
-  const disk = await bootstrapDisk(
-    { distribution: 'debian', suite: 'bookworm', arch },
-    { cacheDir: CACHE_DIR, signal: AbortSignal.timeout(900_000) },
-  )
-  const raw = join(folder, 'disk.raw')
+/** A bootstrapped system's root file system, out of its disk. */
+async function unpack(recipe: BootstrapRecipe): Promise<string> {
+  const disk = await bootstrapDisk(recipe, {
+    ...{ cacheDir: CACHE_DIR, signal: AbortSignal.timeout(900_000) },
+  })
+  const raw = join(folder, `${recipe.suite}.raw`)
+  const base = join(folder, recipe.suite)
   await execa('qemu-img', ['convert', '-f', 'qcow2', '-O', 'raw', disk.path, raw])
   const { stdout } = await execa('sfdisk', ['--json', raw])
   const { partitions } = (
@@ -57,6 +57,7 @@ async function unpack() {
   await execa('mkdir', [base])
   await execa('mount', ['-o', `loop,ro,noload,offset=${(root?.start ?? 0) * 512}`, raw, base])
   resources.defer(async () => void (await execa('umount', [base])))
+  return base
 }
 
 /** Leases by the end of `work`: identifiers, as the server has noted them. */
@@ -127,7 +128,7 @@ async function boot(client: keyof typeof CLIENTS, sealed: boolean): Promise<void
       reject: false,
       env: {
         WORK: work,
-        BASE: base,
+        BASE: bases[client],
         SEALING: sealing,
         SEALED: sealed ? 'yes' : 'no',
         CLIENT: CLIENTS[client],

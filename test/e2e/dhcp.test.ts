@@ -10,7 +10,7 @@ import { toYaml } from '../../src/seed/cloud-config.ts'
 import { iso9660 } from '../../src/seed/iso9660.ts'
 import { networkConfig } from '../../src/seed/network-config.ts'
 import { bootstrapDisk } from '../../src/source/bootstrap.ts'
-import { CACHE_DIR, LAB_DIR, labClient } from './harness.ts'
+import { CACHE_DIR, LAB_DIR, labClient, SYSTEM } from './harness.ts'
 
 /** Guests that are created anew from one image, with the MAC of one role, by DHCP: how many leases do they use up? */
 
@@ -21,11 +21,7 @@ const signal = AbortSignal.timeout(1_150_000)
 let pve: Pve
 
 beforeAll(async () => {
-  const arch = process.arch === 'arm64' ? 'arm64' : 'amd64'
-  const disk = await bootstrapDisk(
-    { distribution: 'debian', suite: 'bookworm', arch },
-    { cacheDir: CACHE_DIR, signal },
-  )
+  const disk = await bootstrapDisk(SYSTEM, { cacheDir: CACHE_DIR, signal })
   await ensureLab({ dir: LAB_DIR, signal, emit: () => {} })
   pve = await labClient()
   const upid = await pve.upload('lab', 'local', {

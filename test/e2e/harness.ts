@@ -14,8 +14,20 @@ export const ROOT = resolve(import.meta.dirname, '../..')
 export const LAB_DIR = process.env.IMAGEBUILD_TEST_LAB_DIR ?? join(tmpdir(), 'imagebuild-e2e-lab')
 export const CACHE_DIR = process.env.IMAGEBUILD_CACHE_DIR ?? join(tmpdir(), 'imagebuild-e2e-cache')
 
-/** A definition that needs no network: the bootstrapped system is in the cache after the first test. */
-export const BOOTSTRAP = 'source: { bootstrap: { distribution: debian, suite: bookworm } }'
+/** The system that nearly all tests share, current Debian: bootstrapped by the first of them, in the cache for the others. */
+export const SYSTEM = {
+  ...({ distribution: 'debian', suite: 'trixie' } as const),
+  arch: process.arch === 'arm64' ? 'arm64' : 'amd64',
+} as const
+export const BOOTSTRAP = bootstrap(SYSTEM.suite)
+
+/** Debian 12 for those that build it, each kind of guest once: it is supported, too. */
+export const DEBIAN_12 = { ...SYSTEM, suite: 'bookworm' } as const
+export const BOOTSTRAP_DEBIAN_12 = bootstrap(DEBIAN_12.suite)
+
+function bootstrap(suite: string): string {
+  return `source: { bootstrap: { distribution: debian, suite: ${suite} } }`
+}
 
 export interface Project extends AsyncDisposable {
   root: string

@@ -87,7 +87,7 @@ test('each build has a manifest and an SBOM, whose SHA-256 its template’s note
     kernels: [],
     capabilitiesRead: true,
   })
-  expect(manifest.distribution).toMatchObject({ id: 'debian', version: '12', codename: 'bookworm' })
+  expect(manifest.distribution).toMatchObject({ id: 'debian', version: '13', codename: 'trixie' })
   expect(manifest.privileged).toContainEqual({ path: '/usr/bin/su', mode: '4755', owner: 'root:root' })
   expect(manifest.privileged).toContainEqual({ path: '/usr/bin/ping', capabilities: 'cap_net_raw=ep' })
   expect(manifest.packages).toContainEqual(
@@ -96,7 +96,7 @@ test('each build has a manifest and an SBOM, whose SHA-256 its template’s note
   expect(manifest.packages?.length).toBeGreaterThan(100)
   expect(manifest.users.map(({ name }) => name)).toEqual(['ann', 'root'])
   const sbom = await readFile(record(versions[2] as string, 'sbom.cdx.json'), 'utf8')
-  expect(sbom).toContain('"pkg:deb/debian/always@1.0?arch=all&distro=debian-12&upstream=always-src"')
+  expect(sbom).toContain('"pkg:deb/debian/always@1.0?arch=all&distro=debian-13&upstream=always-src"')
 })
 
 test('two builds of the same differ in nothing', async () => {

@@ -9,7 +9,7 @@ import { poll } from '../../src/core/scope.ts'
 import { ensureLab } from '../../src/lab/lab.ts'
 import { bootstrapDisk } from '../../src/source/bootstrap.ts'
 import { Client, type Fields, type Reply } from '../contract/client.ts'
-import { LAB_DIR } from './harness.ts'
+import { LAB_DIR, SYSTEM } from './harness.ts'
 
 /** Clause 18.2 of test/contract/pve.md, with one real guest: UEFI on q35, its cloud-init drive on the SCSI bus. */
 
@@ -61,10 +61,7 @@ const agent = (command: string) => client.get(`${GUEST}/agent/${command}`)
 /** The node fetches the system from this process, as it would from a mirror. */
 async function fetchSource(): Promise<void> {
   const cacheDir = process.env.IMAGEBUILD_CACHE_DIR ?? join(tmpdir(), 'imagebuild-e2e-cache')
-  const { path } = await bootstrapDisk(
-    { distribution: 'debian', suite: 'bookworm', arch: 'amd64' },
-    { cacheDir, signal },
-  )
+  const { path } = await bootstrapDisk(SYSTEM, { cacheDir, signal })
   const { size } = await stat(path)
   const web = createServer((_request, response) => {
     createReadStream(path).pipe(response.writeHead(200, { 'content-length': size }))

@@ -6,9 +6,9 @@ import type { Report } from '../../src/build/verify/report.ts'
 /** What verified templates have in their definitions, what is planted into spoiled ones, and how reports are read. */
 
 export const CHECKS = `checks:
-  - name: the system is Debian 12
+  - name: the system is Debian 13
     command: cat /etc/os-release
-    output: '^VERSION_ID="12"$'
+    output: '^VERSION_ID="13"$'
   - file: /etc/shadow
     mode: "0640"
     owner: root:shadow

@@ -147,8 +147,7 @@ describe('sshd', () => {
       const { stdout } = await execa('/usr/sbin/sshd', ['-T', '-f', config])
       const lines = stdout.split('\n')
       const asked = SSHD.flatMap((item) => checksOf(item, machine)).filter((check) => check.kind === 'sshd')
-      // sshd-post-quantum's are not this machine's.
-      for (const { keyword, value } of asked.filter((check) => !check.value.startsWith('(mlkem'))) {
+      for (const { keyword, value } of asked) {
         const found = lines
           .filter((line) => line.startsWith(`${keyword} `))
           .map((line) => line.slice(keyword.length + 1))
@@ -176,7 +175,7 @@ test('post-quantum key exchange alone comes at the very end, and only where it i
   expect(expand(vm).left.map(({ id }) => id)).toContain('sshd-post-quantum')
   const asked = expand({ ...vm, postQuantum: true })
   expect(asked.atSeal).toContain('09-imagebuild-post-quantum.conf')
-  const kex = asked.checks.filter((check) => check.kind === 'sshd' && check.keyword === 'kexalgorithms')
+  const kex = asked.checks.filter((check) => /kexalgorithms/.test(JSON.stringify(check)))
   expect(kex.map(({ id }) => id)).toEqual(['sshd-post-quantum'])
 })
 

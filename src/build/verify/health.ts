@@ -13,6 +13,9 @@ interface CloudInitStatus {
   v1: Record<string, { errors?: string[]; recoverable_errors?: Record<string, string[]> } | string | null>
 }
 
+/** Of what cloud-init got over, by the levels of its log: that something went wrong. DEPRECATED is about who wrote it. */
+const WRONG = new Set(['WARNING', 'ERROR', 'CRITICAL'])
+
 /** Bytes that may be left over behind the last partition: GPT's second table, and alignment. */
 const DISK_SLACK = 2 ** 22
 
@@ -66,7 +69,7 @@ function judgeCloudInit(facts: Facts, kind: 'vm' | 'lxc'): Verdict {
     ...Object.values(status.v1).flatMap((stage) =>
       typeof stage === 'object' && stage !== null
         ? Object.entries(stage.recoverable_errors ?? {}).flatMap(([level, said]) =>
-            said.map((one) => `${level.toLowerCase()}: ${one}`),
+            WRONG.has(level) ? said.map((one) => `${level.toLowerCase()}: ${one}`) : [],
           )
         : [],
     ),

@@ -24,6 +24,10 @@ for path in "$ROOT/home/$BUILD_USER" "$ROOT/var/spool/cron/crontabs/$BUILD_USER"
   "$ROOT/var/lib/systemd/linger/$BUILD_USER" "$ROOT/var/lib/sudo/lectured/$BUILD_USER"; do
   [ -e "$path" ] && left builder "$path" "of $BUILD_USER"
 done
+# Who logged in, in files and, since Debian 13, in databases.
+for log in "$ROOT"/var/log/wtmp "$ROOT"/var/log/btmp "$ROOT"/var/lib/wtmpdb/wtmp.db "$ROOT"/var/lib/lastlog/lastlog2.db; do
+  grep -qsaw "$BUILD_USER" "$log" && left builder "$log" "knows of a login of $BUILD_USER"
+done
 for rules in "$ROOT"/etc/sudoers "$ROOT"/etc/sudoers.d/*; do
   grep -qE "^(# User rules for )?$BUILD_USER( |\$)" "$rules" 2>/dev/null && left builder "$rules" "names $BUILD_USER"
 done

@@ -42,12 +42,12 @@ export interface ClientOptions {
 
 export class OpenSshClient implements AsyncDisposable {
   readonly host: string
-  readonly #port: number
+  readonly port: number
   readonly #folder: string
 
   private constructor(host: string, port: number, folder: string) {
     this.host = host
-    this.#port = port
+    this.port = port
     this.#folder = folder
   }
 
@@ -134,7 +134,7 @@ export class OpenSshClient implements AsyncDisposable {
     const { args, env: own } = await this.#login(by)
     const result = await execa(
       'ssh',
-      [...args, '-p', String(this.#port), `${user}@${this.host}`, commandLine],
+      [...args, '-p', String(this.port), `${user}@${this.host}`, commandLine],
       {
         input: preamble,
         env: own,

@@ -22,6 +22,7 @@ import type { OwnKeys } from './own-keys.ts'
 import { removeAbandoned } from './private-folder.ts'
 import { type CloneFacts, type Report, type Result, summarize } from './report.ts'
 import type { Signer } from './signer.ts'
+import { judgeSshServer } from './ssh-server.ts'
 import { undisturbed } from './undisturbed.ts'
 
 export type { Report } from './report.ts'
@@ -157,6 +158,7 @@ async function examine(
       signal,
     })),
     ...(await runChecks(examiner, checks, { signal })),
+    ...(await judgeSshServer({ client: entered.client, inside }, signal)),
     ...(await judgeCertificates(entered, { ...ssh, revokes: revokes(image, ssh.ca), checks, signal })),
   ]
 }

@@ -3,6 +3,12 @@ import type { HardeningItem, MachineTraits } from '../item.ts'
 const ofTheNode = (machine: MachineTraits): string | undefined =>
   machine.kind === 'lxc' ? 'the node confines the container as a whole, with the profile of LXC' : undefined
 
+const LOADED = '/sys/kernel/security/apparmor/profiles'
+
+/** For sed -E: the line by which a profile begins that confines nothing; its name, quoted or not, is \\2 or \\3. */
+const DECLARED_UNCONFINED =
+  '^[[:space:]]*profile[[:space:]]+("([^"]+)"|([^[:space:]"]+))[[:space:]].*flags=\\([^)]*unconfined[^)]*\\).*$'
+
 export const APPARMOR: readonly HardeningItem[] = [
   {
     id: 'apparmor',
@@ -23,14 +29,19 @@ export const APPARMOR: readonly HardeningItem[] = [
       {
         title: 'Profiles are loaded',
         kind: 'command',
-        command: 'grep -cE "\\((enforce|complain)\\)$" /sys/kernel/security/apparmor/profiles',
+        command: `grep -cE "\\((enforce|complain)\\)$" ${LOADED}`,
         exit: 0,
         output: '^[1-9]',
       },
       {
-        title: 'No profile is loaded and ineffective',
+        title: 'No profile is loaded and ineffective, but for those that say so themselves',
         kind: 'command',
-        command: 'grep -vE "\\((enforce|complain)\\)$" /sys/kernel/security/apparmor/profiles',
+        // Those of AppArmor 4 for browsers and the like allow user namespaces, and confine nothing by intention.
+        command: `declared=$(find /etc/apparmor.d -type f -exec sed -nE 's/${DECLARED_UNCONFINED}/\\2\\3/p' {} +)
+grep -vE ' \\((enforce|complain|kill|prompt)\\)$' ${LOADED} | while read -r profile; do
+  name=\${profile% (unconfined)}
+  if [ "$name" = "$profile" ] || ! printf '%s\\n' "$declared" | grep -qxF -e "$name"; then echo "$profile"; fi
+done | grep .`,
         exit: 1,
       },
     ],

@@ -21,7 +21,7 @@ const DATABASES: readonly (readonly [path: string, mode: string, owner: string])
   ['/etc/security/opasswd.old', '600', 'root:root'],
 ]
 
-const CRON = ['hourly', 'daily', 'weekly', 'monthly', 'd'].map((name) => `/etc/cron.${name}`)
+const CRON = ['hourly', 'daily', 'weekly', 'monthly', 'yearly', 'd'].map((name) => `/etc/cron.${name}`)
 
 /** Asked only where the file is there, in one command: mode and owner. */
 function atMost(path: string, mode: string, owner: string): ItemCheck {
@@ -120,11 +120,11 @@ fi`,
     id: 'files-cron',
     title: 'What cron runs is for root to read and write',
     area: 'files',
-    sources: ['CIS Debian 12 2.4.1.2 to 2.4.1.7', 'lynis FILE-7524'],
+    sources: ['CIS Debian 12 2.4.1.2 to 2.4.1.7', 'CIS Debian 13 2.4.1.7', 'lynis FILE-7524'],
     profile: 'baseline',
     measures: {
       script: `if [ -f /etc/crontab ]; then chown root:root /etc/crontab; chmod 0600 /etc/crontab; fi
-for folder in ${CRON.join(' ')} /etc/cron.yearly; do
+for folder in ${CRON.join(' ')}; do
   [ -d "$folder" ] || continue
   chown root:root "$folder"
   chmod 0700 "$folder"
@@ -177,7 +177,7 @@ done`,
       files: [
         {
           // Older grub-mkconfig replaces the file, readable for all, whenever a kernel is installed; this runs after it.
-          // Debian 12's writes into the file that is there, whose mode so outlives upgrades of grub as well.
+          // That of Debian 12 and 13 writes into the file that is there, whose mode so outlives upgrades of grub as well.
           path: '/etc/kernel/postinst.d/zzz-imagebuild-grub-mode',
           content: '#!/bin/sh\nset -e\n[ ! -f /boot/grub/grub.cfg ] || chmod 0600 /boot/grub/grub.cfg\n',
           mode: '0755',

@@ -112,6 +112,8 @@ banaction_allports = nftables[type=allports]
 [sshd]
 enabled = true
 backend = systemd
+# From OpenSSH 9.8 on, whoever is refused is told of by another program than the one that listens.
+journalmatch = _SYSTEMD_UNIT=ssh.service + _COMM=sshd + _COMM=sshd-session
 maxretry = 5
 findtime = 10m
 bantime = 1h
@@ -134,7 +136,7 @@ fail2ban-client --test`,
         kind: 'command',
         command: 'fail2ban-client get sshd journalmatch',
         exit: 0,
-        output: '_SYSTEMD_UNIT=sshd?\\.service',
+        output: '_SYSTEMD_UNIT=sshd?\\.service.*_COMM=sshd-session',
       },
       {
         title: 'It bans for an hour or longer',

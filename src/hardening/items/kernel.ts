@@ -7,8 +7,8 @@ interface Setting {
   sources: readonly string[]
   profile?: HardeningItem['profile']
   values: Readonly<Record<string, string>>
-  /** the file only: a glob has no single value to ask for, so it brings its own check */
-  everyInterface?: readonly string[]
+  /** by globs, which have no single value to ask for: each interface is asked instead */
+  everyInterface?: Readonly<Record<string, string>>
   /** missing: the whole kernel's, which in a container is the node's business */
   scope?: 'network'
   notApplicable?: HardeningItem['notApplicable']
@@ -20,7 +20,10 @@ const ofTheNode = (machine: MachineTraits): string | undefined =>
 const forwards = (machine: MachineTraits): string | undefined =>
   machine.containerHost ? 'it forwards the packets of its own containers' : undefined
 
-/** Sorts after /etc/sysctl.d/99-sysctl.conf and what distributions bring: the last one wins. */
+/**
+ * Sorts after what distributions bring, and after /etc/sysctl.d/99-sysctl.conf, by which systemd reads /etc/sysctl.conf up to
+ * Debian 12: the last one wins.
+ */
 export const sysctlFile = (id: string): string => `/etc/sysctl.d/zz-${id}.conf`
 
 const SETTINGS: readonly Setting[] = [
@@ -28,6 +31,8 @@ const SETTINGS: readonly Setting[] = [
     id: 'kernel-pointers',
     title: 'Addresses and messages of the kernel are for root only',
     sources: [
+      'CIS Debian 13 1.5.5',
+      'CIS Debian 13 1.5.8',
       'lynis KRNL-6000',
       'kernel Documentation/admin-guide/sysctl/kernel.rst: kptr_restrict, dmesg_restrict, perf_event_paranoid',
     ],
@@ -91,9 +96,24 @@ const SETTINGS: readonly Setting[] = [
   {
     id: 'network-forwarding',
     title: 'The machine is no router',
-    sources: ['CIS Debian 12 3.3.1', 'dev-sec sysctl-01', 'dev-sec sysctl-19', 'lynis KRNL-6000'],
+    sources: [
+      'CIS Debian 12 3.3.1',
+      'CIS Debian 13 3.3.1.2',
+      'CIS Debian 13 3.3.1.3',
+      'CIS Debian 13 3.3.2.1',
+      'CIS Debian 13 3.3.2.2',
+      'dev-sec sysctl-01',
+      'dev-sec sysctl-19',
+      'lynis KRNL-6000',
+    ],
     scope: 'network',
-    values: { 'net.ipv4.ip_forward': '0', 'net.ipv6.conf.all.forwarding': '0' },
+    values: {
+      'net.ipv4.ip_forward': '0',
+      'net.ipv4.conf.all.forwarding': '0',
+      'net.ipv4.conf.default.forwarding': '0',
+      'net.ipv6.conf.all.forwarding': '0',
+      'net.ipv6.conf.default.forwarding': '0',
+    },
     notApplicable: forwards,
   },
   {
@@ -121,7 +141,7 @@ const SETTINGS: readonly Setting[] = [
       'net.ipv6.conf.default.accept_redirects': '0',
     },
     // For IPv6 the kernel asks the interface alone, and one that was there before has its own value already.
-    everyInterface: ['net.ipv6.conf.*.accept_redirects'],
+    everyInterface: { 'net.ipv6.conf.*.accept_redirects': '0' },
   },
   {
     id: 'network-source-routes',
@@ -152,6 +172,9 @@ const SETTINGS: readonly Setting[] = [
       'net.ipv4.conf.all.log_martians': '1',
       'net.ipv4.conf.default.log_martians': '1',
     },
+    // Of `all` and the interface's own value the higher one counts, and Debian 13 gives each interface a 2, which lets
+    // pass what any route would answer.
+    everyInterface: { 'net.ipv4.conf.*.rp_filter': '1' },
   },
   {
     id: 'network-icmp',
@@ -193,7 +216,7 @@ const SETTINGS: readonly Setting[] = [
 
 /** They come into force when the machine boots, and it boots at least once more before anybody uses it. */
 const KERNEL_SETTINGS: readonly HardeningItem[] = SETTINGS.map(
-  ({ id, title, sources, profile = 'baseline', values, everyInterface = [], scope, notApplicable }) => ({
+  ({ id, title, sources, profile = 'baseline', values, everyInterface = {}, scope, notApplicable }) => ({
     id,
     title,
     area: 'kernel',
@@ -207,8 +230,7 @@ const KERNEL_SETTINGS: readonly HardeningItem[] = SETTINGS.map(
           path: sysctlFile(id),
           content: [
             `# ${title}.`,
-            ...Object.entries(values).map(([key, value]) => `${key} = ${value}`),
-            ...everyInterface.map((key) => `${key} = 0`),
+            ...Object.entries({ ...values, ...everyInterface }).map(([key, value]) => `${key} = ${value}`),
             '',
           ].join('\n'),
         },
@@ -221,11 +243,11 @@ const KERNEL_SETTINGS: readonly HardeningItem[] = SETTINGS.map(
         key,
         value,
       })),
-      ...everyInterface.map((key) => ({
-        title: `${key} is 0`,
+      ...Object.entries(everyInterface).map(([key, value]) => ({
+        title: `${key} is ${value}`,
         kind: 'command' as const,
         // Prints those that differ: 1 is "none", 2 is "no such file".
-        command: `grep -Hvx 0 /proc/sys/${key.replaceAll('.', '/')}`,
+        command: `grep -Hvx ${value} /proc/sys/${key.replaceAll('.', '/')}`,
         exit: 1,
       })),
     ],

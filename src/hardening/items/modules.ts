@@ -26,14 +26,18 @@ const REFUSED: readonly Refused[] = [
   {
     id: 'modules-protocols',
     title: 'Rare network protocols cannot be loaded',
-    sources: [...[1, 2, 3, 4].map((n) => `CIS Debian 12 3.2.${n}`), 'lynis NETW-3200'],
+    sources: [
+      ...[1, 2, 3, 4].map((n) => `CIS Debian 12 3.2.${n}`),
+      ...[1, 2].map((n) => `CIS Debian 13 3.2.${n}`),
+      'lynis NETW-3200',
+    ],
     profile: 'baseline',
-    modules: ['dccp', 'rds', 'sctp', 'tipc'],
+    modules: ['atm', 'can', 'dccp', 'rds', 'sctp', 'tipc'],
   },
   {
     id: 'modules-removable-disks',
     title: 'Disks on USB and FireWire cannot be attached',
-    sources: ['CIS Debian 12 1.1.1.9', 'lynis USB-1000', 'lynis STRG-1846'],
+    sources: ['CIS Debian 12 1.1.1.9', 'CIS Debian 13 1.1.1.9', 'lynis USB-1000', 'lynis STRG-1846'],
     profile: 'cis-l1',
     modules: ['usb-storage', 'uas', 'firewire-core', 'firewire-ohci', 'firewire-sbp2'],
   },

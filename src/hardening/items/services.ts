@@ -2,6 +2,7 @@ import type { HardeningItem } from '../item.ts'
 
 /** Clients and servers that send passwords in the clear or trust whom they cannot know. Debian's package names. */
 const INSECURE = [
+  'atftpd',
   'ftp',
   'inetutils-ftp',
   'inetutils-inetd',
@@ -17,11 +18,15 @@ const INSECURE = [
   'talk',
   'talkd',
   'telnet',
+  'telnet-ssl',
   'telnetd',
+  'telnetd-ssl',
   'tftpd',
   'tftpd-hpa',
   'tnftp',
   'xinetd',
+  'yp-tools',
+  'ypbind-mt',
   'ypserv',
 ] as const
 
@@ -40,7 +45,10 @@ const PURPOSES: readonly (readonly [
 ])[] = [
   ['automounter', 'mounts media as somebody puts them in', '2.1.1', ['autofs']],
   ['avahi', 'announces itself in the local network', '2.1.2', ['avahi-daemon']],
-  ['dhcp', 'gives out addresses', '2.1.3', ['isc-dhcp-server', 'kea-dhcp4-server', 'kea-dhcp6-server']],
+  [
+    ...(['dhcp', 'gives out addresses', '2.1.3'] as const),
+    ['isc-dhcp-server', 'kea', 'kea-dhcp4-server', 'kea-dhcp6-server', 'kea-dhcp-ddns-server'],
+  ],
   ['dns', 'answers for names', '2.1.4', ['bind9']],
   ['dnsmasq', 'gives out addresses or answers for names', '2.1.5', ['dnsmasq']],
   ['ftp', 'serves files by FTP', '2.1.6', ['vsftpd', 'proftpd-core', 'pure-ftpd']],

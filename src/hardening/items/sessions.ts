@@ -14,7 +14,19 @@ export const SESSIONS: readonly HardeningItem[] = [
     measures: {
       files: [
         {
-          // Sessions of people only: what cron and sudo start keeps the 022 that packages expect.
+          // Debian 13 gives the umask of login.defs to all that PAM opens. What cron and sudo start, and services of users,
+          // must keep the 022 that packages expect.
+          path: '/usr/share/pam-configs/imagebuild-umask-jobs',
+          content: `Name: Leave jobs and services the usual umask
+Default: yes
+Priority: 1
+Session-Type: Additional
+Session:
+	optional	pam_umask.so umask=022 nousergroups
+`,
+        },
+        {
+          // Sessions of people, after that.
           path: '/usr/share/pam-configs/imagebuild-umask',
           content: `Name: Give sessions the umask of login.defs
 Default: yes
@@ -34,9 +46,9 @@ Session:
         },
       ],
       packages: ['sudo'],
-      script: `${setLines('/etc/login.defs', ' ', { UMASK: '027', HOME_MODE: '0750' })}
+      script: `${setLines('/etc/login.defs', ' ', { UMASK: '027', HOME_MODE: '0700' })}
 visudo -cqf /etc/sudoers
-pam-auth-update --package --enable imagebuild-umask`,
+pam-auth-update --package --enable imagebuild-umask imagebuild-umask-jobs`,
     },
     checks: [
       {
@@ -58,7 +70,21 @@ pam-auth-update --package --enable imagebuild-umask`,
         kind: 'file',
         path: '/etc/login.defs',
         present: true,
-        contains: hasLines(' ', { UMASK: '027', HOME_MODE: '0750' }),
+        contains: hasLines(' ', { UMASK: '027', HOME_MODE: '0700' }),
+      },
+      {
+        title: 'Jobs and services have the umask 022',
+        kind: 'command',
+        command: "grep -E '^session.*pam_umask\\.so' /etc/pam.d/common-session-noninteractive | tail -n 1",
+        exit: 0,
+        output: 'umask=022\\b',
+      },
+      {
+        title: 'What sudo starts has the umask 022',
+        kind: 'command',
+        command: 'umask 077; sudo -n /bin/sh -c umask',
+        exit: 0,
+        output: '^0?022$',
       },
     ],
   },

@@ -1,6 +1,7 @@
 import type { HardeningItem, MachineTraits } from '../item.ts'
 
 const POLICY = 'ssh-audit policy “Hardened Debian 12 (version 2)”'
+const POST_QUANTUM_POLICY = 'ssh-audit policy “Hardened Debian 13 (version 1)”'
 
 /** In the order of preference that the policy has. */
 const KEX = [
@@ -20,6 +21,20 @@ const CIPHERS = [
   'aes128-ctr',
 ]
 const MACS = ['hmac-sha2-256-etm@openssh.com', 'hmac-sha2-512-etm@openssh.com', 'umac-128-etm@openssh.com']
+/** The same: the policy for post-quantum key exchange has the longer one first. */
+const MACS_POST_QUANTUM = [
+  'hmac-sha2-512-etm@openssh.com',
+  'hmac-sha2-256-etm@openssh.com',
+  'umac-128-etm@openssh.com',
+]
+/** What a quantum computer does not break, in the order of the policy; OpenSSH 9.2 knows the last of them alone. */
+const KEX_POST_QUANTUM = [
+  'mlkem768x25519-sha256',
+  'sntrup761x25519-sha512',
+  'sntrup761x25519-sha512@openssh.com',
+]
+/** Known from OpenSSH 9.9 on, and first among what it offers by itself. One that does not know it refuses its name. */
+const NEWEST_KEX = 'mlkem768x25519-sha256'
 /** Certificates first: clients that trust the authority then never ask about a key. */
 const HOST_KEYS = [
   'ssh-ed25519-cert-v01@openssh.com',
@@ -32,13 +47,28 @@ const HOST_KEYS = [
   'rsa-sha2-256',
 ]
 
+const macs = ({ postQuantum }: MachineTraits) => (postQuantum ? MACS_POST_QUANTUM : MACS)
+
 /** Keywords of sshd_config. */
-export const ALGORITHMS = {
-  KexAlgorithms: KEX.join(','),
-  Ciphers: CIPHERS.join(','),
-  MACs: MACS.join(','),
-  HostKeyAlgorithms: HOST_KEYS.join(','),
-} as const
+export function algorithms(machine: MachineTraits) {
+  return {
+    KexAlgorithms: KEX.join(','),
+    Ciphers: CIPHERS.join(','),
+    MACs: macs(machine).join(','),
+    HostKeyAlgorithms: HOST_KEYS.join(','),
+  } as const
+}
+
+const DROP_IN = '/etc/ssh/sshd_config.d/10-imagebuild-algorithms.conf'
+const POST_QUANTUM_DROP_IN = '/etc/ssh/sshd_config.d/09-imagebuild-post-quantum.conf'
+
+/** A command that puts what this machine's OpenSSH knows of newer key exchange first in a file. */
+export function newestKexFirst(file: string): string {
+  return `if ssh -Q kex | grep -qxF ${NEWEST_KEX}; then sed -i 's/^KexAlgorithms /&${NEWEST_KEX},/' ${file}; fi`
+}
+
+/** What may stand before the list then, as a regular expression. */
+export const NEWEST_KEX_PREFIX = `(?:${NEWEST_KEX},)?`
 
 const literal = (list: readonly string[]) => list.join(',').replaceAll('.', '\\.')
 
@@ -61,23 +91,37 @@ export const SSHD_ALGORITHMS: readonly HardeningItem[] = [
       'dev-sec sshd-03',
     ],
     profile: 'baseline',
-    measures: {
+    measures: (machine) => ({
       files: [
         {
-          path: '/etc/ssh/sshd_config.d/10-imagebuild-algorithms.conf',
-          content: Object.entries(ALGORITHMS)
+          path: DROP_IN,
+          content: Object.entries(algorithms(machine))
             .map(([keyword, list]) => `${keyword} ${list}\n`)
             .join(''),
           mode: '0600',
         },
       ],
-    },
-    checks: ({ postQuantum }) => [
-      ...(postQuantum
+      script: newestKexFirst(DROP_IN),
+    }),
+    checks: (machine) => [
+      ...(machine.postQuantum
         ? []
-        : [{ title: 'Key exchange', kind: 'sshd', keyword: 'kexalgorithms', value: literal(KEX) } as const]),
+        : ([
+            {
+              title: 'Key exchange',
+              kind: 'sshd',
+              keyword: 'kexalgorithms',
+              value: `${NEWEST_KEX_PREFIX}${literal(KEX)}`,
+            },
+            {
+              title: `${NEWEST_KEX} comes first, where sshd knows it`,
+              kind: 'command',
+              command: `! ssh -Q kex | grep -qxF ${NEWEST_KEX} || PATH=$PATH:/usr/sbin:/sbin sshd -T | grep '^kexalgorithms ${NEWEST_KEX},'`,
+              exit: 0,
+            },
+          ] as const)),
       { title: 'Ciphers', kind: 'sshd', keyword: 'ciphers', value: literal(CIPHERS) },
-      { title: 'Message authentication', kind: 'sshd', keyword: 'macs', value: literal(MACS) },
+      { title: 'Message authentication', kind: 'sshd', keyword: 'macs', value: literal(macs(machine)) },
       { title: 'Host keys', kind: 'sshd', keyword: 'hostkeyalgorithms', value: literal(HOST_KEYS) },
     ],
   },
@@ -116,19 +160,33 @@ mv ${MODULI}.new ${MODULI}`,
     id: 'sshd-post-quantum',
     title: 'sshd offers only key exchange that a quantum computer does not break later',
     area: 'sshd',
-    sources: ['OpenSSH sshd_config(5) KexAlgorithms', 'ssh-audit policy “Hardened Debian 13 (version 1)”'],
+    sources: ['OpenSSH sshd_config(5) KexAlgorithms', POST_QUANTUM_POLICY],
     profile: 'baseline',
     notApplicable: ({ postQuantum }: MachineTraits) =>
       postQuantum ? undefined : 'the definition does not ask for it: hardening.postQuantum',
     measures: {
       // At the very end: the build itself could not log in any more. Sorts before the file that has the others.
-      atSeal: `kex=$(ssh -Q kex | grep -E '^(mlkem|sntrup)' | sort | tr '\\n' ',')
-[ -n "$kex" ]
-printf 'KexAlgorithms %s\\n' "\${kex%,}" > /etc/ssh/sshd_config.d/09-imagebuild-post-quantum.conf
-chmod 0600 /etc/ssh/sshd_config.d/09-imagebuild-post-quantum.conf
+      atSeal: `known=$(ssh -Q kex)
+kex=
+for one in ${KEX_POST_QUANTUM.join(' ')}; do
+  if printf '%s\\n' "$known" | grep -qxF "$one"; then kex=\${kex:+$kex,}$one; fi
+done
+[ -n "$kex" ] || { echo 'this OpenSSH knows no post-quantum key exchange' >&2; exit 1; }
+printf 'KexAlgorithms %s\\n' "$kex" > ${POST_QUANTUM_DROP_IN}
+chmod 0600 ${POST_QUANTUM_DROP_IN}
 mkdir -p /run/sshd
 sshd -t`,
     },
-    checks: [{ kind: 'sshd', keyword: 'kexalgorithms', value: '(mlkem|sntrup)[^,]*(,(mlkem|sntrup)[^,]*)*' }],
+    checks: [
+      {
+        kind: 'command',
+        // All of it that this sshd knows, in the order of the policy, and nothing else.
+        command: `PATH=$PATH:/usr/sbin:/sbin; known=$(ssh -Q kex)
+wanted=$(for one in ${KEX_POST_QUANTUM.join(' ')}; do printf '%s\\n' "$known" | grep -xF "$one"; done | paste -sd ,)
+sshd -T | grep '^kexalgorithms ' && sshd -T | grep -qxF "kexalgorithms $wanted"`,
+        exit: 0,
+        output: '^kexalgorithms (mlkem|sntrup)',
+      },
+    ],
   },
 ]

@@ -81,7 +81,7 @@ ExecStart=/bin/sh -c '[ -e /etc/ssh/ssh_host_ed25519_key ] || exec ssh-keygen -q
           path: '/etc/systemd/system/imagebuild-rsa-host-key.service',
           content: `[Unit]
 Description=RSA host key of ${RSA_BITS} bits for SSH
-After=ssh.service cloud-init.service imagebuild-first-boot.service
+After=ssh.service cloud-init.service cloud-init-network.service imagebuild-first-boot.service
 ConditionPathExists=!${RSA_KEY}
 
 [Service]

@@ -1,4 +1,5 @@
 import type { HardeningItem, ItemCheck, MachineTraits } from '../item.ts'
+import { NEWEST_KEX_PREFIX, newestKexFirst } from './sshd-algorithms.ts'
 
 /** Keywords of sshd_config, as people write them. */
 export type Settings = Readonly<Record<string, string | number>>
@@ -51,7 +52,12 @@ export function sshdMainFile(
     area: 'sshd',
     sources: ['CIS Debian 12 5.1.5 to 5.1.21'],
     profile: 'cis-l1',
-    measures: (machine, applied) => ({ script: intoMainFile(settingsOf(machine, applied)) }),
+    measures: (machine, applied) => {
+      const settings = settingsOf(machine, applied)
+      const parts = [intoMainFile(settings)]
+      if ('KexAlgorithms' in settings) parts.push(newestKexFirst(MAIN_FILE))
+      return { script: parts.join('\n') }
+    },
     checks: (machine, applied) => {
       const settings = Object.entries(settingsOf(machine, applied))
       if (settings.length === 0) return [noBlock]
@@ -62,7 +68,7 @@ export function sshdMainFile(
           command: `sed '${MATCH},$d' ${MAIN_FILE} | grep -iE '${linesOf([keyword])}'`,
           exit: 0,
           // Once: whoever adds another line finds out.
-          output: `(?<![\\s\\S])${keyword} ${String(value).replaceAll('.', '\\.')}\\n?(?![\\s\\S])`,
+          output: `(?<![\\s\\S])${keyword} ${keyword === 'KexAlgorithms' ? NEWEST_KEX_PREFIX : ''}${String(value).replaceAll('.', '\\.')}\\n?(?![\\s\\S])`,
         }),
       )
     },

@@ -1,5 +1,5 @@
 import type { HardeningItem, ItemCheck, MachineTraits } from '../item.ts'
-import { ALGORITHMS, SSHD_ALGORITHMS } from './sshd-algorithms.ts'
+import { algorithms, SSHD_ALGORITHMS } from './sshd-algorithms.ts'
 import { SSHD_HOST_KEYS } from './sshd-host-keys.ts'
 import { type Settings, sshdMainFile } from './sshd-main-file.ts'
 
@@ -63,7 +63,7 @@ const FORWARDING: Settings = {
 
 /** Debian's own accounts: the same numbers and names on every machine, and none of them a person. */
 const SYSTEM_ACCOUNTS =
-  'daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody _apt systemd-network messagebus sshd'
+  'daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody _apt systemd-network systemd-resolve systemd-timesync systemd-coredump messagebus sshd'
 
 function rootLogin({ kind }: MachineTraits): Settings {
   // Proxmox's way into a container is root's key, which `pct create` puts there.
@@ -75,7 +75,7 @@ function settingsOfItems(machine: MachineTraits): Readonly<Record<string, Settin
   return {
     'sshd-login': { ...rootLogin(machine), ...LOGIN },
     'sshd-limits': LIMITS,
-    'sshd-algorithms': ALGORITHMS,
+    'sshd-algorithms': algorithms(machine),
   }
 }
 

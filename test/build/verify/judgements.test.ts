@@ -120,9 +120,12 @@ describe('the health of a clone', () => {
     [{ 'cloud-init': 'running' }, 'cloud-init', 'it has not come to an end'],
     [{ 'cloud-init-result': '{"v1":{"datasource":"x","errors":["bad"]}}' }, 'cloud-init', 'bad'],
     [
-      { 'cloud-init-status': '{"v1":{"init":{"recoverable_errors":{"WARNING":["deprecated"]}}}}' },
+      {
+        'cloud-init-status':
+          '{"v1":{"init":{"recoverable_errors":{"WARNING":["no such module"],"DEPRECATED":["old"]}}}}',
+      },
       'cloud-init',
-      'warning: deprecated',
+      'warning: no such module',
     ],
     [
       { 'root-disk': `/dev/sda1 ${3 * GIB} ${4 * GIB} ${5 * GIB} ${5 * GIB}` },
@@ -136,6 +139,13 @@ describe('the health of a clone', () => {
     ],
   ] as [Record<string, string>, string, string][])('%j', async (change, id, found) => {
     expect(await health(change)).toEqual({ [id]: found })
+  })
+
+  test('what cloud-init calls deprecated is no fault: Proxmox writes such user-data', async () => {
+    const stage = `{"errors":[],"recoverable_errors":{"DEPRECATED":["Use of string for 'user' is deprecated"],"INFO":["x"]}}`
+    // The whole of it as cloud-init 25.1 writes it; `degraded done` and exit 2 follow from these levels.
+    const status = `{"v1":{"datasource":"DataSourceNoCloud","stage":null,"init-local":${stage},"modules-config":${stage}}}`
+    expect(await health({ 'cloud-init-status': status })).toEqual({})
   })
 
   test('a silent agent counts where it is installed', async () => {

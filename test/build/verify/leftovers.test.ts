@@ -131,6 +131,13 @@ describe('is found by name:', () => {
       'builder',
       /sudoers\.d/,
     ],
+    [
+      'the builder’s last login',
+      'var/lib/lastlog/lastlog2.db',
+      'SQLite format 3\0\0\x1fimagebuild\0pts/0',
+      'builder',
+      /lastlog2\.db: knows of a login/,
+    ],
     ['the builder’s home', 'home/imagebuild/.profile', '', 'builder', /^\/home\/imagebuild: /],
     ['a seed', 'var/lib/cloud/seed/nocloud/user-data', '#cloud-config\n', 'seed', /nocloud\/user-data/],
     [

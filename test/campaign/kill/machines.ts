@@ -1,5 +1,5 @@
 import type { Template } from '../../../src/pve/templates.ts'
-import { BOOTSTRAP } from '../../e2e/harness.ts'
+import { BOOTSTRAP_DEBIAN_12 } from '../../e2e/harness.ts'
 import type { Call } from '../proxy.ts'
 import { current, removeCandidates } from './findings.ts'
 import { openGround } from './ground.ts'
@@ -59,7 +59,8 @@ export async function killMachine({ full }: { full: boolean }): Promise<Outcome>
     ...{ name: 'vm', kind: 'vm', index: 2, storage: 'local' },
     definition: (turn) =>
       [
-        BOOTSTRAP,
+        // The virtual machine of Debian 12 that is built for each commit.
+        BOOTSTRAP_DEBIAN_12,
         'hardware: { cores: 1, memory: 768, disk: 4G }',
         `provision:\n  - shell: echo ${BEGUN}; echo ${turn} > /etc/turn; sleep 1`,
         `template: { keep: ${KEEP} }`,
