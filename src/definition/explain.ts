@@ -182,7 +182,7 @@ function hintForValue(issue: Issue, path: Path, file: YamlFile): string | undefi
 
 /** How to write what people often write in another way. */
 const EXAMPLES: Readonly<Record<string, string>> = {
-  source: 'such as: source: { release: debian/12 }',
+  source: 'such as: source: { release: debian/13 }',
   memory: 'in MiB: memory: 2048',
   disk: 'with a unit: disk: 8G',
   rootfs: 'with a unit: rootfs: 8G',

@@ -9,7 +9,7 @@ export type Architecture = z.infer<typeof architecture>
 
 const bootstrap = z.strictObject({
   distribution: z.enum(['debian', 'ubuntu']),
-  suite: z.string().regex(/^[a-z]+$/, 'must be a suite such as bookworm or noble'),
+  suite: z.string().regex(/^[a-z]+$/, 'must be a suite such as trixie or resolute'),
   mirror: httpUrl.optional().describe('package mirror; the distribution’s own when missing'),
   packages: z.array(packageName).default([]).describe('packages on top of the bootable minimum'),
 })
@@ -25,7 +25,9 @@ function beginnings<const Formats extends readonly [string, ...string[]]>(
     format: z.enum(formats).optional().describe('of `url`; guessed from its name when missing'),
     bootstrap: bootstrap.optional().describe('built from the distribution’s packages'),
     image: name.optional().describe(words.parent),
-    architecture: architecture.default('amd64'),
+    architecture: architecture
+      .default('amd64')
+      .describe('of the image, and of the nodes that it is built on'),
     fallback: z
       .literal('bootstrap')
       .optional()
@@ -45,7 +47,7 @@ export const vmSource = withRules(
     release: z
       .string()
       .optional()
-      .describe('a cloud image from the catalog: debian/12, ubuntu/24.04-minimal, …'),
+      .describe('a cloud image from the catalog: debian/13, ubuntu/26.04-minimal, …'),
     ...beginnings(['qcow2', 'raw', 'qcow2.xz', 'raw.xz', 'qcow2.zst', 'raw.zst'], {
       url: 'any disk image',
       parent: 'another image of ours: starts from its current template',
@@ -61,15 +63,15 @@ export const lxcSource = withRules(
     release: z
       .string()
       .optional()
-      .describe('the cloud variant of images.linuxcontainers.org: debian/12, ubuntu/24.04, …'),
+      .describe('the cloud variant of images.linuxcontainers.org: debian/13, ubuntu/26.04, …'),
     appliance: z
       .string()
       .regex(
         /^[A-Za-z0-9][A-Za-z0-9.+~_-]*$/,
-        'must be a name from Proxmox’s appliance list: debian-12-standard, debian-12-standard_12.7-1_amd64.tar.zst',
+        'must be a name from Proxmox’s appliance list: debian-13-standard, debian-13-standard_13.1-2_amd64.tar.zst',
       )
       .optional()
-      .describe('from Proxmox’s appliance list (pveam available): debian-12-standard, …'),
+      .describe('from Proxmox’s appliance list (pveam available): debian-13-standard, …'),
     ...beginnings(['tar.zst', 'tar.xz', 'tar.gz', 'tar'], {
       url: 'any archive of a root file system',
       parent: 'another image of ours, with template.archive: true: starts from its current archive',

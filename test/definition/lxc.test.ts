@@ -111,7 +111,7 @@ describe('sources', () => {
     ],
     [
       'appliance: local:vztmpl/debian.tar.zst',
-      '3:22 `appliance` must be a name from Proxmox’s appliance list: debian-12-standard, debian-12-standard_12.7-1_amd64.tar.zst, not `local:vztmpl/debian.tar.zst`',
+      '3:22 `appliance` must be a name from Proxmox’s appliance list: debian-13-standard, debian-13-standard_13.1-2_amd64.tar.zst, not `local:vztmpl/debian.tar.zst`',
     ],
     ['appliance: x, fallback: bootstrap', '3:25 `fallback` only means something beside `release`'],
     ['release: debian/12, format: tar.xz', '3:31 `format` only means something beside `url`'],
