@@ -42,6 +42,7 @@ async function compare(signal: AbortSignal): Promise<boolean> {
   const project = await loadProject(`${workspace.project}/imagebuild.yaml`, {
     releases: catalogIds(),
     hardeningItems: [],
+    endOfLife: () => undefined,
     images: [IMAGE],
   })
   const image = project.images.get(IMAGE)

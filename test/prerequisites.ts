@@ -1,6 +1,7 @@
 import { TOOLS_HOST } from '../audit/tools.ts'
 import { installMissing, LAB_HOST } from '../src/cli/prerequisites.ts'
 import { fetchCloudInit, RELEASES } from './seed/cloud-init.ts'
+import { fetchNetplan, NETPLAN_RELEASES } from './seed/netplan.ts'
 
 /**
  * What the tests need from Debian beyond what imagebuild itself needs: servers and readers of the real kind to
@@ -48,12 +49,13 @@ try {
 }
 
 // Old releases leave the mirrors at some time, and what is tested with them is not worth failing for.
-for (const release of RELEASES) {
+for (const release of RELEASES) fetch(`cloud-init of Debian ${release}`, () => fetchCloudInit(release))
+for (const release of NETPLAN_RELEASES) fetch(`netplan of Debian ${release}`, () => fetchNetplan(release))
+
+function fetch(what: string, how: () => void): void {
   try {
-    fetchCloudInit(release)
+    how()
   } catch (error) {
-    process.stderr.write(
-      `cloud-init of Debian ${release}, with which seeds are tested: ${(error as Error).message}\n`,
-    )
+    process.stderr.write(`${what}, with which seeds are tested: ${(error as Error).message}\n`)
   }
 }

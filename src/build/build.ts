@@ -14,6 +14,7 @@ import { settleCutOff } from './cut-off.ts'
 import type { Decision } from './decide.ts'
 import { type Finished, finish, withCurrent } from './finish.ts'
 import { type Found, removeLeftovers } from './leftovers.ts'
+import { requireArchitecture } from './node-architecture.ts'
 import { buildsOn, decideAll, mustBeMade, onEach, tellWhatIsThere } from './nodes.ts'
 import { type PlacedSource, placeSource } from './placement.ts'
 import { privilegesNeeded, requireTicketForFeatures, swapPrivileges, verifyPrivileges } from './privileges.ts'
@@ -70,6 +71,7 @@ export async function buildImage(request: BuildRequest): Promise<RunResult> {
     // The lowest: somebody may have rolled back between two decisions.
     const since = Math.min(...decisions.map((one) => one.since))
 
+    for (const one of builds) await requireArchitecture(one.pve, image, one.place)
     await demandSecrets(image.layers, build)
     requireTicketForFeatures(build.pve, image)
     await build.pve.requirePrivileges([

@@ -2,6 +2,7 @@ import { relative, resolve } from 'node:path'
 import { stripVTControlCharacters, styleText } from 'node:util'
 import type { Foresight } from '../build/foresee.ts'
 import type { ImagebuildError } from '../core/errors.ts'
+import type { Diagnostic } from '../definition/diagnostics.ts'
 import type { Reason } from '../plan/reason.ts'
 
 /** What `plan` prints. */
@@ -18,8 +19,14 @@ export interface Planned {
 /** Lines of one difference for people; JSON has them all. */
 const MOST_LINES = 60
 
-/** Schema 1. `action`: build, rebuild, verify, move, nothing, held, failed or skipped. */
-export function planAsJson(planned: readonly Planned[], more: { target: string; changes: number }): string {
+/**
+ * Schema 1. `action`: build, rebuild, verify, move, nothing, held, failed or skipped. `warnings` are about the
+ * definitions, as `validate --json` prints them.
+ */
+export function planAsJson(
+  planned: readonly Planned[],
+  more: { target: string; changes: number; warnings: readonly Diagnostic[] },
+): string {
   const images = planned.map((one) => {
     const { templates = [], digest } = one.foresight ?? {}
     return {

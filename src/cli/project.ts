@@ -1,7 +1,9 @@
+import { renderDiagnostic } from '../definition/diagnostics.ts'
 import { findConfig } from '../definition/find.ts'
 import { loadProject, type Project } from '../definition/load.ts'
 import { knownItems } from '../hardening/expand.ts'
 import { catalogIds } from '../source/catalog.ts'
+import { endOfLife } from '../source/end-of-life.ts'
 import type { Invocation } from './invocation.ts'
 
 /** The project around the working directory, or that of --config; only these images and their parents, if named. */
@@ -10,6 +12,13 @@ export async function openProject(invocation: Invocation, images?: readonly stri
   return await loadProject(file, {
     releases: catalogIds(),
     hardeningItems: knownItems(),
+    endOfLife: (name) => endOfLife(name, new Date()),
     ...(images && { images }),
   })
+}
+
+/** What is doubtful in the definitions, each at its place. */
+export function tellWarnings({ warnings }: Project): void {
+  const color = process.stderr.isTTY === true && !process.env.NO_COLOR
+  for (const warning of warnings) process.stderr.write(`${renderDiagnostic(warning, { color })}\n\n`)
 }

@@ -11,7 +11,7 @@ import { checkHardware, featuresOf } from './hardware.ts'
 import { type ImageKind, imageFile, vmFile } from './image-schema.ts'
 import { kindOf, kindWithKey, schemaOfAnyKind, schemaOfKind } from './kind.ts'
 import { loadLayers } from './layers.ts'
-import { loadSource } from './source.ts'
+import { type EndOfLife, loadSource } from './source.ts'
 import type { Fragment, ImageSpec } from './spec.ts'
 import { loadSsh } from './ssh.ts'
 import { refuseSshFiles } from './ssh-files.ts'
@@ -28,6 +28,7 @@ export interface ImageContext {
   releases: Readonly<Record<ImageKind, readonly string[]>>
   /** all hardening items */
   hardeningItems: readonly KnownItem[]
+  endOfLife: EndOfLife
   /** names of all fragments in cloud-init/ */
   fragmentNames: readonly string[]
   /** fragments that were read already: their mistakes are told once */
@@ -70,7 +71,11 @@ export async function loadImageFile(
   const parts = rightParts(yaml.value, kind)
   const source =
     parts.source &&
-    (await loadSource(parts.source, { kind, yaml, folder, releases: context.releases[kind], report }))
+    (await loadSource(parts.source, {
+      ...{ kind, yaml, folder, report },
+      releases: context.releases[kind],
+      endOfLife: context.endOfLife,
+    }))
   const machine =
     parts.machine && checkHardware(parts.machine, parts.source?.architecture ?? 'amd64', yaml, report)
   const cloudInit = await loadFragments(parts.cloudInit, yaml, context, report)

@@ -11,6 +11,7 @@ import { IMAGE_FILE, type ImageContext, listFragments, loadImageFile } from './i
 import type { ImageKind } from './image-schema.ts'
 import { isPattern, matchNames } from './match.ts'
 import { findCycles, findForeignParents, findUnfitParents, type Member } from './parents.ts'
+import type { EndOfLife } from './source.ts'
 import type { ImageSpec } from './spec.ts'
 import type { YamlFile } from './yaml-file.ts'
 
@@ -32,6 +33,7 @@ export interface LoadOptions {
   releases: Readonly<Record<ImageKind, readonly string[]>>
   /** all hardening items */
   hardeningItems: readonly KnownItem[]
+  endOfLife: EndOfLife
   /**
    * Load only these images (names, or globs) and their parents: a mistake in another one does not matter then.
    * Without this, all images are loaded, and every fragment in cloud-init/ is looked at.
@@ -59,6 +61,7 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
     names: imageNames,
     releases: options.releases,
     hardeningItems: options.hardeningItems,
+    endOfLife: options.endOfLife,
     fragmentNames: await listFragments(root),
     fragments: new Map(),
     report,

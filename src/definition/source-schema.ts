@@ -9,7 +9,7 @@ export type Architecture = z.infer<typeof architecture>
 
 const bootstrap = z.strictObject({
   distribution: z.enum(['debian', 'ubuntu']),
-  suite: z.string().regex(/^[a-z]+$/, 'must be a suite such as trixie or noble'),
+  suite: z.string().regex(/^[a-z]+$/, 'must be a suite such as trixie or resolute'),
   mirror: httpUrl.optional().describe('package mirror; the distribution’s own when missing'),
   packages: z.array(packageName).default([]).describe('packages on top of the bootable minimum'),
 })
@@ -25,7 +25,9 @@ function beginnings<const Formats extends readonly [string, ...string[]]>(
     format: z.enum(formats).optional().describe('of `url`; guessed from its name when missing'),
     bootstrap: bootstrap.optional().describe('built from the distribution’s packages'),
     image: name.optional().describe(words.parent),
-    architecture: architecture.default('amd64'),
+    architecture: architecture
+      .default('amd64')
+      .describe('of the image, and of the nodes that it is built on'),
     fallback: z
       .literal('bootstrap')
       .optional()
@@ -45,7 +47,7 @@ export const vmSource = withRules(
     release: z
       .string()
       .optional()
-      .describe('a cloud image from the catalog: debian/13, ubuntu/24.04-minimal, …'),
+      .describe('a cloud image from the catalog: debian/13, ubuntu/26.04-minimal, …'),
     ...beginnings(['qcow2', 'raw', 'qcow2.xz', 'raw.xz', 'qcow2.zst', 'raw.zst'], {
       url: 'any disk image',
       parent: 'another image of ours: starts from its current template',
@@ -61,7 +63,7 @@ export const lxcSource = withRules(
     release: z
       .string()
       .optional()
-      .describe('the cloud variant of images.linuxcontainers.org: debian/13, ubuntu/24.04, …'),
+      .describe('the cloud variant of images.linuxcontainers.org: debian/13, ubuntu/26.04, …'),
     appliance: z
       .string()
       .regex(

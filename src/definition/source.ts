@@ -6,7 +6,13 @@ import type { Diagnostic } from './diagnostics.ts'
 import type { ImageKind } from './image-schema.ts'
 import type { LxcSource, VmSource } from './source-schema.ts'
 import type { SourceSpec } from './spec.ts'
-import type { YamlFile } from './yaml-file.ts'
+import type { Path, YamlFile } from './yaml-file.ts'
+
+/**
+ * What a person should know of a release (`debian/12`), a suite (`bookworm`) or an appliance (`debian-12-standard`) that
+ * gets no security updates, or soon none; undefined where all is well.
+ */
+export type EndOfLife = (name: string) => { message: string; hint: string } | undefined
 
 interface Context {
   kind: ImageKind
@@ -14,6 +20,7 @@ interface Context {
   folder: string
   /** ids of the catalog, for this kind */
   releases: readonly string[]
+  endOfLife: EndOfLife
   report: (found: Diagnostic) => void
 }
 
@@ -27,6 +34,7 @@ export async function loadSource(
   const common = { architecture: source.architecture, where: { file: yaml.file, line, column } }
   if (source.bootstrap) {
     const { distribution, suite, mirror, packages } = source.bootstrap
+    warnOfEnd(suite, ['source', 'bootstrap', 'suite'], context)
     return {
       ...common,
       kind: 'bootstrap',
@@ -37,6 +45,7 @@ export async function loadSource(
     }
   }
   if ('appliance' in source && source.appliance !== undefined) {
+    warnOfEnd(source.appliance, ['source', 'appliance'], context)
     return { ...common, kind: 'appliance', appliance: source.appliance }
   }
   if (source.image !== undefined) return { ...common, kind: 'image', image: source.image }
@@ -48,12 +57,18 @@ export async function loadSource(
       report(yaml.diagnostic(yaml.at(['source', 'release']), `unknown release \`${source.release}\``, hint))
       return undefined
     }
+    warnOfEnd(source.release, ['source', 'release'], context)
     return { ...common, kind: 'release', release: source.release, fallback: source.fallback === 'bootstrap' }
   }
   const url = await loadUrl(source.url ?? '', context)
   const format = source.format ?? (url && guessFormat(url, context))
   const [algorithm, value] = (source.checksum ?? '').split(':') as ['sha256' | 'sha512', string]
   return url && format ? { ...common, kind: 'url', url, checksum: { algorithm, value }, format } : undefined
+}
+
+function warnOfEnd(name: string, path: Path, { yaml, report, endOfLife }: Context): void {
+  const found = endOfLife(name)
+  if (found) report(yaml.diagnostic(yaml.at(path), found.message, found.hint, 'warning'))
 }
 
 /** An absolute URL; `file:disk.qcow2` is relative to the definition. */

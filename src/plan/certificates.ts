@@ -5,6 +5,7 @@ import {
   PRINCIPALS_FOLDER,
   REVOKED_FILE,
 } from '../definition/ssh-files.ts'
+import { RELOAD_SSHD } from '../hardening/reload-sshd.ts'
 
 /** Which certificates a template lets in. Public keys alone. */
 export interface Certificates {
@@ -111,7 +112,7 @@ if ! sshd -T | grep -qix '${keyword} ${file}'; then
   echo 'its sshd_config needs the line: Include /etc/ssh/sshd_config.d/*.conf' >&2
   exit 1
 fi
-systemctl reload ssh.service 2>/dev/null || systemctl try-restart ssh.service sshd.service
+{ ${RELOAD_SSHD}; } 2>/dev/null || systemctl try-reload-or-restart sshd.service
 `
 
 const AGREES = `#!/bin/sh -eu

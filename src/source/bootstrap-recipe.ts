@@ -34,6 +34,7 @@ const SUITES: Readonly<Record<string, Suite>> = {
   trixie: { distribution: 'debian', release: '13', packages: ['systemd-resolved'] },
   jammy: { distribution: 'ubuntu', release: '22.04', packages: [] },
   noble: { distribution: 'ubuntu', release: '24.04', packages: ['systemd-resolved'] },
+  resolute: { distribution: 'ubuntu', release: '26.04', packages: ['systemd-resolved'] },
 }
 
 /** What every system has: init, SSH, and what an administrator reaches for. */

@@ -5,37 +5,45 @@ import type { Architecture, SourceContext } from './context.ts'
 import { getBytes, StatusError } from './http.ts'
 import { UBUNTU_KEYRING, verifySignature } from './openpgp.ts'
 
-/**
- * The cloud images that have a name here. Each is resolved to one dated release, so that "the latest" of
- * today and of next week are different sources with different digests.
- *
- * Debian: the `generic` images, not `genericcloud`: the latter's kernel has no AHCI, and on machine type q35
- * Proxmox puts an IDE cloud-init drive on AHCI. Neither contains the QEMU guest agent; Ubuntu's do not
- * either: a definition installs it as a package.
- */
-const RELEASES = {
-  'debian/12': { distribution: 'debian', folder: 'bookworm', file: 'debian-12-generic' },
-  'debian/13': { distribution: 'debian', folder: 'trixie', file: 'debian-13-generic' },
-  'ubuntu/22.04': { distribution: 'ubuntu', folder: 'releases/jammy', file: 'ubuntu-22.04-server-cloudimg' },
-  'ubuntu/24.04': { distribution: 'ubuntu', folder: 'releases/noble', file: 'ubuntu-24.04-server-cloudimg' },
-  'ubuntu/22.04-minimal': {
-    distribution: 'ubuntu',
-    folder: 'minimal/releases/jammy',
-    file: 'ubuntu-22.04-minimal-cloudimg',
-  },
-  'ubuntu/24.04-minimal': {
-    distribution: 'ubuntu',
-    folder: 'minimal/releases/noble',
-    file: 'ubuntu-24.04-minimal-cloudimg',
-  },
-} as const satisfies Record<string, Release>
-
 interface Release {
   distribution: 'debian' | 'ubuntu'
   /** below the base URL */
   folder: string
   /** name of the image up to the architecture */
   file: string
+}
+
+/**
+ * The cloud images that have a name here. Each is resolved to one dated release, so that "the latest" of
+ * today and of next week are different sources with different digests.
+ */
+const RELEASES = {
+  'debian/12': debian('12', 'bookworm'),
+  'debian/13': debian('13', 'trixie'),
+  'ubuntu/22.04': ubuntu('22.04', 'jammy'),
+  'ubuntu/24.04': ubuntu('24.04', 'noble'),
+  'ubuntu/26.04': ubuntu('26.04', 'resolute'),
+  'ubuntu/22.04-minimal': ubuntuMinimal('22.04', 'jammy'),
+  'ubuntu/24.04-minimal': ubuntuMinimal('24.04', 'noble'),
+  'ubuntu/26.04-minimal': ubuntuMinimal('26.04', 'resolute'),
+} as const
+
+/**
+ * The `generic` images, not `genericcloud`: the latter's kernel has no AHCI, and on machine type q35 Proxmox puts an
+ * IDE cloud-init drive on AHCI. They do not contain the QEMU guest agent, and Ubuntu's do not either: a definition
+ * installs it as a package.
+ */
+function debian(version: string, suite: string): Release {
+  return { distribution: 'debian', folder: suite, file: `debian-${version}-generic` }
+}
+
+function ubuntu(version: string, suite: string): Release {
+  return { distribution: 'ubuntu', folder: `releases/${suite}`, file: `ubuntu-${version}-server-cloudimg` }
+}
+
+function ubuntuMinimal(version: string, suite: string): Release {
+  const folder = `minimal/releases/${suite}`
+  return { distribution: 'ubuntu', folder, file: `ubuntu-${version}-minimal-cloudimg` }
 }
 
 export type CatalogId = keyof typeof RELEASES
@@ -82,7 +90,7 @@ export async function resolveRelease(
   arch: Architecture,
   ctx: SourceContext,
 ): Promise<ResolvedFile> {
-  const release: Release = RELEASES[id]
+  const release = RELEASES[id]
   const base = ctx.baseUrls?.[release.distribution] ?? BASE_URLS[release.distribution]
   const folderUrl = `${base}/${release.folder}/`
   const versions = datedFolders((await getBytes(folderUrl, ctx)).toString('utf8'), release.distribution)

@@ -13,6 +13,7 @@ const RELEASES = {
   'debian/13': 'debian:trixie',
   'ubuntu/22.04': 'ubuntu:jammy',
   'ubuntu/24.04': 'ubuntu:noble',
+  'ubuntu/26.04': 'ubuntu:resolute',
 } as const satisfies Record<string, string>
 
 export type ContainerReleaseId = keyof typeof RELEASES

@@ -106,6 +106,16 @@ test('what another runner finished while this one waited for the claim counts', 
   expect([...pve.guests.keys()]).toEqual([9000])
 })
 
+test('an image for another architecture than the node’s is refused before anything is written', async () => {
+  const pve = new MemoryProxmox()
+  const forArm = imageSpec({ source: { ...source, architecture: 'arm64' } })
+  await expect(buildImage(aBuild({ image: forArm }, pve))).rejects.toMatchObject({
+    code: 'definition_invalid',
+    what: 'web is for arm64, and the node pve is amd64',
+  })
+  expect(pve.writes).toEqual([])
+})
+
 describe('a build whose guest never answers', () => {
   let folder: string
   beforeEach(async () => {

@@ -105,6 +105,20 @@ test('definitions that are right are named', async () => {
   expect(code).toBe(0)
 })
 
+// Debian 12 has ended for ever; nothing below depends on today.
+test('a release whose support has ended is said, and is valid', async () => {
+  await using project = await projectOnDisk({ 'images/a/image.yaml': IMAGE })
+  const validate = ['--config', join(project.root, 'imagebuild.yaml'), 'validate']
+  const { code, stdout, stderr } = await cli(...validate)
+  expect(stderr).toMatch(/image.yaml:2:20: warning: .* Debian 12 ended on 20\d\d-\d\d-\d\d/)
+  expect(stderr).toContain('https://www.debian.org/releases/')
+  expect(stdout).toBe('1 image is valid: a\n')
+  expect(code).toBe(0)
+  expect(JSON.parse((await cli(...validate, '--json')).stdout)).toEqual([
+    expect.objectContaining({ severity: 'warning', line: 2, column: 20 }),
+  ])
+})
+
 test('on CI no target is chosen by itself: a build must not end in a lab unnoticed', async () => {
   await using project = await projectOnDisk({ 'images/a/image.yaml': IMAGE })
   vi.stubEnv('CI', 'true')

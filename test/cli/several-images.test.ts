@@ -92,6 +92,11 @@ describe('plan', () => {
     for (const more of [[], ['--detailed-exitcode'], ['--json']])
       expect((await run('plan', ...more)).code).toBe(69)
   })
+
+  test('what is doubtful in definitions is said, though the target does not answer', async () => {
+    const { stderr } = await run('plan', 'other')
+    expect(stderr).toMatch(/^\S*images\/other\/image.yaml:2:20: warning: .* Debian 12 ended on 20/)
+  })
 })
 
 const PLANNED: Planned[] = [
@@ -154,10 +159,11 @@ describe('what plan prints', () => {
 
   test('as JSON, schema 1', () => {
     const [first] = PLANNED
-    expect(JSON.parse(planAsJson(PLANNED, { target: 'home', changes: 1 }))).toEqual({
+    expect(JSON.parse(planAsJson(PLANNED, { target: 'home', changes: 1, warnings: [] }))).toEqual({
       schema: 1,
       target: 'home',
       changes: 1,
+      warnings: [],
       images: [
         {
           image: 'debian-base',

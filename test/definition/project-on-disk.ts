@@ -36,6 +36,7 @@ export async function projectOnDisk(files: Record<string, string>) {
   const options = (more?: Partial<LoadOptions>): LoadOptions => ({
     releases: RELEASES,
     hardeningItems: HARDENING_ITEMS,
+    endOfLife: () => undefined,
     ...more,
   })
   return {

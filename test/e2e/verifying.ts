@@ -29,6 +29,7 @@ export async function verifyTemplate(
     images: [name],
     releases: { vm: [], lxc: [] },
     hardeningItems: [],
+    endOfLife: () => undefined,
   })
   const image = loaded.images.get(name) as ImageSpec
   const secrets = new SecretRegistry()

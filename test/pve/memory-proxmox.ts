@@ -75,6 +75,8 @@ export class MemoryProxmox {
     ['local', { type: 'dir', content: 'iso,import,vztmpl', active: 1, enabled: 1 }],
     ['local-lvm', { type: 'lvmthin', content: 'images,rootdir', active: 1, enabled: 1 }],
   ])
+  /** machine types of the nodes' QEMU; undefined: the file with them is missing */
+  machines: string[] | undefined = ['pc-q35-9.2', 'pc-i440fx-9.2']
   /** what the storages have of guests; when missing, what the configurations name */
   stored: { volid: string; vmid: number }[] | undefined
   /** what Proxmox tells of one volume */
@@ -270,6 +272,10 @@ export class MemoryProxmox {
     }
     found = route('GET /nodes/[^/]+/tasks/(.+)/log')
     if (found) return (this.#tasks.get(String(found[1]))?.log ?? []).map((t, index) => ({ n: index + 1, t }))
+    if (route('GET /nodes/[^/]+/capabilities/qemu/machines')) {
+      if (this.machines) return this.machines.map((id) => ({ id }))
+      throw refused(method, path, 'could not load supported machine versions')
+    }
     if (route('GET /nodes/([^/]+)/storage')) {
       const rows = [...this.storages].map(([storage, status]) => ({ storage, shared: 0, ...status }))
       return rows.filter(({ storage }) => params.storage === undefined || params.storage === storage)

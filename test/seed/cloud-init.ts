@@ -1,8 +1,9 @@
-import { type ExecFileSyncOptions, execFileSync } from 'node:child_process'
-import { existsSync, globSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { execa } from 'execa'
+import { unpackedTo, unpackPackages } from './debian-packages.ts'
 import { PYTHON } from './python.ts'
 
 /**
@@ -13,14 +14,8 @@ import { PYTHON } from './python.ts'
 export const RELEASES = ['bullseye', 'bookworm', 'trixie'] as const
 export type Release = (typeof RELEASES)[number]
 
-const CACHE = resolve(import.meta.dirname, '../../node_modules/.cache/cloud-init')
-const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
-
-/** ifupdown is not for the tests' own machine either. */
-const PACKAGES = ['cloud-init', 'ifupdown']
-
 /** Where a file of the unpacked packages is. */
-export const unpacked = (release: Release, path: string) => join(CACHE, release, path)
+export const unpacked = (release: Release, path: string) => join(unpackedTo('cloud-init', release), path)
 
 const pythonPath = (release: Release) => unpacked(release, 'usr/lib/python3/dist-packages')
 
@@ -40,36 +35,11 @@ export function noCloudInit(release: Release): string | false {
 }
 
 /**
- * Gets the packages, with package lists and settings apart from the machine's own.
+ * Gets it, with ifupdown, which is not for the tests' own machine either.
  * @throws Error of apt-get
  */
 export function fetchCloudInit(release: Release): void {
-  if (existsSync(join(CACHE, release))) return
-  mkdirSync(CACHE, { recursive: true })
-  const folder = mkdtempSync(join(CACHE, 'new-'))
-  try {
-    for (const name of ['lists/partial', 'archives/partial', 'root'])
-      mkdirSync(join(folder, name), { recursive: true })
-    const source = `deb [signed-by=${KEYRING}] http://deb.debian.org/debian ${release} main\n`
-    writeFileSync(join(folder, 'sources.list'), source)
-    const options = [
-      `Dir::Etc::SourceList=${folder}/sources.list`,
-      'Dir::Etc::SourceParts=/dev/null',
-      `Dir::State::Lists=${folder}/lists`,
-      `Dir::Cache=${folder}`,
-      'APT::Sandbox::User=root',
-      'Acquire::Languages=none',
-    ].flatMap((option) => ['-o', option])
-    const run: ExecFileSyncOptions = { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] }
-    execFileSync('apt-get', [...options, '-q', 'update'], run)
-    execFileSync('apt-get', [...options, '-q', 'download', ...PACKAGES], run)
-    for (const archive of globSync('*.deb', { cwd: folder })) {
-      execFileSync('dpkg-deb', ['--extract', archive, 'root'], run)
-    }
-    renameSync(join(folder, 'root'), join(CACHE, release))
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
-  }
+  unpackPackages('cloud-init', release, ['cloud-init', 'ifupdown'])
 }
 
 export interface Written {

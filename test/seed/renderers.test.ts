@@ -6,7 +6,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { toYaml } from '../../src/seed/cloud-config.ts'
 import { networkConfig, type SeedNetwork } from '../../src/seed/network-config.ts'
 import { userData } from '../../src/seed/nocloud.ts'
-import { applyNetwork, noCloudInit, RELEASES, unpacked } from './cloud-init.ts'
+import { applyNetwork, noCloudInit, RELEASES, type Release, unpacked } from './cloud-init.ts'
+import { generateNetwork, NETPLAN_RELEASES, noNetplan } from './netplan.ts'
 
 /** What each release's cloud-init makes of our network-config, beside another card. */
 
@@ -58,10 +59,16 @@ beforeEach(async () => {
 
 afterEach(() => rm(folder, { recursive: true, force: true }))
 
+const applyTo = (
+  release: Release,
+  network: SeedNetwork,
+  cards: Record<string, string> = CARDS,
+  then: readonly string[] = [],
+) => applyNetwork(release, toYaml(networkConfig(network)), { folder, cards, then })
+
 for (const release of RELEASES) {
   const missing = noCloudInit(release)
-  const apply = (network: SeedNetwork, cards: Record<string, string> = CARDS, then: readonly string[] = []) =>
-    applyNetwork(release, toYaml(networkConfig(network)), { folder, cards, then })
+  const apply = applyTo.bind(undefined, release)
 
   describe.skipIf(missing)(
     `cloud-init of Debian ${release}${missing ? ` (skipped: ${missing})` : ''}`,
@@ -162,6 +169,54 @@ for (const release of RELEASES) {
           ])
         },
       )
+    },
+  )
+}
+
+for (const release of NETPLAN_RELEASES) {
+  const missing = noCloudInit(release) || noNetplan(release)
+  // What cloud-init has written is what netplan reads.
+  const generate = async (network: SeedNetwork) => {
+    const { files } = await applyTo(release, network)
+    return await generateNetwork(release, files.netplan?.[NETPLAN] ?? '', join(folder, 'guest'))
+  }
+  /** Lines of one section of networkd's; a section may be there several times. */
+  const section = (text: string, name: string) =>
+    text
+      .split(/^(?=\[)/m)
+      .filter((part) => part.startsWith(`[${name}]\n`))
+      .flatMap((part) => part.trim().split('\n').slice(1))
+
+  describe.skipIf(missing)(
+    `netplan of Debian ${release}, as Ubuntu has it${missing ? ` (skipped: ${missing})` : ''}`,
+    () => {
+      test('has networkd ask for a lease by the card that has the MAC, and identify by that', async () => {
+        const { link, network } = await generate(DHCP)
+        expect(section(link, 'Match')).toEqual([`PermanentMACAddress=${MAC}`])
+        expect(section(link, 'Link')).toContain('Name=eth0')
+        expect(section(network, 'Match')).toEqual([`PermanentMACAddress=${MAC}`, 'Name=eth0'])
+        expect(section(network, 'Network')).toContain('DHCP=ipv4')
+        expect([...section(network, 'DHCP'), ...section(network, 'DHCPv4')]).toContain('ClientIdentifier=mac')
+      })
+
+      test('has it set address, gateway, name servers and MTU, and wait for no IPv6', async () => {
+        const { link, network } = await generate(STATIC)
+        expect(section(link, 'Link')).toContain('MTUBytes=1450')
+        expect(section(network, 'Match')).toContain(`PermanentMACAddress=${MAC}`)
+        expect(section(network, 'Network')).toEqual([
+          'LinkLocalAddressing=no',
+          'Address=192.0.2.10/24',
+          'DNS=192.0.2.53',
+          'Domains=example.test',
+        ])
+        expect(section(network, 'Route')).toEqual(['Destination=0.0.0.0/0', 'Gateway=192.0.2.1'])
+      })
+
+      test('has it set an IPv6 address and gateway', async () => {
+        const { network } = await generate(STATIC6)
+        expect(section(network, 'Network')).toEqual(['LinkLocalAddressing=ipv6', 'Address=2001:db8::5/64'])
+        expect(section(network, 'Route')).toEqual(['Destination=::/0', 'Gateway=2001:db8::1'])
+      })
     },
   )
 }

@@ -3,7 +3,13 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { catalogIds, datedFolders, isCatalogId, resolveRelease } from '../../src/source/catalog.ts'
+import {
+  type CatalogId,
+  catalogIds,
+  datedFolders,
+  isCatalogId,
+  resolveRelease,
+} from '../../src/source/catalog.ts'
 import type { SourceContext } from '../../src/source/context.ts'
 import { UBUNTU_CLOUD_IMAGE_KEY, UBUNTU_KEYRING } from '../../src/source/openpgp.ts'
 import { type Answer, serveFiles } from './file-server.ts'
@@ -70,10 +76,12 @@ test('the names', () => {
       'debian/13',
       'ubuntu/22.04',
       'ubuntu/24.04',
+      'ubuntu/26.04',
       'ubuntu/22.04-minimal',
       'ubuntu/24.04-minimal',
+      'ubuntu/26.04-minimal',
     ],
-    lxc: ['debian/12', 'debian/13', 'ubuntu/22.04', 'ubuntu/24.04'],
+    lxc: ['debian/12', 'debian/13', 'ubuntu/22.04', 'ubuntu/24.04', 'ubuntu/26.04'],
   })
   expect(isCatalogId('debian/12')).toBe(true)
   expect(isCatalogId('toString')).toBe(false)
@@ -116,6 +124,19 @@ describe('Debian', () => {
         })
       },
     ))
+
+  test('for arm64 too', async () => {
+    const image = 'debian-13-generic-arm64-20260601-2520.qcow2'
+    const answers = {
+      '/debian/trixie/': listing('20260601-2520/', 'daily/', 'latest/'),
+      '/debian/trixie/20260601-2520/SHA512SUMS': `${'00'.repeat(64)}  ${image.replace('arm64', 'amd64')}\n${sha512}  ${image}\n`,
+    }
+    await withServer(answers, async (ctx, url) => {
+      const { url: found, checksum } = await resolveRelease('debian/13', 'arm64', ctx)
+      expect(found).toBe(`${url}/debian/trixie/20260601-2520/${image}`)
+      expect(checksum.value).toBe(sha512)
+    })
+  })
 
   test('passes over a folder that is still being filled', () =>
     withServer(
@@ -171,17 +192,58 @@ describe('Ubuntu', () => {
       expect((await resolveRelease('ubuntu/24.04', 'arm64', ctx)).identity).toBe(`sha256:${'ef'.repeat(32)}`)
     }))
 
-  test('finds the minimal images', async () => {
+  // Names as the lists of the two servers have them, with all that lies beside the image; 26.04 is also made for
+  // newer processors (amd64v3).
+  const beside = (file: string) =>
+    ['amd64-azure.vhd.tar.gz', 'amd64-root.tar.xz', 'amd64.manifest', 'amd64.squashfs', 'amd64v3.img']
+      .map((end) => `${'00'.repeat(32)} *${file}-${end}\n`)
+      .join('')
+
+  const RELEASES: [CatalogId, string, string][] = [
+    ['ubuntu/22.04', 'releases/jammy', 'ubuntu-22.04-server-cloudimg'],
+    ['ubuntu/24.04', 'releases/noble', 'ubuntu-24.04-server-cloudimg'],
+    ['ubuntu/26.04', 'releases/resolute', 'ubuntu-26.04-server-cloudimg'],
+    ['ubuntu/22.04-minimal', 'minimal/releases/jammy', 'ubuntu-22.04-minimal-cloudimg'],
+    ['ubuntu/24.04-minimal', 'minimal/releases/noble', 'ubuntu-24.04-minimal-cloudimg'],
+    ['ubuntu/26.04-minimal', 'minimal/releases/resolute', 'ubuntu-26.04-minimal-cloudimg'],
+  ]
+
+  test.each(RELEASES)('finds %s, for both architectures', async (id, folder, file) => {
+    const sums = { amd64: sha256, arm64: 'ef'.repeat(32) }
+    const list = `${beside(file)}${sums.amd64} *${file}-amd64.img\n${sums.arm64} *${file}-arm64.img\n`
+    const at = `/ubuntu/${folder}/`
+    const answers = {
+      [at]: listing('release/', 'release-20260421/', 'release-20260918/'),
+      [`${at}release-20260918/SHA256SUMS`]: list,
+      [`${at}release-20260918/SHA256SUMS.gpg`]: sign(ours, list),
+    }
+    await withServer(answers, async (ctx, url) => {
+      for (const arch of ['amd64', 'arm64'] as const) {
+        expect(await resolveRelease(id, arch, ctx)).toEqual({
+          url: `${url}${at}release-20260918/${file}-${arch}.img`,
+          checksum: { algorithm: 'sha256', value: sums[arch] },
+          version: '20260918',
+          format: 'qcow2',
+          identity: `sha256:${sums[arch]}`,
+        })
+      }
+    })
+  })
+
+  test('says which list has no image for an architecture', async () => {
     const list = `${sha256} *ubuntu-22.04-minimal-cloudimg-amd64.img\n`
     const at = '/ubuntu/minimal/releases/jammy/'
     const answers = {
-      [at]: listing('release-20250801/'),
-      [`${at}release-20250801/SHA256SUMS`]: list,
-      [`${at}release-20250801/SHA256SUMS.gpg`]: sign(ours, list),
+      [at]: listing('release-20260918/'),
+      [`${at}release-20260918/SHA256SUMS`]: list,
+      [`${at}release-20260918/SHA256SUMS.gpg`]: sign(ours, list),
     }
     await withServer(answers, async (ctx, url) => {
-      const { url: found } = await resolveRelease('ubuntu/22.04-minimal', 'amd64', ctx)
-      expect(found).toBe(`${url}${at}release-20250801/ubuntu-22.04-minimal-cloudimg-amd64.img`)
+      await expect(resolveRelease('ubuntu/22.04-minimal', 'arm64', ctx)).rejects.toMatchObject({
+        code: 'build_failed',
+        what: `${url}${at}release-20260918/SHA256SUMS does not list ubuntu-22.04-minimal-cloudimg-arm64.img`,
+        next: expect.stringContaining('choose another architecture'),
+      })
     })
   })
 

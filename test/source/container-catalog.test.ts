@@ -61,7 +61,9 @@ async function withServer<T>(
 }
 
 test('the names', () => {
-  expect(containerReleaseIds()).toEqual(['debian/12', 'debian/13', 'ubuntu/22.04', 'ubuntu/24.04'])
+  expect(containerReleaseIds()).toEqual([
+    ...['debian/12', 'debian/13', 'ubuntu/22.04', 'ubuntu/24.04', 'ubuntu/26.04'],
+  ])
   expect(isContainerReleaseId('debian/12')).toBe(true)
   expect(isContainerReleaseId('ubuntu/24.04-minimal')).toBe(false)
   expect(isContainerReleaseId('toString')).toBe(false)
@@ -114,6 +116,7 @@ describe('a release', () => {
 
   test.each([
     ['ubuntu/24.04', 'amd64', 'ubuntu:noble:amd64:cloud'],
+    ['ubuntu/26.04', 'arm64', 'ubuntu:resolute:arm64:cloud'],
     ['debian/13', 'arm64', 'debian:trixie:arm64:cloud'],
   ] as const)('%s for %s is %s', (id, arch, product) =>
     withServer({ [INDEX]: index({ '1': { 'root.tar.xz': item('1') } }, product) }, async (ctx) => {

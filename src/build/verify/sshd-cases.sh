@@ -39,6 +39,9 @@ sshd -t
 # One of them may be only another name of the other. Where sshd is started for each connection, it reads its
 # configuration anyway.
 for unit in ssh.service sshd.service; do
-  if systemctl is-active --quiet "$unit"; then systemctl reload "$unit"; break; fi
+  systemctl is-active --quiet "$unit" || continue
+  # Debian 13's loses the socket of ssh.socket then, and ends: the next connection starts it again.
+  systemctl reload "$unit" || systemctl is-active --quiet ssh.socket
+  break
 done
 exit 0

@@ -7,7 +7,7 @@ import { renderFailure } from '../failure.ts'
 import { explainFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
 import { formatPlan, type Planned, planAsJson } from '../plan-text.ts'
-import { openProject } from '../project.ts'
+import { openProject, tellWarnings } from '../project.ts'
 import { eventLine } from '../render.ts'
 import { inOrder } from '../schedule.ts'
 import { chooseTarget, connectTarget, onTarget } from '../target.ts'
@@ -34,6 +34,7 @@ export async function plan(
 ): Promise<void> {
   const project = await openProject(invocation, names.length === 0 ? undefined : names)
   const { name: target } = chooseTarget(project, options.target)
+  tellWarnings(project)
   const emit = createBus(invocation.secrets, [
     (event) => {
       const line = event.type === 'warning' ? eventLine(event, { output: false }) : undefined
@@ -43,7 +44,7 @@ export async function plan(
   const planned = await planAll(invocation, project, options, emit)
   const changes = planned.filter(isChange).length
   const text = options.json
-    ? planAsJson(planned, { target, changes })
+    ? planAsJson(planned, { target, changes, warnings: project.warnings })
     : formatPlan(planned, { explain: options.explain, root: project.root, stream: process.stdout })
   process.stdout.write(invocation.secrets.redact(text))
   const failures = planned.flatMap(({ error }) => error ?? [])

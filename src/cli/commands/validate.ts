@@ -1,6 +1,6 @@
-import { type Diagnostic, InvalidDefinition, renderDiagnostic } from '../../definition/diagnostics.ts'
+import { type Diagnostic, InvalidDefinition } from '../../definition/diagnostics.ts'
 import type { Invocation } from '../invocation.ts'
-import { openProject } from '../project.ts'
+import { openProject, tellWarnings } from '../project.ts'
 
 /** Checks all files, or those of the named images, without any network. */
 export async function validate(
@@ -11,8 +11,7 @@ export async function validate(
   try {
     const project = await openProject(invocation, images.length > 0 ? images : undefined)
     if (options.json) return print(project.warnings)
-    for (const warning of project.warnings)
-      process.stderr.write(`${renderDiagnostic(warning, { color: isColored() })}\n\n`)
+    tellWarnings(project)
     const count = project.images.size
     process.stdout.write(
       `${count} ${count === 1 ? 'image is' : 'images are'} valid: ${[...project.images.keys()].join(', ')}\n`,
@@ -26,8 +25,4 @@ export async function validate(
 
 function print(diagnostics: readonly Diagnostic[]): void {
   process.stdout.write(`${JSON.stringify(diagnostics, undefined, 2)}\n`)
-}
-
-function isColored(): boolean {
-  return process.stderr.isTTY === true && !process.env.NO_COLOR
 }

@@ -57,7 +57,6 @@ const PURPOSES: readonly (readonly [
   ['nfs', 'serves files by NFS', '2.1.9', ['nfs-kernel-server']],
   ['printing', 'prints', '2.1.11', ['cups', 'cups-daemon']],
   ['rpcbind', 'serves remote procedure calls', '2.1.12', ['rpcbind']],
-  ['rsync', 'copies files by rsync', '2.1.13', ['rsync']],
   ['samba', 'serves files by SMB', '2.1.14', ['samba']],
   ['snmp', 'is asked by SNMP', '2.1.15', ['snmpd']],
   ['proxy', 'is a web proxy', '2.1.17', ['squid']],
@@ -117,6 +116,25 @@ fi`,
         command:
           "ss -Hltn '( sport = :25 or sport = :465 or sport = :587 )' | grep -vE '(127\\.0\\.0\\.1|\\[::1\\]):[0-9]+ '",
         exit: 1,
+      },
+    ],
+  },
+  {
+    id: 'services-rsync',
+    title: 'Nothing serves files by rsync: it is not installed, or its daemon is masked',
+    area: 'services',
+    sources: ['CIS Debian 12 2.1.13'],
+    profile: 'cis-l1',
+    forbids: ['rsync'],
+    measures: {
+      // Ubuntu's server images have it, as a tool.
+      script: `[ -z "$(${INSTALLED(['rsync'])})" ] || systemctl --quiet mask --now rsync.service`,
+    },
+    checks: [
+      {
+        kind: 'command',
+        command: `[ -z "$(${INSTALLED(['rsync'])})" ] || systemctl is-enabled rsync.service | grep -x masked`,
+        exit: 0,
       },
     ],
   },

@@ -1,4 +1,5 @@
 import type { HardeningItem } from '../item.ts'
+import { RELOAD_SSHD } from '../reload-sshd.ts'
 
 const RSA_BITS = 4096
 const RSA_KEY = '/etc/ssh/ssh_host_rsa_key'
@@ -90,7 +91,7 @@ Nice=19
 CPUSchedulingPolicy=idle
 IOSchedulingClass=idle
 UMask=0077
-ExecStart=/bin/sh -c 'set -e; rm -f ${RSA_KEY}.new ${RSA_KEY}.new.pub; ssh-keygen -q -t rsa -b ${RSA_BITS} -N "" -C "" -f ${RSA_KEY}.new; mv ${RSA_KEY}.new.pub ${RSA_KEY}.pub; chmod 0644 ${RSA_KEY}.pub; mv ${RSA_KEY}.new ${RSA_KEY}; systemctl try-reload-or-restart ssh.service'
+ExecStart=/bin/sh -c 'set -e; rm -f ${RSA_KEY}.new ${RSA_KEY}.new.pub; ssh-keygen -q -t rsa -b ${RSA_BITS} -N "" -C "" -f ${RSA_KEY}.new; mv ${RSA_KEY}.new.pub ${RSA_KEY}.pub; chmod 0644 ${RSA_KEY}.pub; mv ${RSA_KEY}.new ${RSA_KEY}; ${RELOAD_SSHD}'
 
 [Install]
 WantedBy=multi-user.target

@@ -1,4 +1,5 @@
 import type { HardeningItem, ItemCheck, MachineTraits } from '../item.ts'
+import { RELOAD_SSHD } from '../reload-sshd.ts'
 import { algorithms, SSHD_ALGORITHMS } from './sshd-algorithms.ts'
 import { SSHD_HOST_KEYS } from './sshd-host-keys.ts'
 import { type Settings, sshdMainFile } from './sshd-main-file.ts'
@@ -193,7 +194,7 @@ find /etc/ssh/sshd_config.d -type f -exec chmod 0600 {} +`,
       // What shuts people out shows now, in the next connection of the build, and not in a clone.
       script: `mkdir -p /run/sshd
 sshd -t
-[ ! -d /run/systemd/system ] || systemctl try-reload-or-restart ssh.service`,
+[ ! -d /run/systemd/system ] || { ${RELOAD_SSHD}; }`,
     },
     checks: [{ kind: 'command', command: 'mkdir -p /run/sshd; sshd -t', exit: 0 }],
   },
