@@ -26,7 +26,11 @@ export async function logIn(build: Build, machine: BuildGuest): Promise<Session>
       signal: running,
       connectSeconds: Math.max(1, (deadline - pauses.running()) / 1000),
     })
-    if (guest.kind === 'lxc') machine.access = { ...access, hostKey: await hostKeyOf(session, build) }
+    if (guest.kind === 'lxc') {
+      machine.access = { ...access, hostKey: await hostKeyOf(session, build) }
+      // A reboot would end it, and LXC on its own loses a container that reboots while somebody looks at its console.
+      console[Symbol.dispose]()
+    }
     return session
   } catch (error) {
     signal.throwIfAborted()
