@@ -379,9 +379,8 @@ describe('a container that is busy', () => {
     expect((await config(vmid)).lock).toBe('create')
     expect((await target.client.delete(path(vmid))).reason).toBe('CT is locked (create)')
     const task = `${nodePath}/tasks/${encodeURIComponent(reply.body.data as string)}`
-    const stopping = target.client.delete(task)
+    await target.client.delete(task)
     goOn()
-    await stopping
     expect((await ended(target, reply)).exitstatus).toMatch(
       new RegExp(`^unable to create CT ${vmid} - command '.*\\btar .*' failed: received interrupt$`),
     )

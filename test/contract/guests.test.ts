@@ -54,11 +54,12 @@ describe('files', () => {
   })
 
   test('7.2 any other order is a 400 without a body', async () => {
+    // Small: Proxmox does not read what follows, and hangs up.
     const reply = await target.client.upload(upload(), [
       ['checksum', 'aa'],
       ['checksum-algorithm', 'sha256'],
       ['content', 'iso'],
-      ['filename', { name: ownFile(target.own, 'x.iso'), data: image }],
+      ['filename', { name: ownFile(target.own, 'x.iso'), data: Buffer.alloc(512) }],
     ])
     expect(reply).toMatchObject({ status: 400, reason: 'Bad Request', text: '' })
   })

@@ -94,9 +94,8 @@ describe.each(RELEASES)('$name', ({ pve }) => {
       if (!target.processes) return context.skip(NO_PROCESSES)
       const { vmid, reply, goOn } = await slowCreate(context)
       const task = `/nodes/${target.node}/tasks/${encodeURIComponent(reply.body.data as string)}`
-      const stopping = target.client.delete(task)
+      expect((await target.client.delete(task)).body).toEqual({ data: null })
       goOn()
-      expect((await stopping).body).toEqual({ data: null })
       expect((await ended(target, reply)).exitstatus).toMatch(/received interrupt/)
       await isGone(vmid)
       // The VMID is free again.
@@ -111,11 +110,10 @@ describe.each(RELEASES)('$name', ({ pve }) => {
       const held = holdCopy(context, newid)
       const reply = await target.client.post(`${guests}/${vmid}/clone`, { newid, full: 1 })
       const goOn = await held
-      const stopping = target.client.delete(
+      await target.client.delete(
         `/nodes/${target.node}/tasks/${encodeURIComponent(reply.body.data as string)}`,
       )
       goOn()
-      await stopping
       expect((await ended(target, reply)).exitstatus).toMatch(/^clone failed: .*interrupted by signal$/)
       await isGone(newid)
       expect((await ended(target, await target.client.delete(`${guests}/${vmid}`))).exitstatus).toBe('OK')

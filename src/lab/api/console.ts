@@ -109,7 +109,7 @@ async function termproxy(call: Call): Promise<unknown> {
   const { port, done } = lab.consoles.open(vmid, user, controller.signal)
   const upid = call.task('vncproxy', vmid, async ({ signal }) => {
     signal.addEventListener('abort', () => controller.abort(signal.reason), { once: true })
-    // Who logs in to termproxy is asked about at /access/ticket, which of 8 knows no tokens.
+    // The termproxy of 8.4's earlier releases asks /access/ticket who that is, which knows no tokens.
     const password = token && !lab.pve.consolesForTokens ? undefined : `${user}:${ticket}`
     await carry(lab, type, vmid, await done, password, signal)
   })
