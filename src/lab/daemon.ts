@@ -14,9 +14,9 @@ import { DEFAULT_MAJOR, MAJORS, type Major, RELEASES } from './release.ts'
 import { forgetStopped, readStopped, writeStopped } from './stopped.ts'
 
 /**
- * The lab's process: `node daemon.ts [--port=<n>] [--pve=<major>] <folder>`. One per folder; it ends when nobody has needed it for a
- * while, on SIGTERM and on SIGINT, and takes everything with it but the folder. On SIGHUP it plays the nodes too that
- * nodes.json names by then.
+ * The lab's process: `node daemon.ts [--port=<n>] [--pve=<major>] <folder>`. One per folder; it ends when nobody has
+ * needed it for a while, on SIGTERM and on SIGINT, and takes everything with it but the folder. On SIGHUP it plays the
+ * nodes too that nodes.json names by then.
  */
 const VERSION = '1'
 const USER = 'imagebuild@pve'

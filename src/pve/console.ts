@@ -24,8 +24,14 @@ const OPEN_SECONDS = 15
 /** Seconds in which the other side may take its leave. */
 const CLOSE_SECONDS = 3
 
-/** The first version that opens consoles for API tokens, too: seen on 9.2; a 9.0 refuses the token's own console ticket. */
-const TOKENS_SINCE = 9
+/**
+ * Whether consoles open for API tokens, too. Packages of November 2025 to April 2026 brought that, so it is certain from 9.2 on.
+ * Where it is not so, each try stands as an authentication failure in the node's log, for which tools like fail2ban shut people
+ * out: nobody tries there.
+ */
+function opensForTokens({ major, minor }: { major: number; minor: number }): boolean {
+  return major > 9 || (major === 9 && minor >= 2)
+}
 
 /** What whoever is not root must have for it. Nothing else fails without: errors say less then. */
 export function seeConsole(vmid: number | string): Need {
@@ -41,16 +47,15 @@ export async function openConsole(
   target: GuestRef,
   options: {
     signal: AbortSignal
-    version: { major: number; text: string }
+    version: { major: number; minor: number; text: string }
     serial?: 'serial0' | 'serial1' | 'serial2' | 'serial3'
   },
 ): Promise<GuestConsole | NoConsole> {
   const { signal, version } = options
   const { kind, node, vmid } = target
   const { session } = engine
-  if (session.kind === 'token' && version.major < TOKENS_SINCE) {
-    const why = 'opens consoles for ticket logins only, not for API tokens'
-    return { unavailable: `Proxmox VE ${version.text} ${why}` }
+  if (session.kind === 'token' && !opensForTokens(version)) {
+    return { unavailable: 'before 9.2, Proxmox VE opens consoles for ticket logins only, not for API tokens' }
   }
   const guest = `/nodes/${node}/${kind === 'vm' ? 'qemu' : 'lxc'}/${vmid}`
   const which = kind === 'vm' ? { serial: options.serial ?? 'serial0' } : {}

@@ -195,6 +195,30 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     await nobody.close()
   })
 
+  test('19.8 nor is one restored as privileged by who may not make it', async () => {
+    const made = await containers.create({ ...(await tinyContainer(target)), unprivileged: 0 })
+    const dump = { vmid: made, storage: target.files, mode: 'stop', compress: 'zstd' }
+    const dumped = await ended(target, await target.client.post(`/nodes/${target.node}/vzdump`, dump))
+    expect(dumped.exitstatus).toBe('OK')
+    const rows = (
+      await target.client.get(`/nodes/${target.node}/storage/${target.files}/content`, {
+        ...{ content: 'backup', vmid: made },
+      })
+    ).body.data as { volid: string }[]
+    const archive = rows[0]?.volid as string
+    const keeper = await user('keeper', {
+      ...{ '/vms': 'PVEVMAdmin', [`/storage/${target.files}`]: 'PVEDatastoreAdmin' },
+    })
+    const vmid = await target.vmid()
+    const fields = { vmid, ostemplate: archive, restore: 1, storage: target.files }
+    const restored = await ended(target, await keeper.post(`/nodes/${target.node}/lxc`, fields))
+    expect(restored.exitstatus).toBe(
+      isNine ? `unable to restore CT ${vmid} - 403 Permission check failed (/, Sys.Modify)` : 'OK',
+    )
+    await keeper.close()
+    for (const one of isNine ? [made] : [made, vmid]) expect(await containers.destroy(one)).toBe('OK')
+  })
+
   test('19.9 a systemd without nesting is warned of, whenever Proxmox has looked', async () => {
     const basics = {
       ...(await tinyContainer(target, await systemdArchive())),

@@ -83,15 +83,19 @@ test('text as it comes, whatever the pieces, until the guest ends', async () => 
   expect(fake.of('POST /nodes/pve/qemu/110/termproxy')[0]?.form.get('serial')).toBe('serial0')
 })
 
-test('up to Proxmox VE 8, tokens get a reason instead, and nothing is asked of the server', async () => {
-  await using pve = await open({ kind: 'token', token: TOKEN })
-  expect(await pve.openConsole({ kind: 'vm', node: 'pve', vmid: 110 })).toEqual({
-    unavailable: 'Proxmox VE 8.4.21 opens consoles for ticket logins only, not for API tokens',
-  })
-  expect(pve.writes).toBe(0)
-})
+test.each(['8.4.21', '9.1.6'])(
+  'tokens get a reason instead on %s, and nothing is asked of the server',
+  async (version) => {
+    fake.on('GET /version', { json: { data: { version } } })
+    await using pve = await open({ kind: 'token', token: TOKEN })
+    expect(await pve.openConsole({ kind: 'vm', node: 'pve', vmid: 110 })).toEqual({
+      unavailable: 'before 9.2, Proxmox VE opens consoles for ticket logins only, not for API tokens',
+    })
+    expect(pve.writes).toBe(0)
+  },
+)
 
-describe('on Proxmox VE 9', () => {
+describe('on Proxmox VE 9.2', () => {
   const user = TOKEN.slice(0, TOKEN.indexOf('='))
   beforeEach(() => {
     fake.on('GET /version', { json: { data: { version: '9.2.11', release: '9.2' } } })
