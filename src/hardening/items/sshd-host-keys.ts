@@ -6,6 +6,13 @@ const RSA_KEY = '/etc/ssh/ssh_host_rsa_key'
 /** Seconds that the check waits for the key: long where processors are emulated. */
 const RSA_SECONDS = 240
 
+/**
+ * A command that makes sshd read its configuration. Where systemd has the port, a reload would end it: stopped, it is started
+ * anew by the next connection. Sessions go on either way.
+ */
+export const REREAD_SSHD =
+  'if systemctl --quiet is-active ssh.socket; then systemctl stop ssh.service; else systemctl try-reload-or-restart ssh.service; fi'
+
 export const SSHD_HOST_KEYS: readonly HardeningItem[] = [
   {
     id: 'sshd-host-keys',
@@ -90,7 +97,7 @@ Nice=19
 CPUSchedulingPolicy=idle
 IOSchedulingClass=idle
 UMask=0077
-ExecStart=/bin/sh -c 'set -e; rm -f ${RSA_KEY}.new ${RSA_KEY}.new.pub; ssh-keygen -q -t rsa -b ${RSA_BITS} -N "" -C "" -f ${RSA_KEY}.new; mv ${RSA_KEY}.new.pub ${RSA_KEY}.pub; chmod 0644 ${RSA_KEY}.pub; mv ${RSA_KEY}.new ${RSA_KEY}; systemctl try-reload-or-restart ssh.service'
+ExecStart=/bin/sh -c 'set -e; rm -f ${RSA_KEY}.new ${RSA_KEY}.new.pub; ssh-keygen -q -t rsa -b ${RSA_BITS} -N "" -C "" -f ${RSA_KEY}.new; mv ${RSA_KEY}.new.pub ${RSA_KEY}.pub; chmod 0644 ${RSA_KEY}.pub; mv ${RSA_KEY}.new ${RSA_KEY}; ${REREAD_SSHD}'
 
 [Install]
 WantedBy=multi-user.target

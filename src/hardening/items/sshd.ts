@@ -1,6 +1,6 @@
 import type { HardeningItem, ItemCheck, MachineTraits } from '../item.ts'
 import { algorithms, SSHD_ALGORITHMS } from './sshd-algorithms.ts'
-import { SSHD_HOST_KEYS } from './sshd-host-keys.ts'
+import { REREAD_SSHD, SSHD_HOST_KEYS } from './sshd-host-keys.ts'
 import { type Settings, sshdMainFile } from './sshd-main-file.ts'
 
 /** Before cloud-init's 50-cloud-init.conf: of several values the first one counts. */
@@ -193,7 +193,7 @@ find /etc/ssh/sshd_config.d -type f -exec chmod 0600 {} +`,
       // What shuts people out shows now, in the next connection of the build, and not in a clone.
       script: `mkdir -p /run/sshd
 sshd -t
-[ ! -d /run/systemd/system ] || systemctl try-reload-or-restart ssh.service`,
+if [ -d /run/systemd/system ]; then ${REREAD_SSHD}; fi`,
     },
     checks: [{ kind: 'command', command: 'mkdir -p /run/sshd; sshd -t', exit: 0 }],
   },
