@@ -1,6 +1,6 @@
 # Leaves one unit that starts the SSH server where two are enabled. The first boot of a machine without a machine-id
-# enables whatever no preset disables, ssh.socket too. systemd then has the port, and sshd, which wants it for itself
-# when it is reloaded, dies: the next upgrade of openssh-server would shut everybody out. Runs as root.
+# enables whatever no preset disables, ssh.socket too. systemd then has the port, and a reload ends sshd, which wants it
+# for itself. Runs as root.
 #
 # Whoever has chosen one has disabled the other, and nothing is done. Two are nobody's choice: what stays is what the
 # package has enabled, which is the service on Debian, and the socket on Ubuntu.

@@ -1,6 +1,6 @@
 /**
- * Has sshd read its configuration. Where the port is its socket's (Ubuntu since 22.10), it need not run: the next connection
- * starts it. Debian 13's loses that socket when it is reloaded, and ends, which is as good.
+ * Has sshd read its configuration. Where systemd has the port (ssh.socket: Ubuntu since 22.10), a reload ends Debian 13's sshd:
+ * stopped, it is started anew by the next connection. Sessions go on either way.
  */
 export const RELOAD_SSHD =
-  'systemctl try-reload-or-restart ssh.service || systemctl --quiet is-active ssh.socket'
+  'if systemctl --quiet is-active ssh.socket; then systemctl stop ssh.service; else systemctl try-reload-or-restart ssh.service; fi'

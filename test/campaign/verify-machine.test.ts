@@ -44,6 +44,8 @@ test('entered by Proxmox’s cloud-init, its host key told by its agent, passes'
       'cloud-init': 'passed',
       'guest-agent': 'passed',
       'root-disk': 'passed',
+      'ssh-unit': 'passed',
+      'ssh-reload': 'passed',
     },
   })
   expect(await inventory(pve)).toEqual(before)

@@ -1,5 +1,5 @@
-import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { appendFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { execa } from 'execa'
 import type { Report } from '../../src/build/verify/report.ts'
 
@@ -52,6 +52,10 @@ export async function plant(root: string): Promise<void> {
   await writeFile(at('root/.bash_history'), 'curl -H "Authorization: Bearer …"\n')
   await writeFile(at('root/.netrc'), 'machine example.org login me password secret\n')
   await appendFile(at('etc/passwd'), 'imagebuild:x:1000:1000::/home/imagebuild:/bin/sh\n')
+  // What a first boot enables.
+  const socket = 'etc/systemd/system/sockets.target.wants/ssh.socket'
+  await mkdir(dirname(at(socket)), { recursive: true })
+  await symlink('/usr/lib/systemd/system/ssh.socket', at(socket))
   await mkdir(at('var/lib/cloud/seed/nocloud'), { recursive: true })
   await writeFile(at('var/lib/cloud/seed/nocloud/meta-data'), 'instance-id: imagebuild-0a1b2c3d\n')
   await mkdir(at('var/lib/cloud/instances/imagebuild-0a1b2c3d'), { recursive: true })

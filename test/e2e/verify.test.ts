@@ -104,6 +104,9 @@ describe('a container', () => {
     )
     expect(found(report, 'leftovers/history')).toBe('/root/.bash_history: 1 lines')
     expect(found(report, 'identity/host-keys')).toContain('the same ssh-ed25519 key')
+    // A reload ends the service then, and the next connection starts it: the logins were tried all the same.
+    expect(found(report, 'health/ssh-unit')).toContain('ssh.service and ssh.socket are enabled')
+    expect(outcomes(report, 'certificates')).toMatchObject({ right: 'passed', control: 'passed' })
     const error = failedReport(report)
     expect(error.why).toContain('leftovers/builder')
     await destroyGuest(pve, { kind: 'lxc', node: 'lab', vmid: 700, signal: AbortSignal.timeout(60_000) })

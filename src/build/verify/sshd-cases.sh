@@ -36,12 +36,10 @@ printf '%s:%s\n' "$LOGIN_USER" "$PASSWORD" | chpasswd
 case $(getent shadow "$LOGIN_USER" | cut -d: -f2) in '$'*) ;; *) echo 'the password was not taken' >&2; exit 1 ;; esac
 
 sshd -t
-# One of them may be only another name of the other. Where sshd is started for each connection, it reads its
-# configuration anyway.
+# Where systemd has the port, a reload would end it: the next connection starts it anew, and it reads its configuration.
+if systemctl is-active --quiet ssh.socket; then systemctl stop ssh.service; exit 0; fi
+# One of them may be only another name of the other.
 for unit in ssh.service sshd.service; do
-  systemctl is-active --quiet "$unit" || continue
-  # Debian 13's loses the socket of ssh.socket then, and ends: the next connection starts it again.
-  systemctl reload "$unit" || systemctl is-active --quiet ssh.socket
-  break
+  if systemctl is-active --quiet "$unit"; then systemctl reload "$unit"; break; fi
 done
 exit 0

@@ -5,7 +5,7 @@ const ofTheNode = (machine: MachineTraits): string | undefined =>
 
 const LOADED = '/sys/kernel/security/apparmor/profiles'
 
-/** For sed -E: the line by which a profile begins that confines nothing; its name, quoted or not, is \\2 or \\3. */
+/** For sed -E: the line by which a profile begins that confines nothing; its name, quoted or not, is \2 or \3. */
 const DECLARED_UNCONFINED =
   '^[[:space:]]*profile[[:space:]]+("([^"]+)"|([^[:space:]"]+))[[:space:]].*flags=\\([^)]*unconfined[^)]*\\).*$'
 

@@ -194,7 +194,7 @@ find /etc/ssh/sshd_config.d -type f -exec chmod 0600 {} +`,
       // What shuts people out shows now, in the next connection of the build, and not in a clone.
       script: `mkdir -p /run/sshd
 sshd -t
-[ ! -d /run/systemd/system ] || { ${RELOAD_SSHD}; }`,
+if [ -d /run/systemd/system ]; then ${RELOAD_SSHD}; fi`,
     },
     checks: [{ kind: 'command', command: 'mkdir -p /run/sshd; sshd -t', exit: 0 }],
   },
