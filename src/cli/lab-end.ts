@@ -1,15 +1,16 @@
 import { type FSWatcher, watch } from 'node:fs'
 import { resolve } from 'node:path'
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
+import { needLab } from '../lab/needed.ts'
 import { isProcess } from '../lab/process.ts'
 import { readStopped, type Stopped } from '../lab/stopped.ts'
 
 /**
- * Whoever works on the lab learns that it was stopped: its folder says so before a connection breaks. Everything above the
- * connection goes on taking the lab for a Proxmox, whose work was aborted with a reason.
+ * Whoever works on the lab keeps it from ending by itself, and learns that it was stopped: its folder says so before a
+ * connection breaks. Everything above the connection goes on taking the lab for a Proxmox, whose work was aborted with a reason.
  */
 
-/** Milliseconds between two looks, where the file system tells of no change. */
+/** Milliseconds between two looks, where the file system tells of no change; and in which the lab is told that it is needed. */
 const LOOK_EVERY = 1000
 
 /** The lab that something was done on is no more. Its words have room for what was done: see `during`. */
@@ -40,7 +41,11 @@ export function watchLab(folder: string, pid: number, parent: AbortSignal): LabW
   }
   // What cannot be read now can be a moment later.
   const tryLook = () => void look().catch(() => undefined)
-  const timer = setInterval(tryLook, LOOK_EVERY)
+  const timer = setInterval(() => {
+    tryLook()
+    // One that has ended has no such file, or does not look at it any more.
+    void needLab(dir).catch(() => undefined)
+  }, LOOK_EVERY)
   timer.unref()
   const watcher = watchFolder(dir, tryLook)
   return {

@@ -8,6 +8,7 @@ import { certificate } from './certificate.ts'
 import { readConfig } from './config.ts'
 import { type LabConnection, readConnection, writeConnection } from './connection.ts'
 import { BRIDGE, closeHost, openHost } from './host.ts'
+import { beginNeeds, latestNeed } from './needed.ts'
 import { FIRST_NODE, readNodes, writeNodes } from './nodes.ts'
 import { ROLE, rolePrivileges } from './privileges.ts'
 import { DEFAULT_MAJOR, MAJORS, type Major, RELEASES } from './release.ts'
@@ -51,6 +52,8 @@ let last = performance.now()
 const touch = () => {
   last = performance.now()
 }
+await beginNeeds(dir)
+let need = await latestNeed(dir)
 const host = await openHost(dir, config, touch)
 try {
   const tls = await certificate(dir, config.host)
@@ -135,7 +138,9 @@ async function endWhenIdle(api: ApiServer): Promise<void> {
   const kept = await stat(join(dir, 'stay')).catch(() => undefined)
   const guests = (await host.machines.running()).length + (await host.containers.running()).length
   const busy = api.activeTasks() + api.openRequests() + guests
-  if (kept !== undefined || busy > 0) return touch()
+  const before = need
+  need = await latestNeed(dir)
+  if (kept !== undefined || busy > 0 || need !== before) return touch()
   if (performance.now() - last > config.idleSeconds * 1000) ending.resolve('nobody has needed it for a while')
 }
 

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { watchLab } from '../../src/cli/lab-end.ts'
 import type { Event } from '../../src/core/events.ts'
 import { ensureLab, labStatus, stopLab } from '../../src/lab/lab.ts'
 import { labNames } from '../../src/lab/names.ts'
@@ -112,6 +113,17 @@ describe.skipIf(notRoot)(`the lab${notRoot ? ' (skipped: needs root)' : ''}`, { 
     const { pid } = await start({ stay: true })
     await delay(1000)
     expect(await labStatus(dir)).toMatchObject({ running: true, pid })
+  })
+
+  test('a process that works on it is a need, also while it asks it nothing', async () => {
+    await writeFile(join(dir, 'config.json'), JSON.stringify({ idleSeconds: 4 }))
+    const { pid } = await start()
+    {
+      using _ = watchLab(dir, pid, AbortSignal.timeout(600_000))
+      await delay(9000)
+      expect((await traces()).length).toBeGreaterThan(0)
+    }
+    while ((await traces()).length > 0) await delay(50)
   })
 
   test('an upload that takes its time is a need', async () => {
