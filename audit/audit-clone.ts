@@ -5,7 +5,7 @@ import { type Lynis, runLynis } from './lynis.ts'
 import type { AuditedClone } from './on-clone.ts'
 import { type Rule, runOpenScap } from './openscap.ts'
 import { settle } from './settle.ts'
-import { type PolicyVerdict, runPolicy, runSshAudit, type SshAudit } from './ssh-audit.ts'
+import { type PolicyVerdict, runPolicy, runSshAudit, type SshAudit, tolerateScans } from './ssh-audit.ts'
 import type { Tools } from './tools.ts'
 
 /** What the scanners say about one clone. */
@@ -34,6 +34,7 @@ export async function auditClone(
     say('lynis')
     const lynis = await runLynis(clone, work, signal)
     say('ssh-audit')
+    await tolerateScans(clone)
     const sshAudit = await runSshAudit(tools, clone.address, signal)
     const policy = await runPolicy(tools, clone, signal)
     return { openscap, lynis, sshAudit, policy }

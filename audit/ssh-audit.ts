@@ -1,5 +1,6 @@
 import { relative } from 'node:path'
 import { execa } from 'execa'
+import type { AuditedClone } from './on-clone.ts'
 import type { Release } from './release.ts'
 import type { Tools } from './tools.ts'
 
@@ -39,6 +40,20 @@ const ANSWER_SECONDS = 30
 
 /** Exit codes of ssh-audit that mean it has looked: all well, warnings, failures. */
 const LOOKED = [0, 2, 3]
+
+/**
+ * From OpenSSH 9.8 on, a server does not listen for a while to whoever connects and does not log in, which is how ssh-audit
+ * looks: half of its questions would get no answer. Which algorithms there are stays the same.
+ */
+const TOLERATE = `if sshd -T | grep -q ^persourcepenalties; then
+  echo PerSourcePenalties no > /etc/ssh/sshd_config.d/00-audit.conf
+  systemctl reload ssh.service
+fi`
+
+/** Before the clone is asked from outside, for the rest of its life. */
+export async function tolerateScans(clone: Pick<AuditedClone, 'run'>): Promise<void> {
+  await clone.run(`sudo sh -c '${TOLERATE}'`)
+}
 
 /** @throws Error when the server could not be reached */
 export async function runSshAudit(tools: Tools, address: string, signal: AbortSignal): Promise<SshAudit> {

@@ -25,16 +25,21 @@ export const RECIPE_VERSION = 3
 interface Suite {
   distribution: 'debian' | 'ubuntu'
   release: string
-  /** packages that only a disk of this suite has or needs */
-  packages: readonly string[]
+  /** packages that this suite needs beyond all others', and those that only a disk of it does */
+  packages?: readonly string[]
+  disk?: readonly string[]
 }
 
 const SUITES: Readonly<Record<string, Suite>> = {
-  bookworm: { distribution: 'debian', release: '12', packages: ['systemd-resolved'] },
-  trixie: { distribution: 'debian', release: '13', packages: ['systemd-resolved'] },
-  jammy: { distribution: 'ubuntu', release: '22.04', packages: [] },
-  noble: { distribution: 'ubuntu', release: '24.04', packages: ['systemd-resolved'] },
-  resolute: { distribution: 'ubuntu', release: '26.04', packages: ['systemd-resolved'] },
+  bookworm: { distribution: 'debian', release: '12', disk: ['systemd-resolved'] },
+  trixie: {
+    ...{ distribution: 'debian', release: '13', disk: ['systemd-resolved'] },
+    // Its sysctl.d is a package of its own: protected links, and that users may ping.
+    packages: ['linux-sysctl-defaults'],
+  },
+  jammy: { distribution: 'ubuntu', release: '22.04' },
+  noble: { distribution: 'ubuntu', release: '24.04', disk: ['systemd-resolved'] },
+  resolute: { distribution: 'ubuntu', release: '26.04', disk: ['systemd-resolved'] },
 }
 
 /** What every system has: init, SSH, and what an administrator reaches for. */
@@ -146,8 +151,9 @@ export function recipePackages(recipe: BootstrapRecipe, kind: BootstrapKind): st
     ...new Set([
       ...BASE_PACKAGES,
       ...(kind === 'disk'
-        ? [...DISK_PACKAGES, ...suite.packages, ...BOOT_PACKAGES[recipe.distribution][recipe.arch]]
+        ? [...DISK_PACKAGES, ...(suite.disk ?? []), ...BOOT_PACKAGES[recipe.distribution][recipe.arch]]
         : ROOTFS_PACKAGES[recipe.distribution]),
+      ...(suite.packages ?? []),
       ...(recipe.packages ?? []),
     ]),
   ].sort()

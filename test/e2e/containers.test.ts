@@ -100,7 +100,7 @@ describe('Debian in a container', () => {
       return status.pid !== undefined && status.pid !== pid ? true : undefined
     })
     expect(await address(212)).toBe(ip)
-    expect(await host.containers.consoleLog(212)).toContain('Debian GNU/Linux 12')
+    expect(await host.containers.consoleLog(212)).toContain('Debian GNU/Linux 13')
     const before = ended.length
     // It takes orders once its init listens.
     await eventually(async () => {

@@ -47,6 +47,11 @@ test.each(allRecipes)('a disk of $suite has kernel, boot loader, cloud-init and 
   expect(disk.some((name) => name.startsWith('linux-image-'))).toBe(true)
 })
 
+test.each(['disk', 'rootfs'] as const)('a %s of Debian 13 lets users ping, as its own images do', (kind) => {
+  expect(recipePackages({ ...bookworm, suite: 'trixie' }, kind)).toContain('linux-sysctl-defaults')
+  expect(recipePackages(bookworm, kind)).not.toContain('linux-sysctl-defaults')
+})
+
 describe('a container', () => {
   test.each(allRecipes)(
     'of $suite has no kernel, and nothing that would fight over its network',
