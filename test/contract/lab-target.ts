@@ -64,13 +64,17 @@ export interface Played extends Pick<ApiOptions, 'faults' | 'pause' | 'pve'> {
   smallRoot?: string
 }
 
-/** A lab of its own for each file, in a folder that goes when it is closed. */
+/** A lab of its own for each file, in a folder that goes when it is closed, or when it does not start. */
 export async function startLab({ smallRoot, ...played }: Played = {}): Promise<Reached> {
+  await using owned = new AsyncDisposableStack()
   const dir = await mkdtemp(join(tmpdir(), 'lab-contract-'))
+  owned.defer(() => rm(dir, { recursive: true, force: true }))
   const names = labNames(dir)
+  owned.defer(() => rm(names.runtime, { recursive: true, force: true }))
   const { local, thin, small, far, shared } = await storagesIn(dir, smallRoot)
   const accelerator = await chooseAccelerator()
   const machines = new QemuMachines({ dir, names, accelerator, attach: async () => undefined })
+  owned.defer(() => machines.stopAll())
   await machines.open()
   const containers = new LxcContainers({
     dir,
@@ -78,6 +82,7 @@ export async function startLab({ smallRoot, ...played }: Played = {}): Promise<R
     bridge: () => names.bridge,
     nameserver: '10.77.0.1',
   })
+  owned.defer(() => containers.stopAll())
   await containers.open()
   const { fingerprint, ...tls } = await certificate(dir)
   const server = await startApi({
@@ -92,11 +97,13 @@ export async function startLab({ smallRoot, ...played }: Played = {}): Promise<R
     resourceLag: 1,
     ...played,
   })
+  owned.defer(() => server.close())
   const { tokens } = await server.provisionAccess({
     rootPassword: PASSWORD,
     users: [{ userid: 'suite@pve', acl: [{ path: '/', role: 'Administrator' }], token: { id: 'all' } }],
   })
   const bare = new Client(`https://127.0.0.1:${server.port}`, fingerprint, {}, OWN)
+  owned.defer(() => bare.close())
   const login = await bare.post('/access/ticket', { username: 'root@pam', password: PASSWORD })
   const { ticket, CSRFPreventionToken: csrf } = login.body.data as {
     ticket: string
@@ -104,6 +111,8 @@ export async function startLab({ smallRoot, ...played }: Played = {}): Promise<R
   }
   const client = bare.as({ token: `suite@pve!all=${tokens['suite@pve!all']}` })
   const root = bare.as({ ticket, csrf })
+  for (const one of [client, root]) owned.defer(() => one.close())
+  const stack = owned.move()
   return {
     ...{ own: OWN, client, root, node: 'lab', files: 'local', block: 'local-lvm', small: 'small' },
     ...{ other: 'other', shared: 'nfs', nodes: ['lab', 'other'], bridge: 'vmbr0' },
@@ -116,12 +125,6 @@ export async function startLab({ smallRoot, ...played }: Played = {}): Promise<R
     isProcessOf: (_vmid, found) => isDescendant(found),
     lab: true,
     certificate: tls.cert,
-    async close() {
-      await Promise.all([bare.close(), client.close(), root.close()])
-      await server.close()
-      await Promise.all([machines.stopAll(), containers.stopAll()])
-      await rm(dir, { recursive: true, force: true })
-      await rm(names.runtime, { recursive: true, force: true })
-    },
+    close: () => stack.disposeAsync(),
   }
 }

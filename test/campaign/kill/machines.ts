@@ -15,7 +15,7 @@ interface Stage {
   next: Round['next']
   /** what the kill leaves is what the next stage begins with */
   goesOn?: true
-  /** left out of the sample: the containers' campaign has the same point, with the same code behind it */
+  /** left out of the sample, which CI runs at each change: an emulated machine takes minutes */
   onlyInFull?: true
 }
 
@@ -52,7 +52,7 @@ const STAGES: readonly Stage[] = [
   },
 ]
 
-/** @param full at all six points; else at the three that need a machine that has booted */
+/** @param full at all six points; else at the three that leave most behind: a running build, its clones, a half-done promotion */
 export async function killMachine({ full }: { full: boolean }): Promise<Outcome> {
   const stages = STAGES.filter(({ onlyInFull }) => full || !onlyInFull)
   await using ground = await openGround({
