@@ -318,9 +318,6 @@ kind: lxc
 source: { url: "file://${path}", checksum: "sha256:${await hash('sha256', path)}" }
 hardware: { rootfs: 2G }
 hardening: baseline
-provision:
-  # What makes such archives does so: the root of an unprivileged container may not mount it.
-  - shell: systemctl mask sys-kernel-debug.mount
 `,
     })
     const verified = { env: { IMAGEBUILD_VERIFY: 'full' } }

@@ -51,7 +51,7 @@ afterAll(async () => {
 
 function define(shell: string): Record<string, string> {
   return {
-    'images/tiny/image.yaml': `name: tiny\nkind: lxc\n${source}\nhardening: none\nprovision:\n  - shell: systemctl mask sys-kernel-debug.mount; ${shell}\n`,
+    'images/tiny/image.yaml': `name: tiny\nkind: lxc\n${source}\nhardening: none\nprovision:\n  - shell: ${shell}\n`,
   }
 }
 
