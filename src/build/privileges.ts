@@ -23,11 +23,16 @@ export function privilegesNeeded(image: ImageSpec, place: Place, version: PveVer
         'VM.Config.Disk',
         'VM.Config.Memory',
         'VM.Config.Network',
-        'VM.Config.Options',
         'VM.PowerMgmt',
         ...(image.kind === 'vm' ? machinePrivileges(place, version) : []),
       ],
       why: 'create, run and convert the guest',
+    },
+    {
+      // A new guest's tags are checked before it is in the pool. Proxmox VE 8 does not check those of a new machine.
+      path: image.kind === 'vm' && version.major < 9 ? guest : '/vms',
+      privileges: ['VM.Config.Options'],
+      why: 'tag the guest as it is created',
     },
     {
       path: `/storage/${place.storages.disks}`,

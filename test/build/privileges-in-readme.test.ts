@@ -81,6 +81,18 @@ describe('what is needed beside the role', () => {
       expect(row('a target with a `pool`')).toEqual(beside(image, role(image), NINE, place))
   })
 
+  test('tags of a new guest are checked before it is in the pool, but for machines on Proxmox VE 8', () => {
+    const place = { ...PLACE, pool: 'images' }
+    const options = (image: ImageSpec, version: typeof NINE) =>
+      privilegesNeeded(image, place, version)
+        .filter(({ privileges }) => privileges.includes('VM.Config.Options'))
+        .map(({ path }) => path)
+    for (const image of [imageSpec(), lxcSpec()]) expect(options(image, NINE)).toEqual(['/vms'])
+    expect(options(lxcSpec(), EIGHT)).toEqual(['/vms'])
+    expect(options(imageSpec(), EIGHT)).toEqual([['/vms', '/pool/images']])
+    expect(README).toContain('`VM.Config.Options` on `/vms`')
+  })
+
   test('seeing the tasks of others on the node', () => {
     const label =
       'seeing which task of somebody else is creating a guest that is in the way (on `/nodes/<node>`,'
