@@ -8,8 +8,8 @@ export const ROOT = resolve(import.meta.dirname, '..')
 /** The image that is measured: the one that is shipped, from a source that both sides can have. */
 export const IMAGE = 'debian-base'
 
-/** The source in its definition: Debian 12, bootstrapped from packages. */
-const SOURCE = 'source:\n  bootstrap: { distribution: debian, suite: bookworm }\n'
+/** The source in its definition: Debian 13, bootstrapped from packages. */
+const SOURCE = 'source:\n  bootstrap: { distribution: debian, suite: trixie }\n'
 
 /** A project and a lab in a temporary folder. Its end stops the lab and removes everything. */
 export interface Workspace extends AsyncDisposable {

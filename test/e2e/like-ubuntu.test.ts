@@ -19,7 +19,7 @@ hardware: { rootfs: 2G }
 hardening:
   profile: cis-l1
   except:
-    accounts-umask: sudo-rs knows umask since 0.2.6, and Debian 13 has 0.2.5
+    accounts-umask: sudo-rs knows umask since 0.2.7, and Debian 13 has 0.2.5
 provision:
   - name: package sources and dpkg’s settings
     shell: { script: sources.sh }
