@@ -52,8 +52,6 @@ export interface Release {
   readonly unprivilegedByDefault: boolean
   /** tasks of a container whose systemd is newer than this warn where `nesting` is off */
   readonly systemdWithoutNesting: number
-  /** termproxy's console takes the tickets of API tokens */
-  readonly consolesForTokens: boolean
   /** names of archives for containers */
   readonly archives: RegExp
 }
@@ -98,7 +96,6 @@ const EIGHT: Release = {
   noFullClone: 'Cannot do full clones on a running container without snapshots',
   unprivilegedByDefault: false,
   systemdWithoutNesting: Number.POSITIVE_INFINITY,
-  consolesForTokens: false,
   archives: /[^/]+\.tar\.(?:gz|xz|zst|bz2)$/i,
 }
 
@@ -129,7 +126,6 @@ const NINE: Release = {
   noFullClone: 'Full clone of a running container is only possible from a snapshot',
   unprivilegedByDefault: true,
   systemdWithoutNesting: 241,
-  consolesForTokens: true,
   archives: /[^/]+\.tar(?:\.(?:gz|xz|zst|bz2))?$/i,
 }
 

@@ -136,7 +136,7 @@ function view(shared: Shared, { signal, gate, close }: View): Pve {
     waitTask: (upid, options) => waitTask(engine, upid, { signal, ...options }),
     missingPrivileges: (needs) => missingPrivileges(engine, needs, signal),
     requirePrivileges: (needs) => requirePrivileges(engine, needs, signal),
-    openConsole: (guest) => openConsole(engine, guest, { signal, version }),
+    openConsole: (guest) => openConsole(engine, guest, { signal }),
     [Symbol.asyncDispose]: close,
   }
 }

@@ -25,12 +25,20 @@ const OPEN_SECONDS = 15
 const CLOSE_SECONDS = 3
 
 /**
- * Whether consoles open for API tokens, too. Packages of November 2025 to April 2026 brought that, so it is certain from 9.2 on.
- * Where it is not so, each try stands as an authentication failure in the node's log, for which tools like fail2ban shut people
- * out: nobody tries there.
+ * Whether consoles open for API tokens, too. They do since termproxy has their tickets checked, with their port, at a path of
+ * its own: from libpve-access-control 9.0.7 and 8.2.3 on, both of April 2026. That path is asked without most parameters, so
+ * it refuses (400); where `port` is among what it refuses, or the path is not there (501), consoles are for ticket logins. To
+ * try one would not do: where tokens are refused, that stands as an authentication failure in the node's log, for which tools
+ * like fail2ban shut people out.
  */
-function opensForTokens({ major, minor }: { major: number; minor: number }): boolean {
-  return major > 9 || (major === 9 && minor >= 2)
+async function opensForTokens(engine: Engine, signal: AbortSignal): Promise<boolean> {
+  try {
+    await engine.request('POST', '/access/vncticket', { port: 0 }, { signal })
+  } catch (error) {
+    if (!(error instanceof PveError) || (error.status !== 400 && error.status !== 501)) throw error
+    return error.status === 400 && error.fields.port === undefined
+  }
+  return true
 }
 
 /** What whoever is not root must have for it. Nothing else fails without: errors say less then. */
@@ -45,17 +53,16 @@ export function seeConsole(vmid: number | string): Need {
 export async function openConsole(
   engine: Engine,
   target: GuestRef,
-  options: {
-    signal: AbortSignal
-    version: { major: number; minor: number; text: string }
-    serial?: 'serial0' | 'serial1' | 'serial2' | 'serial3'
-  },
+  options: { signal: AbortSignal; serial?: 'serial0' | 'serial1' | 'serial2' | 'serial3' },
 ): Promise<GuestConsole | NoConsole> {
-  const { signal, version } = options
+  const { signal } = options
   const { kind, node, vmid } = target
   const { session } = engine
-  if (session.kind === 'token' && !opensForTokens(version)) {
-    return { unavailable: 'before 9.2, Proxmox VE opens consoles for ticket logins only, not for API tokens' }
+  if (session.kind === 'token' && !(await opensForTokens(engine, signal))) {
+    return {
+      unavailable:
+        'this Proxmox VE opens consoles for ticket logins only; its updates do for API tokens, too',
+    }
   }
   const guest = `/nodes/${node}/${kind === 'vm' ? 'qemu' : 'lxc'}/${vmid}`
   const which = kind === 'vm' ? { serial: options.serial ?? 'serial0' } : {}

@@ -5,7 +5,7 @@ type Asked = Record<string, unknown>
 /** Proxmox gives no guest a lower one, so a test may ask for it and be refused. */
 const LOWEST_VMID = 100
 const TAG_RULES = /^(?:registered-tags|user-tag-access|delete)$/
-const HARMLESS = /^\/(?:version|cluster\/nextid|access\/ticket)$/
+const HARMLESS = /^\/(?:version|cluster\/nextid|access\/(?:vnc)?ticket)$/
 
 interface Rule {
   path: RegExp

@@ -83,28 +83,38 @@ test('text as it comes, whatever the pieces, until the guest ends', async () => 
   expect(fake.of('POST /nodes/pve/qemu/110/termproxy')[0]?.form.get('serial')).toBe('serial0')
 })
 
-test.each(['8.4.21', '9.1.6'])(
-  'tokens get a reason instead on %s, and nothing is asked of the server',
-  async (version) => {
-    fake.on('GET /version', { json: { data: { version } } })
-    await using pve = await open({ kind: 'token', token: TOKEN })
-    expect(await pve.openConsole({ kind: 'vm', node: 'pve', vmid: 110 })).toEqual({
-      unavailable: 'before 9.2, Proxmox VE opens consoles for ticket logins only, not for API tokens',
-    })
-    expect(pve.writes).toBe(0)
-  },
-)
+const absent = 'property is missing and it is not optional'
+const unknown = 'property is not defined in schema and the schema does not allow additional properties'
+const wrong = { status: 400, reason: 'Parameter verification failed.' }
 
-describe('on Proxmox VE 9.2', () => {
+test.each([
+  [
+    'there is no path for the check of tickets',
+    { status: 501, reason: "Method 'POST /access/vncticket' not implemented", json: { data: null } },
+  ],
+  [
+    'that does not know a ticket’s port',
+    { ...wrong, json: { data: null, errors: { vncticket: absent, port: unknown } } },
+  ],
+])('where %s, tokens get a reason, and no console is tried', async (_, answer) => {
+  fake.on('POST /access/vncticket', answer)
+  await using pve = await open({ kind: 'token', token: TOKEN })
+  expect(await pve.openConsole({ kind: 'vm', node: 'pve', vmid: 110 })).toEqual({
+    unavailable: 'this Proxmox VE opens consoles for ticket logins only; its updates do for API tokens, too',
+  })
+  expect(fake.of('POST /nodes/pve/qemu/110/termproxy')).toEqual([])
+})
+
+describe('where tokens are let in', () => {
   const user = TOKEN.slice(0, TOKEN.indexOf('='))
   beforeEach(() => {
-    fake.on('GET /version', { json: { data: { version: '9.2.11', release: '9.2' } } })
+    fake.on('POST /access/vncticket', { ...wrong, json: { data: null, errors: { vncticket: absent } } })
     fake.on('POST /nodes/pve/lxc/111/termproxy', {
       json: { data: { port: '5901', ticket: 'PVEVNC:T', user, upid: 'UPID' } },
     })
   })
 
-  test('tokens are let in, to containers too', async () => {
+  test('to containers too', async () => {
     talk = (socket) => {
       socket.send('OKsystemd 257\r\n')
       setTimeout(() => socket.close(), 50)

@@ -3,9 +3,10 @@ import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Caller } from './access.ts'
 import { ApiError, failure, messageOf, permissionError, unauthorized } from './errors.ts'
+import { splitList } from './formats.ts'
 import { KINDS } from './guests/kinds.ts'
 import { type GuestType, wordFor } from './guests/store.ts'
-import { oneOf, optional } from './parameters.ts'
+import { formatted, integer, oneOf, optional, string } from './parameters.ts'
 import { type Call, type Lab, on, post, type Route } from './router.ts'
 
 /**
@@ -81,9 +82,9 @@ export class Consoles {
     const node = lab.nodes.get(match?.[1] ?? '')
     if (!match || !node?.guests.isHere(Number(match[2]))) throw permissionError()
     lab.access.require(caller, `/vms/${match[2]}`, ['VM.Console'])
-    const session = this.#sessions.get(Number(url.searchParams.get('port')))
-    const ticket = url.searchParams.get('vncticket') ?? ''
-    const user = lab.access.verifyTicket('PVEVNC', ticket, TICKET_SECONDS, `/vms/${match[2]}`)
+    const port = Number(url.searchParams.get('port'))
+    const session = this.#sessions.get(port)
+    const user = verify(lab, url.searchParams.get('vncticket') ?? '', `/vms/${match[2]}`, port)
     if (!session || session.vmid !== Number(match[2]) || user !== caller.authid || session.user !== user) {
       throw unauthorized('permission denied - invalid PVEVNC ticket')
     }
@@ -96,6 +97,26 @@ export class Consoles {
   }
 }
 
+/** A console's ticket is for one guest, at one port. */
+const scope = (path: string, port: number | undefined) => `${path}:${port ?? ''}`
+
+/** Whose ticket it is; undefined where it does not hold. */
+const verify = ({ access }: Lab, ticket: string, path: string, port: number | undefined) =>
+  access.verifyTicket('PVEVNC', ticket, TICKET_SECONDS, scope(path, port))
+
+const hasAll = (granted: object, privileges: readonly string[]) => privileges.every((name) => name in granted)
+
+/** What Proxmox's termproxy asks, which is a process of its own there: whether that user may have that console. */
+function verifyTicket(call: Call): null {
+  const { lab } = call
+  const [authid, path] = [call.need('authid'), call.need('path')]
+  const holds = verify(lab, call.need('vncticket'), path, call.number('port')) === authid
+  const privileges = splitList(call.need('privs'))
+  if (!holds || privileges.length === 0 || !hasAll(lab.access.permissions(authid, path), privileges))
+    throw unauthorized('authentication failure')
+  return null
+}
+
 async function termproxy(call: Call): Promise<unknown> {
   const { lab, vmid, guest, type } = call
   if (type === 'qemu') {
@@ -103,29 +124,27 @@ async function termproxy(call: Call): Promise<unknown> {
     if (guest.config[serial] !== 'socket') throw failure('unable to find a serial interface')
   }
   if (!(await KINDS[type].isRunning(lab, vmid))) throw failure(`${wordFor(type)} ${vmid} not running`)
-  const { authid: user, token } = call.caller
-  const ticket = lab.access.ticket('PVEVNC', user, `/vms/${vmid}`)
+  const { authid: user } = call.caller
   const controller = new AbortController()
   const { port, done } = lab.consoles.open(vmid, user, controller.signal)
+  const ticket = lab.access.ticket('PVEVNC', user, scope(`/vms/${vmid}`, port))
   const upid = call.task('vncproxy', vmid, async ({ signal }) => {
     signal.addEventListener('abort', () => controller.abort(signal.reason), { once: true })
-    // The termproxy of 8.4's earlier releases asks /access/ticket who that is, which knows no tokens.
-    const password = token && !lab.pve.consolesForTokens ? undefined : `${user}:${ticket}`
-    await carry(lab, type, vmid, await done, password, signal)
+    await carry(lab, type, vmid, await done, `${user}:${ticket}`, signal)
   })
   return { user, ticket, port, upid }
 }
 
 /**
  * Joins the web socket with the guest's console until either ends.
- * @param password what the client must say first; undefined: nothing will do
+ * @param password what the client must say first
  */
 async function carry(
   lab: Lab,
   type: GuestType,
   vmid: number,
   socket: WebSocket,
-  password: string | undefined,
+  password: string,
   signal: AbortSignal,
 ): Promise<void> {
   const guests = type === 'lxc' ? lab.containers : lab.machines
@@ -207,4 +226,16 @@ export const CONSOLE_ROUTES: readonly Route[] = [
     termproxy,
   ),
   post('/nodes/{node}/lxc/{vmid}/termproxy', on('/vms/{vmid}', 'VM.Console'), {}, termproxy),
+  post(
+    '/access/vncticket',
+    'world',
+    {
+      authid: string({ maxLength: 64 }),
+      path: string({ maxLength: 64 }),
+      port: optional(integer()),
+      privs: formatted('privilege-list', { maxLength: 64 }),
+      vncticket: string(),
+    },
+    verifyTicket,
+  ),
 ]

@@ -76,7 +76,7 @@ export interface ApiServer {
 /** bytes of an upload that Proxmox holds while it keeps a refusal back; more breaks the connection */
 const REFUSED_BUFFER = 64 * 1024
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE']
-const WITHOUT_LOGIN = /^(?:GET \/access\/(?:domains|ticket)|POST \/access\/ticket)$/
+const WITHOUT_LOGIN = /^(?:GET \/access\/(?:domains|ticket)|POST \/access\/(?:vnc)?ticket)$/
 const UPLOAD_PATH = /^\/nodes\/([^/]+)\/storage\/([^/]+)\/upload$/
 
 export async function startApi(options: ApiOptions): Promise<ApiServer> {
