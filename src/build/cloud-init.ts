@@ -1,5 +1,6 @@
 import { ImagebuildError } from '../core/errors.ts'
 import type { Session } from '../ssh/session.ts'
+import { ConsoleLines } from './console-lines.ts'
 import type { Build } from './context.ts'
 
 /**
@@ -15,6 +16,10 @@ cat "$run/result.json"
 echo
 cat "$run/status.json"
 `
+
+/** Of cloud-init's output: what is read, so that what begins further up is known for a password, and what an error quotes. */
+const READ_BYTES = 64 * 1024
+const SHOWN_LINES = 15
 
 interface CloudInitResult {
   v1: { datasource: string | null; errors: string[] }
@@ -42,7 +47,7 @@ export async function awaitCloudInit({ image, signal, emit }: Build, session: Se
   const [result = '{}', ...status] = splitDocuments(stdout)
   const { errors } = (JSON.parse(result) as CloudInitResult).v1
   if (errors.length > 0) {
-    const log = await session.run('tail -n 15 /var/log/cloud-init-output.log', {
+    const log = await session.run(`tail -c ${READ_BYTES} /var/log/cloud-init-output.log`, {
       seconds: 30,
       signal: options.signal,
       sudo: true,
@@ -51,7 +56,10 @@ export async function awaitCloudInit({ image, signal, emit }: Build, session: Se
       code: 'build_failed',
       what: 'cloud-init failed in the guest',
       why: errors.join('\n'),
-      output: log.stdout.split('\n').filter((line) => line !== ''),
+      output: new ConsoleLines()
+        .read(`${log.stdout}\n`)
+        .filter((line) => line !== '')
+        .slice(-SHOWN_LINES),
       next: 'mend the cloudInit fragments; --on-error keep leaves the guest for you to look into',
     })
   }

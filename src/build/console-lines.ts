@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from 'node:util'
 
 /**
- * What a console prints, as lines that errors and logs may show. A guest's console is written to by all that boots: keys
+ * What a console prints, or a log of what was printed there, as lines that errors and logs may show. A guest's console is written to by all that boots: keys
  * that a script prints, and the passwords that cloud-init makes up and tells nowhere else, are left out.
  */
 

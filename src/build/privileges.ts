@@ -3,11 +3,12 @@ import type { ImageSpec } from '../definition/spec.ts'
 import type { Pve, PveVersion } from '../pve/client.ts'
 import { agentPrivilege, type Need, type Privilege } from '../pve/permissions.ts'
 import type { Place } from '../pve/place.ts'
+import { checksTagsOfNewMachines } from '../pve/restricted-tags.ts'
 import { featuresParameter } from './container.ts'
 
 /**
  * All that a build will ask of Proxmox, so that a token that may not is told everything at once, before anything
- * is uploaded. Checked against what a real Proxmox VE 8.4 demanded of a token call by call. README.md has the same for
+ * is uploaded. Checked against what real Proxmox VE 8.4 and 9.2 demanded of a token call by call. README.md has the same for
  * people, and a test compares the two.
  */
 export function privilegesNeeded(image: ImageSpec, place: Place, version: PveVersion): Need[] {
@@ -29,8 +30,8 @@ export function privilegesNeeded(image: ImageSpec, place: Place, version: PveVer
       why: 'create, run and convert the guest',
     },
     {
-      // A new guest's tags are checked before it is in the pool. Proxmox VE 8 does not check those of a new machine.
-      path: image.kind === 'vm' && version.major < 9 ? guest : '/vms',
+      // A new guest's tags are checked before it is in the pool.
+      path: image.kind === 'lxc' || checksTagsOfNewMachines(version) ? '/vms' : guest,
       privileges: ['VM.Config.Options'],
       why: 'tag the guest as it is created',
     },

@@ -23,5 +23,5 @@ ctl disable "$other"
 echo "ssh.socket and ssh.service were both enabled: $other is not any more"
 if [ -n "$ROOT" ]; then exit 0; fi
 # Sessions, such as the one that this comes by, go on.
-ctl stop "$other" 2>/dev/null
+ctl stop "$other"
 ctl restart "$one"

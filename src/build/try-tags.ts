@@ -1,17 +1,14 @@
 import type { ImageSpec } from '../definition/spec.ts'
 import type { Claim } from '../pve/claim-held.ts'
-import { STATES } from '../pve/marks.ts'
-
-/** What a claim may bear beside its own state and still be a claim. */
-const OF_TEMPLATES = STATES.slice(STATES.indexOf('claim') + 1).map((state) => `ib-${state}`)
+import { FIXED_TAGS } from '../pve/marks.ts'
 
 /**
- * Gives the claim the tags that a template will have, and takes them off again. Where datacenter.cfg restricts tags, Proxmox
+ * Gives the claim the tags that the guests of a build will have, and takes them off again. Where datacenter.cfg restricts tags, Proxmox
  * refuses that now, before anything is uploaded, and not at the end of a build. It cannot be asked: who has no `Sys.Audit` on
  * `/` is not told of registered tags, and up to Proxmox VE 9.1 a virtual machine is created with any tag.
  * @throws PveError `permission_denied`
  */
 export async function tryTags(claim: Claim, { template }: Pick<ImageSpec, 'template'>): Promise<void> {
-  await claim.setTags([...OF_TEMPLATES, ...template.tags])
+  await claim.setTags([...FIXED_TAGS, ...template.tags])
   await claim.setTags([])
 }

@@ -1,5 +1,5 @@
 import { putFile } from '../pve/put-file.ts'
-import { type FileContent, filenameOf, listFiles, sizeOfStored } from '../pve/volumes.ts'
+import { type FileContent, filenameOf, listFiles } from '../pve/volumes.ts'
 import type { CachedFile } from '../source/context.ts'
 import { type Build, fileToken, taskLine } from './context.ts'
 
@@ -21,9 +21,8 @@ export async function uploadSource(build: Build, file: CachedFile, as: SourceFil
   const { content, extension } = as
   const stem = sourceStem(file.digest)
   const stored = await listFiles(pve, place, content)
-  for (const one of stored.filter((entry) => filenameOf(entry).startsWith(stem))) {
-    if ((await sizeOfStored(pve, place, one)) === file.size) return one.volid
-  }
+  const complete = stored.find((entry) => filenameOf(entry).startsWith(stem) && entry.size === file.size)
+  if (complete !== undefined) return complete.volid
   // A name of our own: another run may be copying under the plain one at this moment.
   const filename = `${stem}-${fileToken(build)}.${extension}`
   const [algorithm = '', value = ''] = file.digest.split(':')

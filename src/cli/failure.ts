@@ -10,6 +10,15 @@ const OWN_AFFAIR = new Set<ErrorCode>([
   'terminated',
 ])
 
+const answerer = (error: ImagebuildError, talksTo: string | undefined) =>
+  OWN_AFFAIR.has(error.code) ? undefined : talksTo
+
+/** An error in results: with `on`, where who answered may matter. */
+export function failureAsJson(error: ImagebuildError, talksTo: string | undefined): Record<string, unknown> {
+  const on = answerer(error, talksTo)
+  return { ...error.toJSON(), ...(on !== undefined && { on }) }
+}
+
 /** An error for a person, on stderr: what, where, why, the last output, what to do. */
 export function renderFailure(error: ImagebuildError, options: { debug: boolean; talksTo?: string }): string {
   const style = (format: 'red' | 'dim' | 'cyan', text: string) =>
@@ -23,7 +32,8 @@ export function renderFailure(error: ImagebuildError, options: { debug: boolean;
       ...error.output.map((line) => `  ${style('dim', '|')} ${stripVTControlCharacters(line)}`),
       '',
     )
-  if (options.talksTo !== undefined && !OWN_AFFAIR.has(error.code)) lines.push(`  on ${options.talksTo}`)
+  const answered = answerer(error, options.talksTo)
+  if (answered !== undefined) lines.push(`  on ${answered}`)
   if (error.next !== undefined) lines.push(`  ${style('cyan', '→')} ${error.next}`)
   if (options.debug) lines.push('', ...stacks(error))
   return `${lines.join('\n')}\n`

@@ -4,6 +4,7 @@ import type { Foresight } from '../build/foresee.ts'
 import type { ImagebuildError } from '../core/errors.ts'
 import type { Diagnostic } from '../definition/diagnostics.ts'
 import type { Reason } from '../plan/reason.ts'
+import { failureAsJson } from './failure.ts'
 
 /** What `plan` prints. */
 
@@ -26,6 +27,7 @@ const MOST_LINES = 60
 export function planAsJson(
   planned: readonly Planned[],
   more: { target: string; changes: number; warnings: readonly Diagnostic[] },
+  talksTo?: string,
 ): string {
   const images = planned.map((one) => {
     const { templates = [], digest } = one.foresight ?? {}
@@ -35,7 +37,7 @@ export function planAsJson(
       reasons: reasonsOf(one),
       templates,
       ...(digest !== undefined && { digest }),
-      ...(one.error && { error: one.error.toJSON() }),
+      ...(one.error && { error: failureAsJson(one.error, talksTo) }),
     }
   })
   return `${JSON.stringify({ schema: 1, ...more, images }, undefined, 2)}\n`

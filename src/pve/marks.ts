@@ -7,15 +7,15 @@ import { ImagebuildError } from '../core/errors.ts'
  */
 
 /**
+ * claim      diskless: whoever created it is the one builder of an image; it stays one whatever other tags it is given
  * building   a temporary guest; removed when its claim or its expiry is gone
  * kept       a failed build that somebody wants to look into; removed when its expiry is over
- * claim      diskless: whoever created it is the one builder of an image
  * candidate  a finished template that nobody has promoted yet
  * current    what `resolve` gives
  * previous   what was current before
  * retired    older than that
  */
-export const STATES = ['building', 'kept', 'claim', 'candidate', 'current', 'previous', 'retired'] as const
+export const STATES = ['claim', 'building', 'kept', 'candidate', 'current', 'previous', 'retired'] as const
 export type State = (typeof STATES)[number]
 
 export interface Marks {
@@ -49,6 +49,13 @@ export interface Marks {
 
 const DIGEST_DIGITS = 16
 const VERIFIED = { inside: 'ib-verified', outside: 'ib-verified-outside' } as const
+
+/** All tags of a guest that say the same of every image. */
+export const FIXED_TAGS: readonly string[] = [
+  ...STATES.map((state) => `ib-${state}`),
+  ...Object.values(VERIFIED),
+  ...['ib-held', 'ib-shared', 'ib-standin'],
+]
 
 export function shortDigest(digest: string): string {
   return digest.replace(/^sha256:/, '').slice(0, DIGEST_DIGITS)

@@ -45,10 +45,20 @@ export async function missingPrivileges(
   needs: readonly Need[],
   signal: AbortSignal,
 ): Promise<MissingPrivilege[]> {
-  // The superuser's ticket passes every check; a token of root may be limited.
-  if (engine.session.kind === 'ticket' && engine.session.user === 'root@pam') return []
+  return missingOf(needs, await privilegesOn(engine, needs, signal))
+}
+
+/** The privileges on each path; `everything` for the superuser's ticket, which passes every check. A token of root may be limited. */
+type PrivilegesOn = ReadonlyMap<string, ReadonlySet<string>> | 'everything'
+
+async function privilegesOn(
+  engine: Engine,
+  needs: readonly Need[],
+  signal: AbortSignal,
+): Promise<PrivilegesOn> {
+  if (engine.session.kind === 'ticket' && engine.session.user === 'root@pam') return 'everything'
   const paths = [...new Set(needs.flatMap((need) => need.path))]
-  const granted = new Map(
+  return new Map(
     await Promise.all(
       paths.map(async (path) => {
         const { data } = await engine.request('GET', '/access/permissions', { path }, { signal })
@@ -56,18 +66,20 @@ export async function missingPrivileges(
       }),
     ),
   )
-  return needs.flatMap((need) =>
-    need.privileges
-      .map((privilege) => [privilege].flat())
-      .filter(
-        (anyOf) => ![need.path].flat().some((path) => anyOf.some((name) => granted.get(path)?.has(name))),
-      )
-      .map((anyOf) => ({
-        path: [need.path].flat()[0] as string,
-        privilege: anyOf.join(' or '),
-        why: need.why,
-      })),
-  )
+}
+
+function isGranted(granted: PrivilegesOn, paths: readonly string[], privilege: Privilege): boolean {
+  if (granted === 'everything') return true
+  return paths.some((path) => [privilege].flat().some((name) => granted.get(path)?.has(name)))
+}
+
+function missingOf(needs: readonly Need[], granted: PrivilegesOn): MissingPrivilege[] {
+  return needs.flatMap(({ path, privileges, why }) => {
+    const paths = [path].flat()
+    return privileges
+      .filter((privilege) => !isGranted(granted, paths, privilege))
+      .map((privilege) => ({ path: paths[0] as string, privilege: [privilege].flat().join(' or '), why }))
+  })
 }
 
 /**
@@ -91,8 +103,18 @@ export async function requirePrivileges(
   needs: readonly Need[],
   signal: AbortSignal,
 ): Promise<void> {
-  const missing = await missingPrivileges(engine, needs, signal)
-  if (missing.length > 0) throw permissionError(engine.session.user, needs, missing)
+  const granted = await privilegesOn(engine, needs, signal)
+  const missing = missingOf(needs, granted)
+  if (missing.length > 0)
+    throw permissionError(engine.session.user, withoutAlternatives(needs, granted), missing)
+}
+
+/** What is to be granted on the first path of each need: what another of its paths grants need not be there, too. */
+function withoutAlternatives(needs: readonly Need[], granted: PrivilegesOn): Need[] {
+  return needs.map((need) => {
+    const others = [need.path].flat().slice(1)
+    return { ...need, privileges: need.privileges.filter((one) => !isGranted(granted, others, one)) }
+  })
 }
 
 /** One error for all that is missing. */

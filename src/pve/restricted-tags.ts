@@ -4,6 +4,14 @@
  * cluster.
  */
 
+/**
+ * Whether Proxmox asks a virtual machine's creator for its tags: for VM.Config.Options on the machine itself, which is in no pool
+ * yet, and whether the tags are free. Containers' creators are asked everywhere.
+ */
+export function checksTagsOfNewMachines({ major, minor }: { major: number; minor: number }): boolean {
+  return major > 9 || (major === 9 && minor >= 2)
+}
+
 /** The words of Proxmox VE 8.4 and 9.2: in a refused call, or, where a virtual machine is created, at the end of its task. */
 const REFUSED = /Permission check failed \(\/, Sys\.Modify for modifying tag '([^']*)'\)/
 

@@ -83,6 +83,21 @@ describe('the first boot', () => {
     })
   })
 
+  test('failed: made-up passwords in its log are not quoted, however long ago they were printed', async () => {
+    const later = Array.from({ length: 12 }, (_, line) => `line ${line}`)
+    const log = ["Set the following 'random' passwords", 'root:hunter2hunter2', 'admin:correct-horse', ...later]
+    const answer = { stdout: `${print(result(['no']))}\n${print(status())}` }
+    const quoted = (await waitFor(answer, `${log.join('\n')}\n`)).error?.output
+    expect(quoted?.slice(-12)).toEqual(later)
+    expect(quoted?.slice(0, -12)).toEqual([
+      "Set the following 'random' passwords",
+      'root:(a password, not shown)',
+      'admin:(a password, not shown)',
+    ])
+    const shortened = (await waitFor(answer, `${[...log, 'last', 'of all'].join('\n')}\n`)).error?.output
+    expect(shortened?.slice(0, 2)).toEqual(['admin:(a password, not shown)', 'line 0'])
+  })
+
   test('did not take place: cloud-init is disabled or missing', async () => {
     const { error } = await waitFor({ code: 64 })
     expect(error).toMatchObject({ code: 'build_failed', why: 'it is disabled, or not installed' })

@@ -48,10 +48,13 @@ test('by the task that creates the claim, on Proxmox VE 9.2', async () => {
 })
 
 describe('by the first change of the claim, where a new machine may have any tag', () => {
-  test.each(['ib-candidate', 'ib-current', 'ib-previous', 'ib-retired'])('%s', async (tag) => {
-    register(tag)
-    expect((await failed()).what).toContain(tag)
-  })
+  test.each(['ib-building', 'ib-kept', 'ib-candidate', 'ib-current', 'ib-verified-outside', 'ib-held'])(
+    '%s',
+    async (tag) => {
+      register(tag)
+      expect((await failed()).what).toContain(tag)
+    },
+  )
 
   test('a tag of the definition’s', async () => {
     register('debian')

@@ -302,18 +302,13 @@ describe('placing a file on the storage', () => {
     expect(uploads(pve)).toEqual([])
   })
 
-  test.each([
-    ['complete', 4096, []],
-    ['not', 100, ['upload']],
-    ['not known', undefined, ['upload']],
-  ])('where a list has no sizes, asks for that of the file: %s', async (_what, size, sent) => {
+  test('uploads it again where a list has no sizes: it may be half of the file', async () => {
     const pve = new MemoryProxmox()
     const { one, decision, checksum } = await file(pve)
     const volid = `local:import/ib-source-${checksum.value.slice(0, 32)}.raw`
     pve.files.push({ volid, ctime: 0, content: 'import' })
-    if (size !== undefined) pve.volumes.set(volid, { size, used: size, format: 'raw' })
     await placeSource(one, decision, context())
-    expect(uploads(pve).map((call) => call.split(' ')[0])).toEqual(sent)
+    expect(uploads(pve)).toHaveLength(1)
   })
 
   test('does not write into a file that another run is still copying', async () => {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { renderFailure } from '../../src/cli/failure.ts'
+import { failureAsJson, renderFailure } from '../../src/cli/failure.ts'
 import { ImagebuildError } from '../../src/core/errors.ts'
 
 beforeEach(() => {
@@ -52,6 +52,14 @@ describe('a failure', () => {
     )
     const usage = new ImagebuildError({ code: 'usage', what: 'no' })
     expect(renderFailure(usage, options)).toBe('error: no\n')
+  })
+
+  test('in JSON, too', () => {
+    const on = 'Proxmox VE 9.2.11 (target site)'
+    expect(failureAsJson(error, on)).toEqual({ ...error.toJSON(), on })
+    const usage = new ImagebuildError({ code: 'usage', what: 'no' })
+    expect(failureAsJson(usage, on)).toEqual(usage.toJSON())
+    expect(failureAsJson(error, undefined)).toEqual(error.toJSON())
   })
 
   test('with all stacks for who debugs', () => {

@@ -86,6 +86,15 @@ describe('what is missing', () => {
     )
   })
 
+  test('what the pool grants is not asked for on all guests', async () => {
+    const tags: Need = { path: '/vms', privileges: ['VM.Config.Options'], why: 'tag the guest' }
+    const guest: Need = { ...GUEST, path: ['/vms', '/pool/images'] }
+    await using at = await granted({ '/pool/images': ['VM.Allocate', 'VM.Audit'] })
+    const error = await rejection<ImagebuildError>(at.pve.requirePrivileges([guest, tags]))
+    expect(error.why).toBe('/vms: VM.Config.Options (to tag the guest)')
+    expect(error.next).toContain("pveum role add ImagebuildVms --privs 'VM.Config.Options' ")
+  })
+
   test('the ticket of root@pam is not even asked about', async () => {
     await using at = await granted({}, { kind: 'ticket', username: 'root@pam', password: 'password' })
     await at.pve.requirePrivileges([STORAGE])

@@ -29,12 +29,14 @@ printf %s "$service" | fact reloaded
 server=$(systemctl show --property=MainPID --value "$service")
 before=$(listening)
 systemctl reload "$service" 2>&1 | fact said
-# The signal is sent by then, and no more. A socket of systemd's stays the same: then all of the time goes by.
-for _ in 1 2 3 4 5 6 7 8 9 10; do
-  if [ "$(listening)" != "$before" ] || [ ! -e "/proc/$server" ]; then break; fi
-  sleep 1
+# The signal is sent by then, and no more: sshd closes its sockets, begins anew, and opens others, which may take a while on
+# a busy machine. A socket of systemd's stays the same.
+seconds=0
+while [ "$seconds" -lt 30 ] && [ -e "/proc/$server" ]; do
+  sockets=$(listening)
+  if [ -n "$sockets" ] && { [ "$sockets" != "$before" ] || [ "$seconds" -ge 10 ]; }; then break; fi
+  sleep 1; seconds=$((seconds + 1))
 done
-[ -n "$(listening)" ] || sleep 2
 if [ -n "$(listening)" ]; then echo yes | fact listens; exit 0; fi
 journalctl --quiet --no-pager -n 5 -o cat -u "$service" 2>/dev/null | fact journal
 systemctl stop ssh.socket sshd.socket 2>/dev/null

@@ -44,7 +44,7 @@ export async function plan(
   const planned = await planAll(invocation, project, options, emit)
   const changes = planned.filter(isChange).length
   const text = options.json
-    ? planAsJson(planned, { target, changes, warnings: project.warnings })
+    ? planAsJson(planned, { target, changes, warnings: project.warnings }, invocation.talksTo)
     : formatPlan(planned, { explain: options.explain, root: project.root, stream: process.stdout })
   process.stdout.write(invocation.secrets.redact(text))
   const failures = planned.flatMap(({ error }) => error ?? [])

@@ -7,7 +7,7 @@ import { createBus, type Emit, type RunResult, type Sink } from '../../core/even
 import type { Project } from '../../definition/load.ts'
 import type { ImageSpec } from '../../definition/spec.ts'
 import { parentOf, requestFor } from '../build-request.ts'
-import { renderFailure } from '../failure.ts'
+import { failureAsJson, renderFailure } from '../failure.ts'
 import { buildFolder, explainFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
 import { LabEnded } from '../lab-end.ts'
@@ -163,7 +163,14 @@ async function runOne(
     const error = await reasonFor(invocation, name, thrown)
     lane.failures.set(name, error)
     const seconds = (performance.now() - started) / 1000
-    result = { image: name, status: 'failed', held: false, templates: [], seconds, error: error.toJSON() }
+    result = {
+      image: name,
+      status: 'failed',
+      held: false,
+      templates: [],
+      seconds,
+      error: failureAsJson(error, invocation.talksTo),
+    }
   }
   emit({ type: 'image.end', image: name, result })
   return result
