@@ -3,9 +3,9 @@ import type { Claim } from '../pve/claim-held.ts'
 import { FIXED_TAGS } from '../pve/marks.ts'
 
 /**
- * Gives the claim the tags that the guests of a build will have, and takes them off again. Where datacenter.cfg restricts tags, Proxmox
- * refuses that now, before anything is uploaded, and not at the end of a build. It cannot be asked: who has no `Sys.Audit` on
- * `/` is not told of registered tags, and up to Proxmox VE 9.1 a virtual machine is created with any tag.
+ * Gives the claim the tags that the guests of a build will have, and takes them off again. Where datacenter.cfg restricts
+ * tags, Proxmox refuses that now, before anything is uploaded, and not at the end of a build. It cannot be asked: who has no
+ * `Sys.Audit` on `/` is not told of registered tags, and up to Proxmox VE 9.1 a virtual machine is created with any tag.
  * @throws PveError `permission_denied`
  */
 export async function tryTags(claim: Claim, { template }: Pick<ImageSpec, 'template'>): Promise<void> {
