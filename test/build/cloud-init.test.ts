@@ -85,7 +85,12 @@ describe('the first boot', () => {
 
   test('failed: made-up passwords in its log are not quoted, however long ago they were printed', async () => {
     const later = Array.from({ length: 12 }, (_, line) => `line ${line}`)
-    const log = ["Set the following 'random' passwords", 'root:hunter2hunter2', 'admin:correct-horse', ...later]
+    const log = [
+      "Set the following 'random' passwords",
+      'root:hunter2hunter2',
+      'admin:correct-horse',
+      ...later,
+    ]
     const answer = { stdout: `${print(result(['no']))}\n${print(status())}` }
     const quoted = (await waitFor(answer, `${log.join('\n')}\n`)).error?.output
     expect(quoted?.slice(-12)).toEqual(later)
