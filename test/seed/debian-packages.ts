@@ -27,6 +27,8 @@ export function unpackPackages(purpose: string, release: string, packages: reado
       `Dir::Etc::SourceList=${folder}/sources.list`,
       'Dir::Etc::SourceParts=/dev/null',
       `Dir::State::Lists=${folder}/lists`,
+      // Else apt would have the versions that this machine has installed, which that release does not offer.
+      'Dir::State::Status=/dev/null',
       `Dir::Cache=${folder}`,
       'APT::Sandbox::User=root',
       'Acquire::Languages=none',
@@ -37,7 +39,12 @@ export function unpackPackages(purpose: string, release: string, packages: reado
     for (const archive of globSync('*.deb', { cwd: folder })) {
       execFileSync('dpkg-deb', ['--extract', archive, 'root'], run)
     }
-    renameSync(join(folder, 'root'), root)
+    try {
+      renameSync(join(folder, 'root'), root)
+    } catch (error) {
+      // Another process has unpacked the same meanwhile.
+      if (!existsSync(root)) throw error
+    }
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
