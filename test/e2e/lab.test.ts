@@ -107,7 +107,7 @@ test('the guest was set up by the cloud-init drive', async () => {
 })
 
 test('the agent tells what it sees', async () => {
-  expect(result(await agent('get-osinfo'))).toMatchObject({ id: 'debian', 'version-id': '12' })
+  expect(result(await agent('get-osinfo'))).toMatchObject({ id: 'debian', 'version-id': '13' })
   expect(result(await agent('get-host-name'))).toEqual({ 'host-name': 'lab-test' })
   const addresses = result(await agent('network-get-interfaces')) as { name: string }[]
   expect(addresses.map(({ name }) => name)).toContain('lo')
