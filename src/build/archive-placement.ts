@@ -77,7 +77,7 @@ async function placeAppliance(build: Build, template: string): Promise<string> {
   const there = await find()
   if (there !== undefined) return there
   const storage = place.storages.archives
-  const upid = (await pve.api.nodes.$(place.node).aplinfo.$post({ storage, template })) as string
+  const upid = await pve.api.nodes.$(place.node).aplinfo.$post({ storage, template })
   await pve.waitTask(upid, { seconds: 7200, stopOnAbort: true, onLog: taskLine(build, 'source') })
   const volid = await find()
   if (volid !== undefined) return volid

@@ -1,12 +1,12 @@
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { DeadlineError, poll, withDeadline } from '../core/scope.ts'
+import type { GuestConfig } from '../pve/answers.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import type { Pve } from '../pve/client.ts'
 import { configIfThere, isBeingMade } from '../pve/destroy.ts'
 import {
   clusterGuests,
-  type GuestConfig,
   type GuestKind,
   type GuestRef,
   type GuestRow,

@@ -1,6 +1,7 @@
 import { asImagebuildError } from '../core/errors.ts'
+import type { StoredFile } from '../pve/answers.ts'
 import { volidOf } from '../pve/put-file.ts'
-import { filenameOf, listFiles, type StoredFile } from '../pve/volumes.ts'
+import { filenameOf, listFiles } from '../pve/volumes.ts'
 import { bootstrapDisk } from '../source/bootstrap.ts'
 import { findCached } from '../source/cache.ts'
 import { formatChecksum } from '../source/checksum.ts'

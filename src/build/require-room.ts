@@ -1,7 +1,7 @@
+import type { GuestConfig } from '../pve/answers.ts'
 import { configIfThere } from '../pve/destroy.ts'
 import { sizeIn } from '../pve/disk-size.ts'
 import { PveError } from '../pve/errors.ts'
-import type { GuestConfig } from '../pve/guest-ref.ts'
 import { listFiles, sizeOfStored } from '../pve/volumes.ts'
 import { DISK_MIB } from '../source/bootstrap.ts'
 import { fixedVmidOf } from './at-fixed-vmid.ts'
@@ -72,11 +72,7 @@ async function archiveSize({ pve, place }: Build, volid: string): Promise<number
 async function volumeSize({ pve, place }: Build, volid: string): Promise<{ size: number; least: number }> {
   const storage = pve.api.nodes.$(place.node).storage.$(place.storages.images)
   try {
-    const { size, used, format } = (await storage.content.$(volid).$get()) as {
-      size: number
-      used: number
-      format: string
-    }
+    const { size, used, format } = await storage.content.$(volid).$get()
     // A raw file that was uploaded has blocks for its zeros, too.
     const isTold = format === 'qcow2' && used < ALL_ALLOCATED * size
     return { size, least: isTold ? used : 0 }

@@ -3,7 +3,7 @@ import type { ImageSpec, SourceSpec } from '../definition/spec.ts'
 import { sourceRequest } from '../plan/plan.ts'
 import type { Note } from '../pve/marks.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
-import { type ApplianceRow, findAppliance } from '../source/appliance.ts'
+import { findAppliance } from '../source/appliance.ts'
 import {
   type BootstrapKind,
   type BootstrapRecipe,
@@ -165,8 +165,7 @@ async function fromAppliance(
   source: Extract<SourceSpec, { kind: 'appliance' }>,
   record: MakeRecord,
 ): Promise<SourceDecision> {
-  // The schema, and so the types, say nothing of what is in a row.
-  const rows = (await pve.api.nodes.$(place.node).aplinfo.$get()) as unknown as ApplianceRow[]
+  const rows = await pve.api.nodes.$(place.node).aplinfo.$get()
   const at = { node: place.node, where: source.where }
   const { template, version, identity, checksum } = findAppliance(
     rows,

@@ -1,5 +1,6 @@
 import { ImagebuildError } from '../core/errors.ts'
 import type { ImageSpec } from '../definition/spec.ts'
+import type { StorageStatus } from '../pve/answers.ts'
 import type { Pve } from '../pve/client.ts'
 import { PveError } from '../pve/errors.ts'
 import type { Place } from '../pve/place.ts'
@@ -67,17 +68,6 @@ function holdsFiles(type: string): boolean {
   return !['lvm', 'lvmthin', 'zfspool', 'zfs', 'rbd', 'iscsi', 'iscsidirect'].includes(type)
 }
 
-export interface StorageStatus {
-  type: string
-  content: string
-  active: number
-  enabled: number
-  /** bytes; 0 where the plugin cannot tell */
-  total?: number
-  /** bytes */
-  avail?: number
-}
-
 /** Undefined where the node does not know such a storage. */
 export async function storageStatus(
   pve: Pve,
@@ -85,7 +75,7 @@ export async function storageStatus(
   storage: string,
 ): Promise<StorageStatus | undefined> {
   try {
-    return (await pve.api.nodes.$(node).storage.$(storage).status.$get()) as unknown as StorageStatus
+    return await pve.api.nodes.$(node).storage.$(storage).status.$get()
   } catch (error) {
     if (error instanceof PveError && error.status === 400 && error.fields.storage !== undefined)
       return undefined

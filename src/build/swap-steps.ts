@@ -1,9 +1,10 @@
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import { step } from '../core/events.ts'
+import type { GuestConfig } from '../pve/answers.ts'
 import type { Pve } from '../pve/client.ts'
 import { copyTemplate } from '../pve/copy-template.ts'
 import { configIfThere, destroyGuest } from '../pve/destroy.ts'
-import { type GuestConfig, guestApi, guestLabel, readConfig } from '../pve/guest-ref.ts'
+import { guestApi, guestLabel, readConfig } from '../pve/guest-ref.ts'
 import { workOn } from '../pve/lost-answer.ts'
 import { fromTags, parseNote } from '../pve/marks.ts'
 import { promote, tidy } from '../pve/promotion.ts'
@@ -71,7 +72,7 @@ async function removeOld(by: SwapBy, there: OldOne, standing: Standing, fixed: n
   const asSeen = unlessOvertaken(pve, standing).withGate(() => requireAsSeen(pve, there))
   try {
     await workOn(pve, old, {
-      send: async () => (await guestApi(asSeen, old).$delete()) as string,
+      send: () => guestApi(asSeen, old).$delete(),
       wait: async (upid) => void (await pve.waitTask(upid, { seconds: 300, signal })),
       isDone: async () => (await configIfThere(pve, old)) === undefined,
       signal,

@@ -1,5 +1,6 @@
+import type { FileContent } from '../pve/api.ts'
 import { putFile } from '../pve/put-file.ts'
-import { type FileContent, filenameOf, listFiles } from '../pve/volumes.ts'
+import { filenameOf, listFiles } from '../pve/volumes.ts'
 import type { CachedFile } from '../source/context.ts'
 import { type Build, fileToken, taskLine } from './context.ts'
 

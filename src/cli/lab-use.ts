@@ -33,13 +33,12 @@ export interface Build {
 }
 
 interface Row extends ClusterRow {
-  status?: string
   marks: Marks | undefined
 }
 
 /** @param port where the lab listens; @param itself processes that are not counted: the lab's own, and this one */
 export async function labUse(pve: Pve, port: number, itself: readonly number[]): Promise<LabUse> {
-  const nodes = ((await pve.api.nodes.$get()) as { node: string }[]).map(({ node }) => node)
+  const nodes = (await pve.api.nodes.$get()).map(({ node }) => node)
   const rows = (await Promise.all(nodes.map((node) => rowsOf(pve, node)))).flat()
   const builds = await buildsAmong(pve, rows)
   const building = new Set(builds.map(({ image }) => image))

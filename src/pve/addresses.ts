@@ -1,16 +1,10 @@
 import pLimit from 'p-limit'
+import type { GuestConfig } from './answers.ts'
 import { isStale, tellsTime } from './claim-judged.ts'
 import type { Pve } from './client.ts'
 import { configIfThere } from './destroy.ts'
 import { PveError } from './errors.ts'
-import {
-  clusterGuests,
-  type GuestConfig,
-  type GuestRef,
-  guestLabel,
-  nodeGuests,
-  readConfig,
-} from './guest-ref.ts'
+import { clusterGuests, type GuestRef, guestLabel, nodeGuests, readConfig } from './guest-ref.ts'
 import { fromTags, type Marks } from './marks.ts'
 
 /** Who in the cluster has which address: by our own tags, and by the configuration of all guests that one may see. */
@@ -145,6 +139,6 @@ function labelOf(guest: GuestRef, name: string | undefined): string {
 
 /** Asking a node that is down takes long, and whatever is on it does not run. */
 async function onlineNodes(pve: Pve): Promise<string[]> {
-  const nodes = (await pve.api.nodes.$get()) as { node: string; status?: string }[]
+  const nodes = await pve.api.nodes.$get()
   return nodes.filter(({ status }) => status !== 'offline').map(({ node }) => node)
 }

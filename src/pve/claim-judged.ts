@@ -1,6 +1,6 @@
+import type { GuestConfig } from './answers.ts'
 import { CLAIM_SECONDS, type Slot } from './claim-note.ts'
 import type { Pve } from './client.ts'
-import type { GuestConfig } from './guest-ref.ts'
 import { parseNote } from './marks.ts'
 import { hasEnded, isThisProcess } from './owner.ts'
 import type { ServerClock } from './server-clock.ts'

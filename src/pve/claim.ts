@@ -100,11 +100,11 @@ export async function runsOf(pve: Pve, of: OfImage): Promise<string[]> {
 
 /** VMIDs of all claims on this image; those of this node as they are at this moment. */
 async function claimsOf(pve: Pve, { place, image, namespace }: OfImage): Promise<number[]> {
-  const [near, far] = (await Promise.all([
+  const [near, far] = await Promise.all([
     pve.api.nodes.$(place.node).qemu.$get(),
     pve.api.cluster.resources.$get({ type: 'vm' }),
-  ])) as { vmid: number; tags?: string; node?: string }[][]
-  const rows = [...(near ?? []), ...(far ?? []).filter((row) => row.node !== place.node)]
+  ])
+  const rows = [...near, ...far.filter((row) => row.node !== place.node)]
   return rows.flatMap(({ vmid, tags }) => {
     const marks = fromTags(vmid, tags)
     return marks?.state === 'claim' && marks.namespace === namespace && marks.image === image ? [vmid] : []
@@ -177,7 +177,7 @@ async function findHolder(pve: Pve, place: Place, vmid: number) {
     let node = place.node
     let config = await configIfThere(pve, { kind: KIND, node, vmid })
     if (config === undefined) {
-      const rows = (await pve.api.cluster.resources.$get({ type: 'vm' })) as { vmid: number; node: string }[]
+      const rows = await pve.api.cluster.resources.$get({ type: 'vm' })
       const elsewhere = rows.find((row) => row.vmid === vmid && row.node !== place.node)
       if (elsewhere === undefined) return { holder: undefined }
       node = elsewhere.node

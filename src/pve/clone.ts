@@ -1,6 +1,7 @@
+import type { GuestConfig } from './answers.ts'
 import type { Pve } from './client.ts'
 import { PveError } from './errors.ts'
-import { type GuestConfig, type GuestRef, guestApi } from './guest-ref.ts'
+import { type GuestRef, guestApi } from './guest-ref.ts'
 import type { Place } from './place.ts'
 
 /** Copies of templates. */
@@ -34,7 +35,7 @@ export async function orderClone(
     ...(full && { storage: place.storages.disks }),
     ...(place.pool !== undefined && { pool: place.pool }),
   }
-  return (await guestApi(pve, { kind: guest.kind, node, vmid }).clone.$post(parameters)) as string
+  return await guestApi(pve, { kind: guest.kind, node, vmid }).clone.$post(parameters)
 }
 
 /** Proxmox cannot link to a volume of this storage: of containers on a directory, say. */

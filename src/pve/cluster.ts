@@ -1,3 +1,4 @@
+import type { ClusterGuest } from './answers.ts'
 import type { PveConnection } from './client.ts'
 import { Engine, FIRST_REQUEST } from './engine.ts'
 import { asClusterRows, type ClusterRow } from './guest-ref.ts'
@@ -17,6 +18,6 @@ export async function askTemplates(connection: PveConnection): Promise<ClusterRo
     { signal, ...FIRST_REQUEST },
   )
   // There may be thousands of others. One that has just become a template may not be called one yet.
-  const rows = data as Pick<ClusterRow, 'template' | 'tags'>[]
+  const rows = data as ClusterGuest[]
   return asClusterRows(rows.filter(({ template, tags }) => template || tags?.includes('ib-')))
 }

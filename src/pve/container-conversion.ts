@@ -1,7 +1,8 @@
 import { poll } from '../core/scope.ts'
+import type { TaskRow } from './answers.ts'
 import type { Pve } from './client.ts'
 import { type GuestRef, readConfig } from './guest-ref.ts'
-import { endedTasks, type TaskRow } from './guest-tasks.ts'
+import { endedTasks } from './guest-tasks.ts'
 
 /** Of a container's conversion to a template Proxmox tells no task: it must be looked for. */
 

@@ -1,8 +1,9 @@
 import { asImagebuildError } from '../core/errors.ts'
 import { pauses } from '../core/pauses.ts'
 import { poll } from '../core/scope.ts'
+import type { GuestConfig } from './answers.ts'
 import type { Pve } from './client.ts'
-import { type GuestConfig, type GuestRef, guestApi, readConfig } from './guest-ref.ts'
+import { type GuestRef, guestApi, readConfig } from './guest-ref.ts'
 import { activeTasks } from './guest-tasks.ts'
 import { LockedGuest, lockedGuest, type Making } from './locked-guest.ts'
 import { isAnswerLost } from './lost-answer.ts'
@@ -48,7 +49,7 @@ export async function destroyGuest(
       const isMeant = (token ?? note?.guest) === note?.guest && (run ?? note?.run) === note?.run
       if (!isMeant) return true
       try {
-        const { status } = (await guest.status.current.$get()) as unknown as { status: string }
+        const { status } = await guest.status.current.$get()
         // Where stopping fails, it may have stopped by itself: what counts is whether it can be deleted.
         if (status === 'running') await stopGuest(pve, target, signal).catch(() => signal.throwIfAborted())
         // Another call's stop may be at its end, whose hook would write the configuration of what is gone.
@@ -56,7 +57,7 @@ export async function destroyGuest(
         // Whose it was before a pause of this process it need not be any more.
         pauses.look()
         if (pauses.count !== count) return undefined
-        const upid = (await guest.$delete({ purge: true })) as string
+        const upid = await guest.$delete({ purge: true })
         await pve.waitTask(upid, { seconds: 300, signal })
         return true
       } catch (error) {

@@ -1,11 +1,6 @@
+import type { NetworkCard } from './answers.ts'
 import type { Pve } from './client.ts'
-import { type GuestRef, guestApi } from './guest-ref.ts'
-
-/** A network card as the guest agent and the node tell it. */
-interface Card {
-  'hardware-address'?: string
-  'ip-addresses'?: { 'ip-address': string; 'ip-address-type': string }[]
-}
+import type { GuestRef } from './guest-ref.ts'
 
 /**
  * The IPv4 addresses of the card with this MAC, link-local ones left out; undefined while nobody can tell them. A
@@ -23,13 +18,11 @@ export async function addressesOf(pve: Pve, guest: GuestRef, mac: string): Promi
     .filter((address) => !address.startsWith('169.254.'))
 }
 
-async function agentCards(pve: Pve, guest: GuestRef): Promise<Card[]> {
-  const answer = await guestApi(pve, guest).agent['network-get-interfaces'].$get()
-  // The library's type of the agent's answers says nothing of what is in them.
-  return (answer as unknown as { result: Card[] }).result
+async function agentCards(pve: Pve, { node, vmid }: GuestRef): Promise<NetworkCard[]> {
+  const { agent } = pve.api.nodes.$(node).qemu.$(vmid)
+  return (await agent['network-get-interfaces'].$get()).result
 }
 
-async function containerCards(pve: Pve, { node, vmid }: GuestRef): Promise<Card[]> {
-  const { lxc } = pve.api.nodes.$(node)
-  return ((await lxc.$(vmid).interfaces.$get()) as Card[] | null) ?? []
+async function containerCards(pve: Pve, { node, vmid }: GuestRef): Promise<NetworkCard[]> {
+  return (await pve.api.nodes.$(node).lxc.$(vmid).interfaces.$get()) ?? []
 }

@@ -40,7 +40,7 @@ export class GuestOrder {
     this.#request = request
   }
 
-  async create(send: () => Promise<unknown>): Promise<void> {
+  async create(send: () => Promise<string>): Promise<void> {
     const { kind, vmid } = this.#request
     this.#task = { type: CREATES[kind], vmid }
     // The log of its task has a container's host keys.
@@ -48,7 +48,7 @@ export class GuestOrder {
   }
 
   /** @param source VMID of what is copied */
-  async clone(source: number, send: () => Promise<unknown>): Promise<void> {
+  async clone(source: number, send: () => Promise<string>): Promise<void> {
     this.#task = { type: CLONES[this.#request.kind], vmid: source }
     await this.#carryOut(send)
   }
@@ -58,7 +58,7 @@ export class GuestOrder {
    * ordered again only where it was not, and at the same VMID, which Proxmox gives only once.
    * @returns `unheard` where it was made, and no answer has said by which task
    */
-  async #carryOut(send: () => Promise<unknown>): Promise<'heard' | 'unheard'> {
+  async #carryOut(send: () => Promise<string>): Promise<'heard' | 'unheard'> {
     const { vmid, signal } = this.#request
     let isLost = false
     for (let tries = 1; ; tries += 1) {
@@ -80,11 +80,11 @@ export class GuestOrder {
     }
   }
 
-  async #sendAndWait(send: () => Promise<unknown>, isLost: boolean): Promise<void> {
+  async #sendAndWait(send: () => Promise<string>, isLost: boolean): Promise<void> {
     this.outcome = 'unknown'
     let upid: string
     try {
-      upid = (await send()) as string
+      upid = await send()
     } catch (error) {
       // Of an order before this one, nothing is known.
       if (error instanceof PveError && !isAnswerLost(error) && !isLost) this.outcome = 'nothing'

@@ -1,3 +1,4 @@
+import type { ClusterGuest, GuestConfig, ListedGuest } from './answers.ts'
 import type { Pve } from './client.ts'
 
 /** As definitions say it; Proxmox's paths say `qemu` and `lxc`. */
@@ -20,39 +21,24 @@ export function consoleCommand({ kind, vmid }: Pick<GuestRef, 'kind' | 'vmid'>):
   return kind === 'vm' ? `qm terminal ${vmid}` : `pct console ${vmid}`
 }
 
-/** The calls of one guest. Of those used here, containers have the same as VMs, below another path. */
+/** The calls of one guest. Containers have most of a VM's, below another path. */
 export function guestApi(pve: Pve, { kind, node, vmid }: GuestRef) {
   const { qemu, lxc } = pve.api.nodes.$(node)
-  return kind === 'vm' ? qemu.$(vmid) : (lxc.$(vmid) as unknown as ReturnType<(typeof qemu)['$']>)
+  return kind === 'vm' ? qemu.$(vmid) : lxc.$(vmid)
 }
 
-export interface GuestConfig {
-  digest: string
-  tags?: string
-  description?: string
-  name?: string
-  template?: number | boolean
-  lock?: string
-  [key: string]: unknown
-}
-
-/** One line of a node's list. */
-export interface GuestRow {
+/** A guest in a list. */
+export interface GuestRow extends ListedGuest {
   kind: GuestKind
-  vmid: number
-  name?: string
-  tags?: string
-  template?: number | boolean
-  lock?: string
 }
 
 /** All guests of one node, as they are at this moment. */
 export async function nodeGuests(pve: Pve, node: string): Promise<GuestRow[]> {
   const { qemu, lxc } = pve.api.nodes.$(node)
-  const [machines, containers] = (await Promise.all([qemu.$get(), lxc.$get()])) as Omit<GuestRow, 'kind'>[][]
+  const [machines, containers] = await Promise.all([qemu.$get(), lxc.$get()])
   return [
-    ...(machines ?? []).map((row) => ({ ...row, kind: 'vm' as const })),
-    ...(containers ?? []).map((row) => ({ ...row, kind: 'lxc' as const })),
+    ...machines.map((row) => ({ ...row, kind: 'vm' as const })),
+    ...containers.map((row) => ({ ...row, kind: 'lxc' as const })),
   ]
 }
 
@@ -69,13 +55,11 @@ export async function clusterGuests(pve: Pve): Promise<ClusterRow[]> {
   return asClusterRows(await pve.api.cluster.resources.$get({ type: 'vm' }))
 }
 
-/** What Proxmox answers there. */
-export function asClusterRows(answer: unknown): ClusterRow[] {
-  const rows = answer as (ClusterRow & { type: string })[]
-  for (const row of rows) row.kind = row.type === 'lxc' ? 'lxc' : 'vm'
-  return rows
+/** What Proxmox answers there, with each guest's kind as definitions say it. */
+export function asClusterRows(answer: readonly ClusterGuest[]): ClusterRow[] {
+  return answer.map((row) => ({ ...row, kind: row.type === 'lxc' ? 'lxc' : 'vm' }))
 }
 
 export async function readConfig(pve: Pve, guest: GuestRef): Promise<GuestConfig> {
-  return (await guestApi(pve, guest).config.$get()) as unknown as GuestConfig
+  return await guestApi(pve, guest).config.$get()
 }

@@ -1,15 +1,6 @@
+import type { TaskRow } from './answers.ts'
 import type { Pve } from './client.ts'
 import type { GuestRef } from './guest-ref.ts'
-
-/** A row of a node's task list. Who has no `Sys.Audit` on the node sees only those of the same user. */
-export interface TaskRow {
-  upid: string
-  type: string
-  /** `user@realm`, or `user@realm!tokenid` */
-  user: string
-  /** how it ended; while it runs, Proxmox writes `RUNNING` here (sources `active` and `all`) */
-  status?: string
-}
 
 /** Tasks that are asked for at once; Proxmox gives 50 where nothing is said. */
 const LIMIT = 500
@@ -62,6 +53,5 @@ interface Query {
 }
 
 async function rows(pve: Pve, node: string, query: Query): Promise<TaskRow[]> {
-  // The client's types know only `upid` for sure.
-  return (await pve.api.nodes.$(node).tasks.$get(query)) as TaskRow[]
+  return await pve.api.nodes.$(node).tasks.$get(query)
 }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { DeadlineError, Ownership, poll, withDeadline } from '../core/scope.ts'
+import type { GuestStatus } from './answers.ts'
 import type { Pve } from './client.ts'
 import { type CloneOf, cannotLink, inheritedDrives, orderClone } from './clone.ts'
 import { conversionsOf, converted } from './container-conversion.ts'
@@ -89,10 +90,6 @@ export class Guest implements AsyncDisposable, GuestRef {
     })
   }
 
-  get #api() {
-    return guestApi(this.#pve, this)
-  }
-
   /** For what changes this guest: looks before each such call whether the guest at this VMID is still this one. */
   get #own(): Pve {
     return this.#pve.withGate(async () => {
@@ -136,9 +133,9 @@ export class Guest implements AsyncDisposable, GuestRef {
   }
 
   /** Sends a call that begins a task, and waits for that. */
-  async #run(send: () => Promise<unknown>, isDone: () => Promise<boolean>, seconds: number): Promise<void> {
+  async #run(send: () => Promise<string>, isDone: () => Promise<boolean>, seconds: number): Promise<void> {
     await workOn(this.#pve, this, {
-      send: async () => (await send()) as string,
+      send,
       wait: (upid) => this.#wait(upid, seconds),
       isDone,
       signal: this.#request.signal,
@@ -160,11 +157,7 @@ export class Guest implements AsyncDisposable, GuestRef {
     const isLarge = async () => ((await this.diskSize(slot)) ?? 0) >= bytes
     if (await isLarge()) return
     const size = `${Math.ceil(bytes / 2 ** 20)}M`
-    await this.#run(
-      () => guestApi(this.#own, this).resize.$put({ disk: slot as 'scsi0', size }),
-      isLarge,
-      600,
-    )
+    await this.#run(() => guestApi(this.#own, this).resize.$put({ disk: slot, size }), isLarge, 600)
   }
 
   async start(): Promise<void> {
@@ -178,8 +171,7 @@ export class Guest implements AsyncDisposable, GuestRef {
   }
 
   async status(): Promise<GuestStatus> {
-    // The library's type has numbers as optional that both kinds always have.
-    return (await this.#api.status.current.$get()) as unknown as GuestStatus
+    return await guestApi(this.#pve, this).status.current.$get()
   }
 
   /**
@@ -214,7 +206,7 @@ export class Guest implements AsyncDisposable, GuestRef {
   /** @throws PveError where Proxmox forbids us to ask: that is no answer of the agent's */
   async agentAnswers(): Promise<boolean> {
     try {
-      await this.#api.agent.ping.$post()
+      await this.#pve.api.nodes.$(this.node).qemu.$(this.vmid).agent.ping.$post()
       return true
     } catch (error) {
       if (error instanceof PveError && error.status === 403) throw error
@@ -225,7 +217,7 @@ export class Guest implements AsyncDisposable, GuestRef {
   async toTemplate(): Promise<void> {
     const earlier = this.kind === 'lxc' ? await conversionsOf(this.#pve, this) : []
     await workOn(this.#pve, this, {
-      send: async () => (await guestApi(this.#own, this).template.$post()) as string | null,
+      send: async () => await guestApi(this.#own, this).template.$post(),
       wait: (upid) => (upid === null ? this.#awaitConversion(earlier) : this.#wait(upid, TEMPLATE_SECONDS)),
       isDone: () => this.#isConverted(),
       signal: this.#request.signal,
@@ -289,15 +281,6 @@ export class Guest implements AsyncDisposable, GuestRef {
     const { kind, node, vmid, token } = this
     await destroyGuest(pve, { kind, node, vmid, token, ordered: this.#order.task, signal })
   }
-}
-
-export interface GuestStatus {
-  status: 'running' | 'stopped'
-  qmpstatus?: string
-  uptime: number
-  netin: number
-  netout: number
-  lock?: string
 }
 
 /** Seconds for a conversion: renaming of volumes, on some storages a snapshot. */

@@ -1,6 +1,7 @@
+import type { GuestConfig, StoredDisk } from './answers.ts'
 import type { Pve } from './client.ts'
-import { clusterGuests, type GuestConfig, type GuestRef, guestLabel } from './guest-ref.ts'
-import { listDisks, type StoredDisk } from './volumes.ts'
+import { clusterGuests, type GuestRef, guestLabel } from './guest-ref.ts'
+import { listDisks } from './volumes.ts'
 
 /** Guests whose disks are layers above a template's. Proxmox removes no template that has any. */
 export interface LinkedClone {

@@ -99,9 +99,7 @@ export class LockedGuest {
   /** VMID of what a clone makes, as its log says it: Proxmox VE 8 names only the new disks there. */
   async #resultOf(task: Upid): Promise<number | undefined> {
     const query = { start: 0, limit: FIRST_LINES }
-    const lines = (await this.#pve.api.nodes.$(task.node).tasks.$(task.upid).log.$get(query)) as {
-      t: string
-    }[]
+    const lines = await this.#pve.api.nodes.$(task.node).tasks.$(task.upid).log.$get(query)
     const text = Array.isArray(lines) ? lines.map(({ t }) => t).join('\n') : ''
     const [, result] = / with ID (\d+)$/m.exec(text) ?? []
     const disks = [...text.matchAll(/\b(?:vm|subvol)-(\d+)-disk-\d/g)].map(([, vmid]) => vmid)
@@ -120,7 +118,7 @@ export class LockedGuest {
   async #orderedDied(): Promise<boolean> {
     if (this.#ordered === undefined) return false
     const task = this.#pve.api.nodes.$(this.#guest.node).tasks.$(this.#ordered)
-    const { status, exitstatus = '' } = (await task.status.$get()) as { status: string; exitstatus?: string }
+    const { status, exitstatus = '' } = await task.status.$get()
     return status === 'stopped' && isWithoutEnd(exitstatus)
   }
 

@@ -1,8 +1,9 @@
 import { pauses } from '../core/pauses.ts'
 import { poll } from '../core/scope.ts'
+import type { GuestConfig } from './answers.ts'
 import type { Pve } from './client.ts'
 import { PveError } from './errors.ts'
-import { type GuestConfig, type GuestRef, guestApi, readConfig } from './guest-ref.ts'
+import { type GuestRef, guestApi, readConfig } from './guest-ref.ts'
 import { activeTasks } from './guest-tasks.ts'
 
 /**

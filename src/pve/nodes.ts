@@ -73,7 +73,7 @@ async function findUnknown(pve: Pve, named: readonly string[]): Promise<Unknown 
 /** Names of all nodes, which Proxmox shows to everybody who is logged in; undefined where it will not. */
 async function nodeNames(pve: Pve): Promise<string[] | undefined> {
   try {
-    const rows = (await pve.api.nodes.$get()) as { node: string }[]
+    const rows = await pve.api.nodes.$get()
     return rows.length === 0 ? undefined : rows.map(({ node }) => node).sort()
   } catch (error) {
     if (isRefusal(error)) return undefined

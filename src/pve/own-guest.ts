@@ -1,7 +1,8 @@
 import { ImagebuildError } from '../core/errors.ts'
+import type { GuestConfig } from './answers.ts'
 import type { Pve } from './client.ts'
 import { configIfThere } from './destroy.ts'
-import { type GuestConfig, type GuestRef, guestLabel } from './guest-ref.ts'
+import { type GuestRef, guestLabel } from './guest-ref.ts'
 import { parseNote } from './marks.ts'
 
 /**

@@ -1,11 +1,12 @@
 import { ImagebuildError } from '../core/errors.ts'
 import { pauses } from '../core/pauses.ts'
 import { poll, withDeadline } from '../core/scope.ts'
+import type { FileContent } from './api.ts'
 import type { Pve } from './client.ts'
 import { APPEARS_MILLISECONDS, isAnswerLost } from './lost-answer.ts'
 import type { Place } from './place.ts'
 import { sizeOf, type Upload, type UploadOptions } from './upload.ts'
-import { type FileContent, filenameOf, listFiles, storageFor } from './volumes.ts'
+import { filenameOf, listFiles, storageFor } from './volumes.ts'
 
 /** Files on their way to a storage. */
 
@@ -65,7 +66,7 @@ async function arrived(
   using patience = withDeadline(signal, seconds, `the upload of ${filename}`)
   return await poll(
     async () => {
-      const isBusy = ((await pve.api.nodes.$(node).tasks.$get(query)) as unknown[]).length > 0
+      const isBusy = (await pve.api.nodes.$(node).tasks.$get(query)).length > 0
       const file = (await listFiles(pve, place, content)).find((one) => filenameOf(one) === filename)
       if (file !== undefined && (!isBusy || file.size === size)) return { volid: file.volid }
       return isBusy || pauses.running() < until ? undefined : { volid: undefined }

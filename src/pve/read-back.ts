@@ -1,6 +1,7 @@
 import { ImagebuildError } from '../core/errors.ts'
+import type { GuestConfig } from './answers.ts'
 import type { Pve } from './client.ts'
-import { type GuestConfig, type GuestRef, guestLabel, readConfig } from './guest-ref.ts'
+import { type GuestRef, guestLabel, readConfig } from './guest-ref.ts'
 import { isWritten, writeConfig } from './lost-answer.ts'
 import { listDisks } from './volumes.ts'
 

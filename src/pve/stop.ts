@@ -22,11 +22,10 @@ const HOOK_SECONDS = 3
  */
 export async function stopGuest(pve: Pve, guest: GuestRef, signal: AbortSignal): Promise<void> {
   const { status } = guestApi(pve, guest)
-  const isStopped = async () =>
-    ((await status.current.$get()) as unknown as { status: string }).status === 'stopped'
+  const isStopped = async () => (await status.current.$get()).status === 'stopped'
   try {
     await workOn(pve, guest, {
-      send: async () => (await status.stop.$post()) as string,
+      send: () => status.stop.$post(),
       wait: async (upid) => void (await pve.waitTask(upid, { seconds: STOP_SECONDS, signal })),
       isDone: isStopped,
       signal,

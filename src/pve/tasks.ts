@@ -1,6 +1,7 @@
 import { ImagebuildError } from '../core/errors.ts'
 import { pauses } from '../core/pauses.ts'
 import { poll, withDeadline } from '../core/scope.ts'
+import type { TaskLine, TaskStatus } from './answers.ts'
 import type { Engine } from './engine.ts'
 import { PveError, PveTaskError } from './errors.ts'
 
@@ -72,7 +73,7 @@ export async function waitTask(engine: Engine, text: string, options: WaitOption
       async () => {
         try {
           const { data } = await engine.request('GET', `${path}/status`, {}, { signal })
-          const status = data as { status?: string; exitstatus?: string }
+          const status = data as TaskStatus
           // Status before log: of a task that has ended, the log is whole.
           if (options.onLog) await log.read(signal)
           outageSince = undefined
@@ -133,7 +134,7 @@ class TaskLog {
     for (;;) {
       const page = { start: this.#seen, limit: PAGE_LINES }
       const { data } = await this.#engine.request('GET', `${this.#path}/log`, page, { signal })
-      const lines = Array.isArray(data) ? (data as { n: number; t: string }[]) : []
+      const lines = Array.isArray(data) ? (data as TaskLine[]) : []
       for (const { n, t } of lines) {
         // An empty log is a single line that is not in it.
         if (n <= this.#seen || (n === 1 && t === 'no content')) continue

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream'
 import { ImagebuildError } from '../core/errors.ts'
 import { pauses } from '../core/pauses.ts'
 import { RunningTimer } from '../core/running-timer.ts'
-import type { UploadContent } from './api.ts'
+import type { FileContent } from './api.ts'
 import { type Engine, encodePath } from './engine.ts'
 import { PveError } from './errors.ts'
 import { missingPrivileges, permissionError } from './permissions.ts'
@@ -16,7 +16,7 @@ export type UploadSource =
   | { stream: AsyncIterable<Uint8Array>; size: number }
 
 export interface Upload {
-  content: UploadContent
+  content: FileContent
   /** name on the storage, with the ending that Proxmox wants for its content (`import` takes no .img) */
   filename: string
   source: UploadSource

@@ -1,18 +1,9 @@
+import type { StoredDisk, StoredFile } from './answers.ts'
+import type { FileContent } from './api.ts'
 import type { Pve } from './client.ts'
 import { PveError } from './errors.ts'
 import { isAnswerLost, TRIES } from './lost-answer.ts'
 import type { Place } from './place.ts'
-
-/** Files that imagebuild puts on a storage: source images, which stay for the next build, and seeds, which do not. */
-export interface StoredFile {
-  volid: string
-  /** bytes; Proxmox VE 9 leaves it out of a list where a storage would have to work for it */
-  size?: number
-  ctime: number
-}
-
-/** What imagebuild keeps as files: seeds, disk images, containers' archives. */
-export type FileContent = 'iso' | 'import' | 'vztmpl'
 
 /** The storage for files of one content type. */
 export function storageFor({ storages }: Place, content: FileContent): string {
@@ -21,10 +12,7 @@ export function storageFor({ storages }: Place, content: FileContent): string {
 
 /** The files of one content type on the storage for it. */
 export async function listFiles(pve: Pve, place: Place, content: FileContent): Promise<StoredFile[]> {
-  return (await pve.api.nodes
-    .$(place.node)
-    .storage.$(storageFor(place, content))
-    .content.$get({ content: content as 'iso' })) as unknown as StoredFile[]
+  return await pve.api.nodes.$(place.node).storage.$(storageFor(place, content)).content.$get({ content })
 }
 
 /** Bytes of a listed file: where the list does not say it, Proxmox does when it is asked for this one, or nobody can. */
@@ -36,18 +24,11 @@ export async function sizeOfStored(
   if (size !== undefined) return size
   const storage = pve.api.nodes.$(node).storage.$(volid.slice(0, volid.indexOf(':')))
   try {
-    return ((await storage.content.$(volid).$get()) as { size?: number }).size
+    return (await storage.content.$(volid).$get()).size
   } catch (error) {
     if (error instanceof PveError && error.delivery === 'answered') return undefined
     throw error
   }
-}
-
-/** A guest's volume on a storage. */
-export interface StoredDisk {
-  volid: string
-  vmid?: number
-  parent?: string | null
 }
 
 /**
@@ -62,7 +43,7 @@ export async function listDisks(
 ): Promise<StoredDisk[] | undefined> {
   const query = vmid === undefined ? {} : { vmid }
   try {
-    return (await pve.api.nodes.$(node).storage.$(storage).content.$get(query)) as unknown as StoredDisk[]
+    return await pve.api.nodes.$(node).storage.$(storage).content.$get(query)
   } catch (error) {
     if (error instanceof PveError && error.status === 403) return undefined
     throw error
@@ -78,12 +59,12 @@ export async function removeFile(pve: Pve, place: Place, volid: string): Promise
   for (let tries = 1; ; tries += 1) {
     try {
       // With `delay` Proxmox waits for the deletion and answers null; a longer one comes back as a task.
-      const upid = (await content.$(volid).$delete({ delay: 5 })) as string | null
+      const upid = await content.$(volid).$delete({ delay: 5 })
       if (upid !== null) await pve.waitTask(upid, { seconds: 60 })
       return
     } catch (error) {
       if (!isAnswerLost(error) || tries === TRIES) throw error
-      const files = (await content.$get()) as unknown as StoredFile[]
+      const files = await content.$get()
       if (!files.some((file) => file.volid === volid)) return
     }
   }

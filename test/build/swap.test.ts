@@ -78,7 +78,7 @@ const templates = (pve: MemoryProxmox) =>
     [...pve.guests].map(([vmid, { kind, node, config }]) => ({
       ...{ vmid, kind, node },
       tags: String(config.tags),
-      ...(config.template !== undefined && { template: Number(config.template) }),
+      ...(config.template !== undefined && { template: Boolean(config.template) }),
     })),
     'homelab',
   )

@@ -217,7 +217,7 @@ describe('a target with two nodes', () => {
     const upid = await lxc.$(vmid).clone.$post({ newid: 9500, full: true, target: 'b', hostname: 'mine' })
     await (await client()).waitTask(upid as string, { seconds: 120 })
     const far = (await client()).api.nodes.$('b').lxc.$(9500)
-    expect(((await far.config.$get()) as { hostname: string }).hostname).toBe('mine')
+    expect((await far.config.$get()).hostname).toBe('mine')
     expect((await run('nfs')).result.status).toBe('unchanged')
     await project.write({ 'imagebuild.yaml': CONFIG })
   })

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { GuestConfig } from '../../src/pve/guest-ref.ts'
+import type { GuestConfig } from '../../src/pve/answers.ts'
 import { linkedClones } from '../../src/pve/linked-clones.ts'
 import { type Config, MemoryProxmox } from './memory-proxmox.ts'
 

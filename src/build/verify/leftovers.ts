@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { normalize } from 'node:path/posix'
 import type { ImageSpec } from '../../definition/spec.ts'
-import type { GuestConfig } from '../../pve/guest-ref.ts'
+import type { GuestConfig } from '../../pve/answers.ts'
 import { BUILD_USER } from '../access.ts'
 import { decode, type Examiner, readLines } from './examiner.ts'
 import type { Result } from './report.ts'
