@@ -4,7 +4,7 @@ import { guestCalls, tinyContainer } from './guest-calls.ts'
 import { ownFile, ownRole, ownUser } from './own.ts'
 import { asOwnUser } from './own-user.ts'
 import { systemdArchive } from './systemd-archive.ts'
-import { ended, RELEASES, startTarget, type Target } from './target.ts'
+import { type Ended, ended, RELEASES, startTarget, type Target } from './target.ts'
 
 /** Clauses of pve.md that say another thing for each release, but for tags (tags.test.ts), locks and consoles. */
 
@@ -195,28 +195,48 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     await nobody.close()
   })
 
+  /** @returns the backup's volid, and how the task has ended */
+  async function backUp(vmid: number): Promise<Ended & { archive: string }> {
+    const dump = { vmid, storage: target.files, mode: 'stop', compress: 'zstd' }
+    const task = await ended(target, await target.client.post(`/nodes/${target.node}/vzdump`, dump))
+    const path = `/nodes/${target.node}/storage/${target.files}/content`
+    const rows = (await target.client.get(path, { content: 'backup', vmid })).body.data as { volid: string }[]
+    return { ...task, archive: rows[0]?.volid as string }
+  }
+
   test('19.8 nor is one restored as privileged by who may not make it', async () => {
-    const made = await containers.create({ ...(await tinyContainer(target)), unprivileged: 0 })
-    const dump = { vmid: made, storage: target.files, mode: 'stop', compress: 'zstd' }
-    const dumped = await ended(target, await target.client.post(`/nodes/${target.node}/vzdump`, dump))
-    expect(dumped.exitstatus).toBe('OK')
-    const rows = (
-      await target.client.get(`/nodes/${target.node}/storage/${target.files}/content`, {
-        ...{ content: 'backup', vmid: made },
-      })
-    ).body.data as { volid: string }[]
-    const archive = rows[0]?.volid as string
+    const tiny = await tinyContainer(target)
     const keeper = await user('keeper', {
       ...{ '/vms': 'PVEVMAdmin', [`/storage/${target.files}`]: 'PVEDatastoreAdmin' },
     })
-    const vmid = await target.vmid()
-    const fields = { vmid, ostemplate: archive, restore: 1, storage: target.files }
-    const restored = await ended(target, await keeper.post(`/nodes/${target.node}/lxc`, fields))
-    expect(restored.exitstatus).toBe(
-      isNine ? `unable to restore CT ${vmid} - 403 Permission check failed (/, Sys.Modify)` : 'OK',
-    )
+    /** @returns what the new container's configuration says of it, or how its task has failed */
+    const restored = async (archive: string, client: Client, fields: Fields = {}) => {
+      const vmid = await target.vmid()
+      const what = { vmid, ostemplate: archive, restore: 1, storage: target.files, ...fields }
+      const task = await ended(target, await client.post(`/nodes/${target.node}/lxc`, what))
+      if (task.exitstatus !== 'OK') return task.exitstatus.replace(`unable to restore CT ${vmid} - `, '')
+      const { unprivileged = 0 } = await containers.config(vmid)
+      expect(await containers.destroy(vmid)).toBe('OK')
+      return unprivileged
+    }
+    const refused = isNine ? '403 Permission check failed (/, Sys.Modify)' : 0
+
+    const privileged = await containers.create({ ...tiny, unprivileged: 0 })
+    const ofPrivileged = await backUp(privileged)
+    expect(ofPrivileged.exitstatus).toBe('OK')
+    expect(await restored(ofPrivileged.archive, keeper)).toBe(refused)
+    expect(await restored(ofPrivileged.archive, keeper, { unprivileged: 1 })).toBe(1)
+
+    // What the call says goes before what the backup says, a 0 too.
+    const unprivileged = await containers.create({ ...tiny, unprivileged: 1 })
+    const ofUnprivileged = await backUp(unprivileged)
+    expect(ofUnprivileged.exitstatus).toBe('OK')
+    expect(await restored(ofUnprivileged.archive, keeper)).toBe(1)
+    expect(await restored(ofUnprivileged.archive, keeper, { unprivileged: 0 })).toBe(refused)
+    expect(await restored(ofUnprivileged.archive, target.client, { unprivileged: 0 })).toBe(0)
+
     await keeper.close()
-    for (const one of isNine ? [made] : [made, vmid]) expect(await containers.destroy(one)).toBe('OK')
+    for (const made of [privileged, unprivileged]) expect(await containers.destroy(made)).toBe('OK')
   })
 
   test('19.9 a systemd without nesting is warned of, whenever Proxmox has looked', async () => {
