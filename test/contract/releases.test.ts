@@ -254,6 +254,17 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     const newid = await target.vmid()
     const cloned = await target.client.post(containers.path(vmid, '/clone'), { newid, full: 1 })
     expect(await ended(target, cloned)).toMatchObject(seen)
+    for (const action of ['start', 'reboot']) {
+      const task = await ended(target, await target.client.post(containers.path(vmid, `/status/${action}`)))
+      expect(task).toMatchObject(seen)
+      expect(task.log.includes(warning)).toBe(isNine)
+    }
+    const backup = await backUp(vmid)
+    expect(backup).toMatchObject(seen)
+    expect(backup.log).toContain('INFO: restarting vm')
+    expect(backup.log.includes(warning)).toBe(isNine)
+    const stopping = await target.client.post(containers.path(vmid, '/status/stop'))
+    expect((await ended(target, stopping)).exitstatus).toBe('OK')
     const nested = await containers.create({ ...basics, features: 'nesting=1' })
     for (const made of [vmid, newid, nested]) expect(await containers.destroy(made)).toBe('OK')
   })
