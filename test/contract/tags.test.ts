@@ -1,15 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Client, Fields, Reply } from './client.ts'
 import { guestCalls, tinyContainer } from './guest-calls.ts'
+import type { TagRules } from './held.ts'
 import { ownPool, ownUser } from './own.ts'
 import { asOwnUser } from './own-user.ts'
+import { setTagRules } from './tag-rules.ts'
 import { ended, NO_TAG_RULES, RELEASES, startTarget, type Target } from './target.ts'
 
 /** Clause 8.9 of pve.md: tags that are not everybody's to set. */
 
 describe.each(RELEASES)('$name', ({ pve }) => {
   let target: Target
-  let before: Record<string, unknown>
   /** may do all with guests, and nothing with the node */
   let user: Client
   let machines: ReturnType<typeof guestCalls>
@@ -21,7 +22,6 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     target = await startTarget(pve && { pve })
     isNine = target.version >= 9
     if (!target.own.tagRules) return
-    before = (await target.client.get('/cluster/options')).body.data
     user = await asOwnUser(target, 'tagger', 0)
     await grant('/vms', 'PVEVMAdmin')
     await grant(`/storage/${target.files}`, 'PVEDatastoreUser')
@@ -30,7 +30,6 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     tiny = { ...(await tinyContainer(target)), unprivileged: 1 }
   })
   afterAll(async () => {
-    if (before !== undefined) await restore()
     await user?.close()
     await target?.stop()
   })
@@ -40,26 +39,8 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     expect(granted.status).toBe(200)
   }
 
-  async function rules(fields: Fields): Promise<void> {
-    const unset = ['user-tag-access', 'registered-tags'].filter((name) => fields[name] === undefined)
-    const reply = await target.client.put('/cluster/options', {
-      ...fields,
-      ...(unset.length > 0 && { delete: unset.join(',') }),
-    })
-    expect(reply.body).toEqual({ data: null })
-  }
-
-  async function restore(): Promise<void> {
-    const access = before['user-tag-access'] as Record<string, string | string[]> | undefined
-    const registered = before['registered-tags'] as string[] | undefined
-    await rules({
-      ...(access && {
-        'user-tag-access': Object.entries(access)
-          .map(([name, value]) => `${name}=${[value].flat().join(';')}`)
-          .join(','),
-      }),
-      ...(registered && { 'registered-tags': registered.join(';') }),
-    })
+  async function rules(wanted: TagRules): Promise<void> {
+    expect((await setTagRules(target, wanted)).body).toEqual({ data: null })
   }
 
   const refusal = (tag: string) => `Permission check failed (/, Sys.Modify for modifying tag '${tag}')`
