@@ -1,3 +1,4 @@
+import { zstdDecompressSync } from 'node:zlib'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Client, Fields } from './client.ts'
 import { guestCalls, tinyContainer } from './guest-calls.ts'
@@ -5,6 +6,7 @@ import { ownFile } from './own.ts'
 import { ownGrants } from './own-user.ts'
 import { systemdArchive } from './systemd-archive.ts'
 import { type Ended, ended, RELEASES, startTarget, type Target } from './target.ts'
+import { tinyArchive } from './tiny-archive.ts'
 
 /** Clauses of pve.md about containers that say another thing for each release. */
 
@@ -27,7 +29,7 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     const name = ownFile(target.own, 'plain.tar')
     const reply = await target.client.upload(`/nodes/${target.node}/storage/${target.files}/upload`, [
       ['content', 'vztmpl'],
-      ['filename', { name, data: Buffer.alloc(10240) }],
+      ['filename', { name, data: zstdDecompressSync(await tinyArchive()) }],
     ])
     if (!isNine) {
       expect(reply.body.errors).toEqual({ filename: 'wrong file extension' })
@@ -39,6 +41,20 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     expect(rows).toContainEqual(
       expect.objectContaining({ volid: `${target.files}:vztmpl/${name}`, format: 'tar' }),
     )
+    const tiny = await tinyContainer(target)
+    const vmid = await containers.create({ ...tiny, ostemplate: `${target.files}:vztmpl/${name}` })
+    expect(await containers.destroy(vmid)).toBe('OK')
+  })
+
+  test('12.5 the log of a clone says what it makes', async () => {
+    const vmid = await containers.create({ ...(await tinyContainer(target)), unprivileged: 1 })
+    const newid = await target.vmid()
+    const cloning = await target.client.post(containers.path(vmid, '/clone'), { newid, full: 1 })
+    const task = await ended(target, cloning)
+    expect(task.exitstatus).toBe('OK')
+    const said = `creating a clone of container ${vmid} with ID ${newid}`
+    expect(task.log[0] === said).toBe(isNine)
+    for (const made of [newid, vmid]) expect(await containers.destroy(made)).toBe('OK')
   })
 
   /** @returns the backup's volid, and how the task has ended */
