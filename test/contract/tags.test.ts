@@ -90,19 +90,37 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     refused(await containers.put(id, { tags: 'suite-no;suite-yes' }), 'suite-no')
   })
 
-  test('8.9 those of guests that the user sees; a clone keeps what its source has', async ({ skip }) => {
+  test('8.9 those of guests that the user sees, but of a new VM on 9.2; clones keep what their source has', async ({
+    skip,
+  }) => {
     if (!target.own.tagRules) return skip(NO_TAG_RULES)
     await rules({ 'user-tag-access': 'user-allow=existing' })
     const vmid = await guestCalls(target, 'qemu').create({ memory: 16, tags: 'suite-there' })
     const other = await machines.create({ memory: 16 })
     expect((await machines.put(other, { tags: 'suite-there' })).status).toBe(200)
     refused(await machines.put(other, { tags: 'suite-new' }), 'suite-new')
+    // Of a new VM 9.2 refuses even them.
+    const made = await create('suite-there')
+    expect(made.exitstatus).toMatch(isNine ? /^403 .* for modifying tag 'HASH\(0x[0-9a-f]+\)'\)$/ : /^OK$/)
+
+    const hidden = await guestCalls(target, 'qemu').create({ memory: 16, tags: 'suite-hidden' })
+    expect((await machines.put(other, { tags: 'suite-hidden' })).status).toBe(200)
+    expect((await machines.put(other, { tags: 'suite-there' })).status).toBe(200)
+    await grant(`/vms/${hidden}`, 'NoAccess')
+    refused(await machines.put(other, { tags: 'suite-hidden' }), 'suite-hidden')
+
     await rules({ 'user-tag-access': 'user-allow=none,user-allow-list=suite-there' })
     refused(await machines.put(other, { delete: 'tags' }), 'suite-there')
-    const newid = await target.vmid()
-    const cloning = await user.post(machines.path(vmid, '/clone'), { newid })
-    expect((await ended(target, cloning)).exitstatus).toBe('OK')
-    expect((await machines.config(newid)).tags).toBe('suite-there')
+    const container = await guestCalls(target, 'lxc').create({ ...tiny, tags: 'suite-there' })
+    for (const [guests, source] of [
+      [machines, vmid],
+      [containers, container],
+    ] as const) {
+      const newid = await target.vmid()
+      const cloning = await user.post(guests.path(source, '/clone'), { newid })
+      expect((await ended(target, cloning)).exitstatus).toBe('OK')
+      expect((await guests.config(newid)).tags).toBe('suite-there')
+    }
   })
 
   test('8.9 with Sys.Modify on / all are allowed; without Sys.Audit the rules are not told', async ({
