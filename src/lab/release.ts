@@ -16,6 +16,7 @@ export type AgentUse =
   | 'write files'
   | 'power'
   | 'anything'
+  | 'anything by name'
 
 /** What a command of QEMU's monitor takes on `/`, beside `monitor.guest`; `unlisted`: root@pam too, in other words. */
 export type MonitorNeed = 'nothing' | 'Sys.Modify' | 'root@pam' | 'unlisted'
@@ -83,6 +84,7 @@ const EIGHT: Release = {
     'write files': MONITOR_8,
     power: MONITOR_8,
     anything: MONITOR_8,
+    'anything by name': MONITOR_8,
   },
   monitor: {
     guest: MONITOR_8,
@@ -116,6 +118,8 @@ const NINE: Release = {
     'write files': ['VM.GuestAgent.FileWrite', UNRESTRICTED],
     power: ['VM.PowerMgmt', UNRESTRICTED],
     anything: [UNRESTRICTED],
+    // Proxmox names it twice where it refuses.
+    'anything by name': [UNRESTRICTED, UNRESTRICTED],
   },
   monitor: { guest: ['Sys.Audit', 'Sys.Modify'], need: needOnNine },
   tagsOfNewMachines: true,

@@ -35,7 +35,7 @@ export function agentRoutes(pve: Release): readonly Route[] {
     get(`${GUEST}/agent`, 'all', {}, () => agent.AGENT_CALLS.map((name) => ({ name }))),
     post(
       `${GUEST}/agent`,
-      may('anything'),
+      may('anything by name'),
       { command: oneOf(...Object.keys(agent.AGENT_COMMANDS)) },
       agent.byName,
     ),
