@@ -1,10 +1,10 @@
 import type { Pve } from './client.ts'
 import { type GuestRef, guestApi } from './guest-ref.ts'
 
-/** Proxmox's answer; `truncated` is 1 where the file has more than the 16 MiB that Proxmox gives, else missing. */
+/** Proxmox's answer; `truncated` where the file has more than it gives: 16 MiB, or what was asked for. */
 interface Answer {
   content?: string
-  truncated?: number
+  truncated?: number | boolean
 }
 
 /**
