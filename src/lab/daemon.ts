@@ -144,7 +144,10 @@ async function endWhenIdle(api: ApiServer): Promise<void> {
   if (performance.now() - last > config.idleSeconds * 1000) ending.resolve('nobody has needed it for a while')
 }
 
-/** Who has asked for none gets what there was before: templates and clients are used to it. */
+/**
+ * Who has asked for none gets what this lab played last: templates and clients are used to it. Where its lab.json does not
+ * say, an imagebuild that knew one release alone has made it: it becomes the default.
+ */
 async function playedMajor(): Promise<Major> {
   const asked = option('pve') ?? config.pve ?? (await readConnection(dir))?.pve?.split('.', 1)[0]
   return MAJORS.find((major) => String(major) === String(asked)) ?? DEFAULT_MAJOR

@@ -16,9 +16,10 @@ export type AgentUse =
   | 'write files'
   | 'power'
   | 'anything'
+  | 'anything by name'
 
-/** What a command of QEMU's monitor takes on `/`, beside `monitor.guest`. */
-export type MonitorNeed = 'nothing' | 'Sys.Modify' | 'root@pam'
+/** What a command of QEMU's monitor takes on `/`, beside `monitor.guest`; `unlisted`: root@pam too, in other words. */
+export type MonitorNeed = 'nothing' | 'Sys.Modify' | 'root@pam' | 'unlisted'
 
 export interface Release {
   /** the answer of /version */
@@ -83,6 +84,7 @@ const EIGHT: Release = {
     'write files': MONITOR_8,
     power: MONITOR_8,
     anything: MONITOR_8,
+    'anything by name': MONITOR_8,
   },
   monitor: {
     guest: MONITOR_8,
@@ -116,6 +118,8 @@ const NINE: Release = {
     'write files': ['VM.GuestAgent.FileWrite', UNRESTRICTED],
     power: ['VM.PowerMgmt', UNRESTRICTED],
     anything: [UNRESTRICTED],
+    // Proxmox names it twice where it refuses.
+    'anything by name': [UNRESTRICTED, UNRESTRICTED],
   },
   monitor: { guest: ['Sys.Audit', 'Sys.Modify'], need: needOnNine },
   tagsOfNewMachines: true,
@@ -129,25 +133,36 @@ const NINE: Release = {
   archives: /[^/]+\.tar(?:\.(?:gz|xz|zst|bz2))?$/i,
 }
 
-/** Monitor commands that do not lead out of the guest; all others are root's. */
-const MODIFYING = new Set(
-  [
-    'announce_self backup_cancel balloon block_job_cancel block_job_complete block_job_pause block_job_resume',
-    'block_job_set_speed block_resize block_set_io_throttle boot_set c calc_dirty_rate cancel_vcpu_dirty_limit',
-    'chardev-send-break closefd commit cont cpu delvm eject exit_preconfig expire_password getfd gpa2hpa gpa2hva',
-    'gva2gpa i loadvm log migrate_cancel migrate_continue migrate_pause migrate_set_capability',
-    'migrate_set_parameter migrate_start_postcopy mouse_button mouse_move mouse_set one-insn-per-tb p print q',
-    'qemu-io qom-get qom-list quit replay_break replay_delete_break replay_seek ringbuf_read ringbuf_write s',
-    'savevm sendkey set_link set_password set_vcpu_dirty_limit snapshot_blkdev_internal',
-    'snapshot_delete_blkdev_internal stop stopcapture sum sync-profile system_powerdown system_reset system_wakeup',
-    'trace-event x x_colo_lost_heartbeat xp',
-  ].flatMap((line) => line.split(' ')),
-)
+const names = (lines: readonly string[]) => new Set(lines.flatMap((line) => line.split(' ')))
+
+/** Monitor commands that do not lead out of the guest. */
+const MODIFYING = names([
+  'announce_self backup_cancel balloon block_job_cancel block_job_complete block_job_pause block_job_resume',
+  'block_job_set_speed block_resize block_set_io_throttle boot_set c calc_dirty_rate cancel_vcpu_dirty_limit',
+  'chardev-send-break closefd commit cont cpu delvm eject exit_preconfig expire_password getfd gpa2hpa gpa2hva',
+  'gva2gpa i loadvm log migrate_cancel migrate_continue migrate_pause migrate_set_capability',
+  'migrate_set_parameter migrate_start_postcopy mouse_button mouse_move mouse_set one-insn-per-tb p print q',
+  'qemu-io qom-get qom-list quit replay_break replay_delete_break replay_seek ringbuf_read ringbuf_write s',
+  'savevm sendkey set_link set_password set_vcpu_dirty_limit snapshot_blkdev_internal',
+  'snapshot_delete_blkdev_internal stop stopcapture sum sync-profile system_powerdown system_reset system_wakeup',
+  'trace-event x x_colo_lost_heartbeat xp',
+])
+
+/** Monitor commands that do. */
+const LEADING_OUT = names([
+  'backup block_stream change chardev-add chardev-change chardev-remove client_migrate_info device_add',
+  'device_del drive_add drive_backup drive_del drive_mirror dump-guest-memory dumpdtb gdbserver hostfwd_add',
+  'hostfwd_remove logfile mce memsave migrate migrate_incoming migrate_recover nbd_server_add',
+  'nbd_server_remove nbd_server_start nbd_server_stop netdev_add netdev_del nmi o object_add object_del',
+  'pcie_aer_inject_error pmemsave qom-set savevm-end savevm-start screendump snapshot_blkdev watchdog_action',
+  'wavcapture xen-event-inject xen-event-list',
+])
 
 function needOnNine(command: string): MonitorNeed {
   const name = command.trim().split(/\s/, 1)[0] ?? ''
   if (['help', '?', 'info'].includes(name)) return 'nothing'
-  return MODIFYING.has(name) ? 'Sys.Modify' : 'root@pam'
+  if (MODIFYING.has(name)) return 'Sys.Modify'
+  return LEADING_OUT.has(name) ? 'root@pam' : 'unlisted'
 }
 
 export const RELEASES: Readonly<Record<Major, Release>> = { 8: EIGHT, 9: NINE }

@@ -4,7 +4,6 @@ type Asked = Record<string, unknown>
 
 /** Proxmox gives no guest a lower one, so a test may ask for it and be refused. */
 const LOWEST_VMID = 100
-const TAG_RULES = /^(?:registered-tags|user-tag-access|delete)$/
 const HARMLESS = /^\/(?:version|cluster\/nextid|access\/(?:vnc)?ticket)$/
 
 interface Rule {
@@ -12,6 +11,14 @@ interface Rule {
   /** gets what the groups of `path` have matched, and the parameters */
   isOwn(own: Own, groups: readonly string[], asked: Asked): boolean
 }
+
+const TAG_RULES = new Set(['registered-tags', 'user-tag-access'])
+
+/** The cluster's options that are set, or taken off. */
+const optionsIn = ({ delete: removed, ...set }: Asked): string[] => [
+  ...Object.keys(set),
+  ...(removed === undefined ? [] : String(removed).split(/[,;\s]+/)),
+]
 
 const inPool = (own: Own, asked: Asked) => isOwnPool(own, String(asked.pool))
 const mayCreate = (own: Own, vmid: unknown, asked: Asked) =>
@@ -62,7 +69,7 @@ const RULES: readonly Rule[] = [
   {
     path: /^\/cluster\/options$/,
     isOwn: ({ tagRules }, _, asked) =>
-      tagRules === true && Object.keys(asked).every((name) => TAG_RULES.test(name)),
+      tagRules === true && optionsIn(asked).every((name) => TAG_RULES.has(name)),
   },
 ]
 

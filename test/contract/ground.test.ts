@@ -7,6 +7,7 @@ import { leaveGround, takeGround } from './ground.ts'
 import { startLab } from './lab-target.ts'
 import { type Own, ownFile, ownPool, ownUser } from './own.ts'
 import { read } from './server.ts'
+import { setTagRules } from './tag-rules.ts'
 import type { Reached } from './target.ts'
 import { hasEnded } from './tasks.ts'
 
@@ -64,6 +65,27 @@ test('whatever it sends as raw bytes is looked at too', () => {
   expect(() => client.raw(get + remove)).toThrow(/would write to what is not/)
 })
 
+describe('of the cluster’s options', () => {
+  const allowed = { ...own, tagRules: true }
+  const put = (body: string) => () => assertOwn(allowed, 'PUT', '/cluster/options', body)
+  test.each([
+    'registered-tags=a&delete=user-tag-access',
+    'delete=registered-tags%2Cuser-tag-access',
+    '{"delete":["registered-tags"]}',
+  ])('those about tags may be changed: %s', (body) => {
+    expect(put(body)).not.toThrow()
+    expect(() => assertOwn(own, 'PUT', '/cluster/options', body)).toThrow(/would write to what is not/)
+  })
+  test.each([
+    'delete=keyboard',
+    'registered-tags=a&delete=user-tag-access%2Ckeyboard',
+    'user-tag-access=user-allow%3Dfree&mac_prefix=02',
+    '{"delete":["registered-tags","keyboard"]}',
+  ])('no others: %s', (body) => {
+    expect(put(body)).toThrow(/would write to what is not/)
+  })
+})
+
 describe('on a server that others use', () => {
   let server: Reached
   let others: Client
@@ -104,6 +126,7 @@ describe('on a server that others use', () => {
     ).map(({ volid }) => volid),
     pools: (await read<{ poolid: string }[]>(others, '/pools')).map(({ poolid }) => poolid),
     users: (await read<{ userid: string }[]>(others, '/access/users')).map(({ userid }) => userid),
+    options: await read<Record<string, unknown>>(others, '/cluster/options'),
   })
   /** A process of this machine that is none any more. */
   const killed = (): Owner => ({ ...me, started: '1' })
@@ -115,6 +138,11 @@ describe('on a server that others use', () => {
     await upload(others, 'theirs.iso')
     await others.post('/pools', { poolid: 'theirs' })
     await others.post('/access/users', { userid: 'theirs@pve' })
+    const theirs = {
+      'registered-tags': 'theirs;more',
+      'user-tag-access': 'user-allow=list,user-allow-list=a;b',
+    }
+    expect((await others.put('/cluster/options', theirs)).status).toBe(200)
     const before = await inventory()
 
     await takeGround(server, killed())
@@ -127,11 +155,19 @@ describe('on a server that others use', () => {
     await server.root?.put(`${guests()}/${first + 1}/config`, { lock: 'backup' })
     await server.client.post('/pools', { poolid: `${ownPool(server.own)}-more` })
     await server.client.post('/access/users', { userid: ownUser(server.own) })
+    for (const rules of [{ 'registered-tags': 'suite' }, { 'user-tag-access': 'user-allow=none' }]) {
+      expect((await setTagRules(server, rules)).status).toBe(200)
+    }
+    expect((await inventory()).options).not.toEqual(before.options)
     await upload(server.client, ownFile(server.own, 'left.iso'))
     const stray = `/nodes/${server.node}/storage/${server.files}/content`
     await others.post(stray, { vmid: first + 3, filename: `vm-${first + 3}-disk-0.raw`, size: '1M' })
 
-    await takeGround(server, me)
+    // A run that may not change rules itself puts them back all the same.
+    const { base, fingerprint, credentials, own } = server.client
+    const client = new Client(base, fingerprint, credentials, own && { ...own, tagRules: false })
+    await takeGround({ ...server, client }, me)
+    await client.close()
     expect(await inventory()).toEqual({ ...before, pools: [...before.pools, ownPool(server.own)] })
     await leaveGround(server)
     expect(await inventory()).toEqual(before)

@@ -1,6 +1,7 @@
 import type { Owner } from '../../src/pve/marks.ts'
 import { hasEnded } from '../../src/pve/owner.ts'
-import { isOwnVmid, type Own, ownPool, ownUser } from './own.ts'
+import { parseComment, renderComment } from './held.ts'
+import { isOwnVmid, ownPool, ownUser } from './own.ts'
 import {
   guestsInRange,
   hasUser,
@@ -17,26 +18,8 @@ import { tidy } from './tidy.ts'
  * suite's: it is made where there is nothing in the range, and removed when there is nothing any more.
  */
 
-const MARK = 'imagebuild contract suite'
 /** how much of what is in the way is named */
 const NAMED = 5
-
-/** What the pool's comment says. */
-interface Held {
-  vmids: Own['vmids']
-  owner: Owner
-}
-
-const renderComment = (held: Held): string => `${MARK} ${JSON.stringify(held)}`
-
-function parseComment(comment = ''): Held | undefined {
-  if (!comment.startsWith(`${MARK} `)) return undefined
-  try {
-    return JSON.parse(comment.slice(MARK.length)) as Held
-  } catch {
-    return undefined
-  }
-}
 
 /**
  * Makes the suite's pool, after having removed what a killed run has left. Where this run has it already, it removes

@@ -1,4 +1,4 @@
-import type { Client } from './client.ts'
+import type { Client, Fields } from './client.ts'
 import { ownUser } from './own.ts'
 import type { Target } from './target.ts'
 
@@ -21,4 +21,33 @@ export async function asOwnUser(
   if (made.status !== 200) throw new Error(`no token for ${userid}: ${made.reason}`)
   const { value } = made.body.data as { value: string }
   return client.as({ token: `${userid}!${tokenid}=${value}` })
+}
+
+/** The suite's user with roles for the time of a test. */
+export function ownGrants(target: () => Target) {
+  let granted: Fields[] = []
+  let clients: Client[] = []
+  return {
+    /**
+     * @param tokenid as for `asOwnUser`
+     * @param roles path → roles, separated by commas
+     */
+    async user(tokenid: string, roles: Record<string, string> = {}): Promise<Client> {
+      const user = await asOwnUser(target(), tokenid, 0)
+      clients.push(user)
+      for (const [path, names] of Object.entries(roles)) {
+        const acl = { path, roles: names, users: ownUser(target().own) }
+        const { status, reason } = await target().client.put('/access/acl', acl)
+        if (status !== 200) throw new Error(`no ${names} on ${path}: ${reason}`)
+        granted.push(acl)
+      }
+      return user
+    },
+    async takeBack(): Promise<void> {
+      for (const acl of granted) await target().client.put('/access/acl', { ...acl, delete: 1 })
+      for (const client of clients) await client.close()
+      granted = []
+      clients = []
+    },
+  }
 }

@@ -1,15 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Client, Fields, Reply } from './client.ts'
 import { guestCalls, tinyContainer } from './guest-calls.ts'
+import type { TagRules } from './held.ts'
 import { ownPool, ownUser } from './own.ts'
 import { asOwnUser } from './own-user.ts'
+import { setTagRules } from './tag-rules.ts'
 import { ended, NO_TAG_RULES, RELEASES, startTarget, type Target } from './target.ts'
 
 /** Clause 8.9 of pve.md: tags that are not everybody's to set. */
 
 describe.each(RELEASES)('$name', ({ pve }) => {
   let target: Target
-  let before: Record<string, unknown>
   /** may do all with guests, and nothing with the node */
   let user: Client
   let machines: ReturnType<typeof guestCalls>
@@ -21,7 +22,6 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     target = await startTarget(pve && { pve })
     isNine = target.version >= 9
     if (!target.own.tagRules) return
-    before = (await target.client.get('/cluster/options')).body.data
     user = await asOwnUser(target, 'tagger', 0)
     await grant('/vms', 'PVEVMAdmin')
     await grant(`/storage/${target.files}`, 'PVEDatastoreUser')
@@ -30,7 +30,6 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     tiny = { ...(await tinyContainer(target)), unprivileged: 1 }
   })
   afterAll(async () => {
-    if (before !== undefined) await restore()
     await user?.close()
     await target?.stop()
   })
@@ -40,26 +39,8 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     expect(granted.status).toBe(200)
   }
 
-  async function rules(fields: Fields): Promise<void> {
-    const unset = ['user-tag-access', 'registered-tags'].filter((name) => fields[name] === undefined)
-    const reply = await target.client.put('/cluster/options', {
-      ...fields,
-      ...(unset.length > 0 && { delete: unset.join(',') }),
-    })
-    expect(reply.body).toEqual({ data: null })
-  }
-
-  async function restore(): Promise<void> {
-    const access = before['user-tag-access'] as Record<string, string | string[]> | undefined
-    const registered = before['registered-tags'] as string[] | undefined
-    await rules({
-      ...(access && {
-        'user-tag-access': Object.entries(access)
-          .map(([name, value]) => `${name}=${[value].flat().join(';')}`)
-          .join(','),
-      }),
-      ...(registered && { 'registered-tags': registered.join(';') }),
-    })
+  async function rules(wanted: TagRules): Promise<void> {
+    expect((await setTagRules(target, wanted)).body).toEqual({ data: null })
   }
 
   const refusal = (tag: string) => `Permission check failed (/, Sys.Modify for modifying tag '${tag}')`
@@ -109,19 +90,37 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     refused(await containers.put(id, { tags: 'suite-no;suite-yes' }), 'suite-no')
   })
 
-  test('8.9 those of guests that the user sees; a clone keeps what its source has', async ({ skip }) => {
+  test('8.9 those of guests that the user sees, but of a new VM on 9.2; clones keep what their source has', async ({
+    skip,
+  }) => {
     if (!target.own.tagRules) return skip(NO_TAG_RULES)
     await rules({ 'user-tag-access': 'user-allow=existing' })
     const vmid = await guestCalls(target, 'qemu').create({ memory: 16, tags: 'suite-there' })
     const other = await machines.create({ memory: 16 })
     expect((await machines.put(other, { tags: 'suite-there' })).status).toBe(200)
     refused(await machines.put(other, { tags: 'suite-new' }), 'suite-new')
+    // Of a new VM 9.2 refuses even them.
+    const made = await create('suite-there')
+    expect(made.exitstatus).toMatch(isNine ? /^403 .* for modifying tag 'HASH\(0x[0-9a-f]+\)'\)$/ : /^OK$/)
+
+    const hidden = await guestCalls(target, 'qemu').create({ memory: 16, tags: 'suite-hidden' })
+    expect((await machines.put(other, { tags: 'suite-hidden' })).status).toBe(200)
+    expect((await machines.put(other, { tags: 'suite-there' })).status).toBe(200)
+    await grant(`/vms/${hidden}`, 'NoAccess')
+    refused(await machines.put(other, { tags: 'suite-hidden' }), 'suite-hidden')
+
     await rules({ 'user-tag-access': 'user-allow=none,user-allow-list=suite-there' })
     refused(await machines.put(other, { delete: 'tags' }), 'suite-there')
-    const newid = await target.vmid()
-    const cloning = await user.post(machines.path(vmid, '/clone'), { newid })
-    expect((await ended(target, cloning)).exitstatus).toBe('OK')
-    expect((await machines.config(newid)).tags).toBe('suite-there')
+    const container = await guestCalls(target, 'lxc').create({ ...tiny, tags: 'suite-there' })
+    for (const [guests, source] of [
+      [machines, vmid],
+      [containers, container],
+    ] as const) {
+      const newid = await target.vmid()
+      const cloning = await user.post(guests.path(source, '/clone'), { newid })
+      expect((await ended(target, cloning)).exitstatus).toBe('OK')
+      expect((await guests.config(newid)).tags).toBe('suite-there')
+    }
   })
 
   test('8.9 with Sys.Modify on / all are allowed; without Sys.Audit the rules are not told', async ({

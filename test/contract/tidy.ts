@@ -10,19 +10,22 @@ import {
   strangersIn,
   volumesInRange,
 } from './server.ts'
+import { restoreTagRules } from './tag-rules.ts'
 import { endTasks, hasEnded } from './tasks.ts'
 
 /** How often guests are looked for: what keeps one from going may go with another. */
 const ROUNDS = 3
 
 /**
- * Removes what the suite has made: what runs for its guests, guests, volumes and files, its user with tokens and ACLs,
- * and the pools that tests have made.
- * @returns a sentence for each thing that could not be removed
+ * Puts the cluster's rules about tags back, and removes what the suite has made: what runs for its guests, guests, volumes
+ * and files, its user with tokens and ACLs, and the pools that tests have made.
+ * @returns a sentence for each thing that could not be put back or removed
  */
 export async function tidy(server: Server): Promise<string[]> {
+  const changed = await restoreTagRules(server)
   await endTasks(server)
   const left = await removeGuests(server)
+  if (changed !== undefined) left.unshift(`the cluster's rules about tags: ${changed}`)
   const { client, own } = server
   for (const { node, storage, volid } of await volumesInRange(server)) {
     const path = `/nodes/${node}/storage/${storage}/content/${encodeURIComponent(volid)}`

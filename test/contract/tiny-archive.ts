@@ -8,7 +8,7 @@ import { execa } from 'execa'
 export const ADDRESS = '192.0.2.2'
 
 /** Ends when LXC asks for it, and says on its console that it is there. */
-const INIT = `#!/bin/sh
+export const INIT = `#!/bin/sh
 trap 'exit 0' PWR
 ip link set eth0 up
 ip addr add ${ADDRESS}/24 dev eth0

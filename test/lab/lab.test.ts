@@ -96,6 +96,14 @@ describe.skipIf(notRoot)(`the lab${notRoot ? ' (skipped: needs root)' : ''}`, { 
     expect((await start()).pve).toMatch(/^9\./)
   })
 
+  test('a lab.json that does not say what it played belongs to a lab that becomes the default', async () => {
+    const { token } = await start({ pve: 8 })
+    await stopLab(dir)
+    const { pve: _, ...earlier } = JSON.parse(await readFile(join(dir, 'lab.json'), 'utf8'))
+    await writeFile(join(dir, 'lab.json'), JSON.stringify(earlier))
+    expect(await start()).toMatchObject({ pve: expect.stringMatching(/^9\./), token })
+  })
+
   test('stop also removes what a killed daemon has left', async () => {
     const { pid } = await start()
     process.kill(pid, 'SIGKILL')

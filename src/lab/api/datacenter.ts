@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { ifThere } from '../if-there.ts'
 import { boolean, oneOf, optional, properties, type Rules, string, verifyParameters } from './parameters.ts'
 import { type PropertyFormat, parseProperties } from './property-string.ts'
 import { replaceFile } from './state-file.ts'
@@ -46,11 +47,14 @@ export class Datacenter {
     this.#file = file
   }
 
+  /** Lines about other options, notes and blank lines stay as they are. */
   async change(set: Readonly<Record<string, string>>, remove: readonly string[]): Promise<void> {
-    const options = { ...(await this.#read()), ...set }
-    for (const name of remove) delete options[name]
-    const names = Object.keys(options).sort()
-    await replaceFile(this.#file, names.map((name) => `${name}: ${options[name]}\n`).join(''))
+    const changed = new Set([...Object.keys(set), ...remove])
+    const kept = (await this.#lines()).filter((line) => !changed.has(nameIn(line)))
+    const added = Object.keys(set)
+      .filter((name) => !remove.includes(name))
+      .map((name) => `${name}: ${set[name]}`)
+    await replaceFile(this.#file, [...kept, ...added].map((line) => `${line}\n`).join(''))
   }
 
   async tags(): Promise<TagRules> {
@@ -79,15 +83,23 @@ export class Datacenter {
 
   /** Name → value. Proxmox passes over lines that make no sense. */
   async #read(): Promise<Record<string, string>> {
-    const text = await readFile(this.#file, 'utf8').catch(() => '')
     const found: Record<string, string> = {}
-    for (const line of text.split('\n')) {
-      const [, name, value] = /^([a-z-]+):\s*(.*?)\s*$/.exec(line) ?? []
-      if (name !== undefined && value !== undefined && isOption(name, value)) found[name] = value
+    for (const line of await this.#lines()) {
+      const name = nameIn(line)
+      const value = line.slice(name.length + 1).trim()
+      if (isOption(name, value)) found[name] = value
     }
     return found
   }
+
+  async #lines(): Promise<string[]> {
+    const text = (await ifThere(readFile(this.#file, 'utf8'))) ?? ''
+    return text === '' ? [] : text.replace(/\n$/, '').split('\n')
+  }
 }
+
+/** The option that a line is about; empty where it is about none. */
+const nameIn = (line: string): string => /^([a-z_-]+):/.exec(line)?.[1] ?? ''
 
 function isOption(name: string, value: string): boolean {
   try {

@@ -63,12 +63,11 @@ export function privilegesOf({ guestPrivileges }: Release): Privileges {
     builtInRoles: {
       Administrator: all,
       NoAccess: [],
-      PVEAdmin: admin(...areas),
+      PVEAdmin: admin(...areas).filter((name) => name !== 'Mapping.Modify'),
       PVEAuditor: of(areas, ['audit']),
       PVEDatastoreAdmin: admin('Datastore'),
       PVEDatastoreUser: user('Datastore'),
       PVEMappingAdmin: admin('Mapping'),
-      PVEMappingAuditor: of(['Mapping'], ['audit']),
       PVEMappingUser: user('Mapping'),
       PVEPoolAdmin: admin('Pool'),
       PVEPoolUser: user('Pool'),

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -29,6 +29,21 @@ test('a file that somebody edits counts from then on', async () => {
 test('lines that make no sense are passed over, as in Proxmox', async () => {
   await writeFile(file, '#note\nuser-tag-access: user-allow=some\nregistered-tags: a;;b\nkeyboard: de\n')
   expect(await datacenter.tags()).toEqual({ allow: 'free', list: [], registered: [] })
+})
+
+test('a change keeps lines that are not about it: notes, and what the lab has no use for', async () => {
+  await writeFile(file, '# ours: see the wiki\nkeyboard: de\nregistered-tags: a\n\nmac_prefix: 02:00\n')
+  await datacenter.change({ 'registered-tags': 'b', 'tag-style': 'ordering=config' }, ['user-tag-access'])
+  expect(await readFile(file, 'utf8')).toBe(
+    '# ours: see the wiki\nkeyboard: de\n\nmac_prefix: 02:00\nregistered-tags: b\ntag-style: ordering=config\n',
+  )
+  expect(await datacenter.tags()).toMatchObject({ registered: ['b'] })
+})
+
+test('a file that cannot be read is not taken for an empty one', async () => {
+  await mkdir(file)
+  await expect(datacenter.tags()).rejects.toThrow('EISDIR')
+  await expect(datacenter.change({ 'registered-tags': 'a' }, [])).rejects.toThrow('EISDIR')
 })
 
 test('a change keeps what it does not name', async () => {

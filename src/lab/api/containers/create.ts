@@ -24,7 +24,8 @@ export async function createContainer(call: Call): Promise<string> {
   const { lab, vmid } = call
   const restore = call.flag('restore')
   if (call.flag('ha-managed')) throw new ApiError(501, NO_HA)
-  const unprivileged = call.flag('unprivileged', lab.pve.unprivilegedByDefault && !restore)
+  const asked = call.has('unprivileged') ? call.flag('unprivileged') : undefined
+  const unprivileged = asked ?? (restore ? undefined : lab.pve.unprivilegedByDefault)
   if (!restore && !unprivileged) requirePrivileged(call)
   const pool = call.text('pool')
   if (pool !== undefined && !lab.access.state.pools[pool]) throw failure(`pool '${pool}' does not exist`)
@@ -32,7 +33,7 @@ export async function createContainer(call: Call): Promise<string> {
   const mayInPool = pool !== undefined && call.allowed(`/pool/${pool}`, ['VM.Allocate'])
   if (!mayInPool && !call.allowed(`/vms/${vmid}`, ['VM.Allocate'])) throw permissionError()
   const { unprivileged: _, ...options } = containerOptions(call)
-  await checkOptions(call, { set: options, remove: [], unprivileged, pool })
+  await checkOptions(call, { set: options, remove: [], unprivileged: unprivileged === true, pool })
   const archive = call.need('ostemplate')
   checkArchive(call, archive, restore ? 'backup' : 'vztmpl')
   const root = rootPlan(call, restore)
@@ -42,7 +43,7 @@ export async function createContainer(call: Call): Promise<string> {
   if (sshPublicKeys !== undefined) await checkPublicKeys(sshPublicKeys)
   const plan: Plan = {
     ...{ vmid, archive, root, unique: call.flag('unique'), mayBePrivileged: mayBePrivileged(call) },
-    settings: { ...completeOptions(options), ...(unprivileged && { unprivileged: 1 }) },
+    ...{ unprivileged, settings: completeOptions(options) },
     ...(password !== undefined && { password }),
     ...(sshPublicKeys !== undefined && { sshPublicKeys }),
   }
@@ -96,6 +97,7 @@ async function fillFromTemplate(
   const config: GuestConfig = {
     ...{ memory: DEFAULT_MEMORY, swap: DEFAULT_SWAP, arch: 'amd64', hostname: `CT${plan.vmid}` },
     ...plan.settings,
+    ...(plan.unprivileged && { unprivileged: 1 }),
   }
   config.rootfs = await createRoot(lab, plan, DEFAULT_SIZE, created, task)
   const archive = await archivePath(lab, plan.archive)

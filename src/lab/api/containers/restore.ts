@@ -24,8 +24,8 @@ export async function restoreContainer(
   const path = await archivePath(lab, archive)
   const before = await backedUpConfig(path)
   const size = before.rootfs === undefined ? undefined : parseRoot(before.rootfs).size
-  const unprivileged = settings.unprivileged ?? before.unprivileged
-  if (unprivileged !== 1 && !mayBePrivileged) throw permissionError('/, Sys.Modify')
+  const unprivileged = plan.unprivileged ?? before.unprivileged === 1
+  if (!unprivileged && !mayBePrivileged) throw permissionError('/, Sys.Modify')
   const rootfs = await createRoot(
     lab,
     plan,
@@ -33,9 +33,14 @@ export async function restoreContainer(
     created,
     task,
   )
-  const given = { ...settings, rootfs, ...(unprivileged === 1 && { unprivileged }) }
+  const given = { ...settings, rootfs, ...(unprivileged && { unprivileged: 1 }) }
   log(`restoring '${archive}' now..`)
-  await lab.containers.restore(await containerSpec(lab, vmid, { ...before, ...given }), path, log, signal)
+  await lab.containers.restore(
+    await containerSpec(lab, vmid, { ...before, unprivileged: 0, ...given }),
+    path,
+    log,
+    signal,
+  )
   log('merging backed-up and given configuration..')
   const config: GuestConfig = { memory: DEFAULT_MEMORY, swap: DEFAULT_SWAP, arch: 'amd64', ...given }
   for (const [name, value] of Object.entries(before)) {

@@ -25,6 +25,8 @@ export interface Plan {
   /** volid */
   archive: string
   settings: GuestConfig
+  /** undefined: a backup tells */
+  unprivileged: boolean | undefined
   root: RootPlan
   password?: string
   sshPublicKeys?: string

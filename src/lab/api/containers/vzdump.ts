@@ -125,9 +125,10 @@ async function dumpLocked(
   guest: Guest,
   storage: Storage,
   started: Date,
-  { log, signal }: TaskContext,
+  task: TaskContext,
 ): Promise<void> {
   const { lab } = call
+  const { log, signal } = task
   const { vmid, config } = guest
   const running = await isRunning(lab, vmid)
   const mode = call.text('mode') ?? 'snapshot'
@@ -176,7 +177,7 @@ async function dumpLocked(
     await lab.guests.save(guest)
     if (running) {
       log('INFO: restarting vm')
-      await startLocked(lab, vmid, { log, warn: log })
+      await startLocked(lab, vmid, task)
     }
   }
 }

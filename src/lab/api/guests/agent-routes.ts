@@ -15,8 +15,14 @@ function monitor(call: Call): Promise<string> {
   const command = call.need('command')
   const need = lab.pve.monitor.need(command)
   if (need === 'Sys.Modify') call.require('/', ['Sys.Modify'])
-  if (need === 'root@pam' && call.caller.authid !== 'root@pam') {
-    throw failure(`root-only command '${command.trim().split(/\s/, 1)[0]}'`)
+  if (call.caller.authid !== 'root@pam') {
+    const name = command.trim().split(/\s/, 1)[0]
+    if (need === 'root@pam') throw failure(`root-only command '${name}'`)
+    if (need === 'unlisted') {
+      throw failure(
+        `command '${name}' non-existent or not assigned a required permission yet, limiting to root user`,
+      )
+    }
   }
   lab.guests.need(vmid)
   return lab.machines.monitor(vmid, command).catch((error) => `ERROR: ${messageOf(error)}\n`)
@@ -26,12 +32,10 @@ export function agentRoutes(pve: Release): readonly Route[] {
   const may = (use: AgentUse): Check => onAny('/vms/{vmid}', ...pve.agent[use])
   return [
     post(`${GUEST}/monitor`, onAny('/vms/{vmid}', ...pve.monitor.guest), { command: string() }, monitor),
-    get(`${GUEST}/agent`, 'all', {}, () =>
-      Object.keys(agent.AGENT_COMMANDS).map((name) => ({ subdir: name })),
-    ),
+    get(`${GUEST}/agent`, 'all', {}, () => agent.AGENT_CALLS.map((name) => ({ name }))),
     post(
       `${GUEST}/agent`,
-      may('anything'),
+      may('anything by name'),
       { command: oneOf(...Object.keys(agent.AGENT_COMMANDS)) },
       agent.byName,
     ),

@@ -30,6 +30,12 @@ export const AGENT_COMMANDS: Record<string, ['GET' | 'POST', AgentUse]> = {
   'suspend-ram': ['POST', 'power'],
 }
 
+/** the names of all calls, those with parameters too */
+export const AGENT_CALLS: readonly string[] = [
+  ...Object.keys(AGENT_COMMANDS),
+  ...['exec', 'exec-status', 'file-read', 'file-write', 'set-user-password'],
+].sort()
+
 /** bytes of a file that one call gives back, as in Proxmox */
 export const FILE_READ_LIMIT = 16 * 1024 * 1024
 const FILE_READ_CHUNK = 1024 * 1024
