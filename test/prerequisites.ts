@@ -13,6 +13,7 @@ const TESTS = [
   { command: 'sudo', package: 'sudo' },
   { command: 'ps', package: 'procps' },
   { command: 'ping', package: 'iputils-ping' },
+  { command: 'systemctl', package: 'systemd' },
   { command: 'gpg', package: 'gpg' },
   { command: 'gpg-agent', package: 'gpg-agent' },
   { command: 'mount', package: 'mount' },
