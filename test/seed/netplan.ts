@@ -11,7 +11,7 @@ import { unpackedTo, unpackPackages } from './debian-packages.ts'
 
 const LIBRARIES = [
   ...['libblkid1', 'libc6', 'libffi8', 'libmount1', 'libpcre2-8-0', 'libselinux1', 'libuuid1', 'libyaml-0-2'],
-  'zlib1g',
+  ...['libatomic1', 'zlib1g'],
 ]
 const PACKAGES = {
   bookworm: ['netplan.io', 'libnetplan0', 'libglib2.0-0', ...LIBRARIES],
