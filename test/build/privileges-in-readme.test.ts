@@ -95,13 +95,13 @@ describe('what is needed beside the role', () => {
 
   test('seeing the tasks of others on the node', () => {
     const label =
-      'seeing which task of somebody else is creating a guest that is in the way (on `/nodes/<node>`,'
+      'seeing which task of another user is creating a guest that is in the way (on `/nodes/<node>`,'
     expect(row(label)).toEqual(names([seeTasks('<node>')]))
     expect(seeTasks('<node>').path).toBe('/nodes/<node>')
   })
 
-  test('the console of a guest that nobody can log in to', () => {
-    const label = "the console's last lines in the error where nobody can log in to a guest"
+  test('the console of a guest that imagebuild cannot log in to', () => {
+    const label = "the console's last lines in the error where imagebuild cannot log in to a guest"
     expect(row(label)).toEqual(names([seeConsole('<vmid>')]))
     expect(seeConsole('<vmid>').path).toBe('/vms/<vmid>')
     for (const version of VERSIONS)

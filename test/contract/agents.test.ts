@@ -47,9 +47,9 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     ['post', 'agent', [...unrestricted(), ...unrestricted()], { command: 'ping' }],
     ['post', 'monitor', ['Sys.Audit', 'Sys.Modify'], { command: 'info status' }],
   ])('18.3 %s %s takes one of %s on 9.2', async (method, call, nine, fields = {}) => {
-    const nobody = await granted.user(`nobody-${method}-${call.replace('/', '-')}`)
+    const powerless = await granted.user(`powerless-${method}-${call.replace('/', '-')}`)
     const privileges = isNine ? nine.join('|') : 'VM.Monitor'
-    expect(await nobody[method](path(`/${call}`), fields)).toMatchObject({
+    expect(await powerless[method](path(`/${call}`), fields)).toMatchObject({
       ...{ status: 403, reason: `Permission check failed (/vms/${vmid}, ${privileges})` },
     })
   })

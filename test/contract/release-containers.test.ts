@@ -71,9 +71,9 @@ describe.each(RELEASES)('$name', ({ pve }) => {
     const vmid = await containers.create(tiny)
     expect((await containers.config(vmid)).unprivileged).toBe(isNine ? 1 : undefined)
     expect(await containers.destroy(vmid)).toBe('OK')
-    const nobody = await granted.user('nobody-else')
+    const powerless = await granted.user('powerless')
     const privileged = { ...tiny, vmid: await target.vmid(), unprivileged: 0 }
-    const reply = await nobody.post(`/nodes/${target.node}/lxc`, privileged)
+    const reply = await powerless.post(`/nodes/${target.node}/lxc`, privileged)
     expect(reply).toMatchObject({
       status: 403,
       reason: `Permission check failed${isNine ? ' (/, Sys.Modify)' : ''}`,
