@@ -1,8 +1,9 @@
 import { stripVTControlCharacters } from 'node:util'
 
 /**
- * What a console prints, or a log of what was printed there, as lines that errors and logs may show. A guest's console is written to by all that boots: keys
- * that a script prints, and the passwords that cloud-init makes up and tells nowhere else, are left out.
+ * What a console prints, or a log of it, as lines that errors and logs may show. Every program that boots writes to a guest's
+ * console: private keys that a script prints are left out, and so are the passwords that cloud-init makes up and tells nowhere
+ * else.
  */
 
 /** Lines of a private key at most: one of 16384 bits has 200. */

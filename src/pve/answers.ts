@@ -135,7 +135,7 @@ export interface AgentCards {
 /** `GET …/lxc/{vmid}/interfaces`: null of a container that does not run, where the schema has a list. */
 export type ContainerCards = NetworkCard[] | null
 
-/** A row of `GET /nodes/{node}/tasks`. Who has no `Sys.Audit` on the node sees only those of the same user. */
+/** A row of `GET /nodes/{node}/tasks`. A user without `Sys.Audit` on the node sees only their own tasks. */
 export interface TaskRow {
   upid: string
   type: string
