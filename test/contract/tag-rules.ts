@@ -2,7 +2,7 @@ import { Client, type Reply } from './client.ts'
 import { readHeld, type TagRules, writeHeld } from './held.ts'
 import { read, type Server } from './server.ts'
 
-/** The cluster's rules about tags: a test may change them for a while, and whoever tidies up puts them back. */
+/** The cluster's rules about tags: a test may change them for a while, and the run that tidies up puts them back. */
 
 export const TAG_RULE_NAMES = ['registered-tags', 'user-tag-access'] as const
 
@@ -25,7 +25,7 @@ export async function restoreTagRules(server: Server): Promise<string | undefine
   const held = await readHeld(server)
   if (held?.tagRules === undefined) return undefined
   const { base, fingerprint, credentials, own } = server.client
-  // Whoever changed them was allowed to, so this run may put them back, whatever it was told itself.
+  // An earlier run was allowed to change them, so this one may put them back, also without TAG_RULES of its own.
   const client = new Client(base, fingerprint, credentials, own && { ...own, tagRules: true })
   try {
     const { tagRules, ...rest } = held
