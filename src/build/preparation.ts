@@ -13,12 +13,19 @@ exit 1
 `
 
 /**
- * Waits until a container that had to install something on its first boot (prepare.sh) has done so: its SSH server may
- * let us in while the rest is still being configured.
+ * Waits until a container that had to install something on its first boot (prepare.sh) has done so. Its SSH server may
+ * let imagebuild in while the rest is still being configured, ifupdown for one, which takes the address off the card for a
+ * moment: a connection that is lost by that is made anew, once.
  * @throws ImagebuildError `build_failed` with its last lines
  */
 export async function awaitPreparation({ image, signal }: Build, session: Session): Promise<void> {
-  const { code, stdout } = await session.run(WAIT, { seconds: image.build.bootTimeout, signal, sudo: true })
+  const seconds = image.build.bootTimeout
+  const wait = () => session.run(WAIT, { seconds, signal, sudo: true })
+  const { code, stdout } = await wait().catch(async () => {
+    signal.throwIfAborted()
+    await session.reconnect({ seconds, signal })
+    return await wait()
+  })
   if (code === 0) return
   throw new ImagebuildError({
     code: 'build_failed',
