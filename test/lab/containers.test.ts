@@ -232,6 +232,14 @@ describe.skipIf(notRoot)(`containers${notRoot ? ' (skipped: needs root)' : ''}`,
     expect(await stopLab(dir)).toBe(false)
   })
 
+  test('whose console is watched take what shows it along', async () => {
+    await containers.start(await tiny(101), quiet)
+    // Who closes it at once tells script(1) to end while it still begins, which takes that a second.
+    ;(await containers.console(101)).destroy()
+    await containers.stopAll()
+    expect(traces()).toEqual([])
+  })
+
   test('whose monitor is killed go with all that is theirs', async () => {
     const spec = await tiny(106)
     await containers.start(spec, quiet)

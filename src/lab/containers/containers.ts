@@ -15,7 +15,7 @@ import type {
   Log,
 } from '../world.ts'
 import { removeGroups } from './cgroups.ts'
-import { openConsole } from './console.ts'
+import { type ContainerConsole, openConsole } from './console.ts'
 import { type ContainerFiles, containerFiles } from './container-files.ts'
 import { containerInterfaces, containerStatus, STOPPED } from './container-status.ts'
 import { createContents, dumpContents, prepareClone, prepareStart, restoreContents } from './contents.ts'
@@ -60,6 +60,7 @@ const ASK_AGAIN = 2
 export class LxcContainers implements Containers {
   readonly #options: ContainersOptions
   readonly #running = new Map<number, Running>()
+  readonly #consoles = new Set<ContainerConsole>()
   readonly #starts = new Turns()
   #afterEnd: (vmid: number) => Promise<void> = async () => {}
 
@@ -245,7 +246,10 @@ export class LxcContainers implements Containers {
   async console(vmid: number): Promise<Duplex> {
     this.#of(vmid)
     const { names } = this.#options
-    return openConsole(names.lxcPath, names.container(vmid))
+    const console = openConsole(names.lxcPath, names.container(vmid))
+    this.#consoles.add(console)
+    void console.ended.then(() => this.#consoles.delete(console))
+    return console.stream
   }
 
   async running(): Promise<number[]> {
@@ -254,7 +258,12 @@ export class LxcContainers implements Containers {
 
   /** Ends all; nothing of any container is left but its volume and its console's log. */
   async stopAll(): Promise<void> {
-    await Promise.all([...this.#running.keys()].map((vmid) => this.stop(vmid)))
+    const consoles = [...this.#consoles]
+    for (const { stream } of consoles) stream.destroy()
+    await Promise.all([
+      ...consoles.map(({ ended }) => ended),
+      ...[...this.#running.keys()].map((vmid) => this.stop(vmid)),
+    ])
     await rm(this.#options.names.lxcPath, { recursive: true, force: true })
   }
 
