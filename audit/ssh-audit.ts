@@ -43,11 +43,12 @@ const LOOKED = [0, 2, 3]
 
 /**
  * From OpenSSH 9.8 on, a server does not listen for a while to whoever connects and does not log in, which is how ssh-audit
- * looks: half of its questions would get no answer. Which algorithms there are stays the same.
+ * looks: half of its questions would get no answer. Which algorithms there are stays the same. A restart ends when the server
+ * listens again (it is a service of type `notify`), a reload before that; sessions go on either way.
  */
 const TOLERATE = `if sshd -T | grep -q ^persourcepenalties; then
   echo PerSourcePenalties no > /etc/ssh/sshd_config.d/00-audit.conf
-  systemctl reload ssh.service
+  systemctl restart ssh.service
 fi`
 
 /** Before the clone is asked from outside, for the rest of its life. */
