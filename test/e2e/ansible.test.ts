@@ -60,7 +60,7 @@ test('run again, it finds the clone, and changes nothing about it', async () => 
 test('a certificate that nobody vouches for ends it before anything is sent', async () => {
   const refused = await example(521, { REQUESTS_CA_BUNDLE: '' })
   expect(refused.exitCode).not.toBe(0)
-  expect(refused.failed).toMatch(/^Clone the container template: .*CERTIFICATE_VERIFY_FAILED/s)
+  expect(refused.failed).toMatch(/^Know on which storage the template is: .*CERTIFICATE_VERIFY_FAILED/s)
   expect((await inventory(pve)).guests.map(({ vmid }) => vmid)).not.toContain(521)
 })
 
