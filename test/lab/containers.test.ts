@@ -270,8 +270,13 @@ describe.skipIf(notRoot)(`containers${notRoot ? ' (skipped: needs root)' : ''}`,
     const log: string[] = []
     await containers.dump(spec, dump, (line) => log.push(line))
     expect(log.join()).toMatch(/Total bytes written: \d+/)
+    // Without its root, which a restore changes: tar tells times by the minute, and that may be another one by then.
     const listed = (file: string) =>
-      execFileSync('tar', ['--numeric-owner', '-tvf', file]).toString().split('\n').sort()
+      execFileSync('tar', ['--numeric-owner', '-tvf', file])
+        .toString()
+        .split('\n')
+        .filter((line) => !line.endsWith(' ./'))
+        .sort()
     expect(listed(dump).find((line) => line.endsWith('./etc/shadow'))).toMatch(/^-rw-r----- 0\/0 /)
     const other = await made(109, { unprivileged: false })
     await containers.restore(other, dump, quiet)

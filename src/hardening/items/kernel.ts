@@ -51,10 +51,42 @@ const SETTINGS: readonly HardeningItem[] = [...KERNEL_SETTINGS, ...NETWORK_SETTI
   }),
 )
 
+/** The name that OpenSCAP's profile for Debian 13 looks for. */
+const REAPPLY = 'sysctl-reapply-network.service'
+
 const NO_ROUTER = sysctlFile('network-forwarding')
 
 export const KERNEL: readonly HardeningItem[] = [
   ...SETTINGS,
+  {
+    id: 'network-settings-again',
+    title: 'Settings of the network are applied once more when its cards are up',
+    area: 'kernel',
+    sources: ['CIS Debian 13 3.3.1.16', 'CIS Debian 13 3.3.1.17'],
+    profile: 'cis-l1',
+    measures: {
+      files: [
+        {
+          path: `/etc/systemd/system/${REAPPLY}`,
+          content: `[Unit]
+Description=Settings of the network, applied once more when its cards are up
+After=networking.service systemd-networkd.service network.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/lib/systemd/systemd-sysctl --prefix=/net
+
+[Install]
+WantedBy=multi-user.target
+`,
+        },
+      ],
+      script: `systemctl daemon-reload
+systemctl --quiet enable ${REAPPLY}`,
+    },
+    checks: [{ kind: 'service', unit: REAPPLY, state: 'active' }],
+  },
   {
     // The parent of a container host may have been no router.
     id: 'network-container-forwarding',
