@@ -61,8 +61,8 @@ export interface Limit {
 }
 
 /**
- * What hardening must reach on a clone. lynis of Debian 13 gives more for what a template cannot have: partitions, a boot
- * loader password, a log server, malware scanners.
+ * What hardening must reach on a clone. On Debian 13 lynis keeps back points for what a template cannot have: partitions, a
+ * boot loader password, a log server, malware scanners.
  */
 export const LIMITS: readonly Limit[] = [
   { profile: 'baseline', figure: 'failures', most: 0 },

@@ -1,4 +1,5 @@
 import { ImagebuildError } from '../core/errors.ts'
+import { DeadlineError } from '../core/scope.ts'
 import type { Session } from '../ssh/session.ts'
 import type { Build } from './context.ts'
 
@@ -21,8 +22,9 @@ exit 1
 export async function awaitPreparation({ image, signal }: Build, session: Session): Promise<void> {
   const seconds = image.build.bootTimeout
   const wait = () => session.run(WAIT, { seconds, signal, sudo: true })
-  const { code, stdout } = await wait().catch(async () => {
+  const { code, stdout } = await wait().catch(async (error: Error) => {
     signal.throwIfAborted()
+    if (error.cause instanceof DeadlineError) throw error
     await session.reconnect({ seconds, signal })
     return await wait()
   })

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { awaitPreparation } from '../../src/build/preparation.ts'
 import { ImagebuildError } from '../../src/core/errors.ts'
+import { DeadlineError } from '../../src/core/scope.ts'
 import { aBuild, FakeSession } from './world.ts'
 
 const LOST = new ImagebuildError({
@@ -20,6 +21,13 @@ describe('a container that installs its SSH server itself', () => {
     const session = new FakeSession(() => Promise.reject(LOST))
     await expect(awaitPreparation(aBuild(), session)).rejects.toBe(LOST)
     expect(session.reconnects).toBe(1)
+  })
+
+  test('is not waited for a second time where it takes too long', async () => {
+    const late = new ImagebuildError({ code: 'build_failed', what: 'late', cause: new DeadlineError('late') })
+    const session = new FakeSession(() => Promise.reject(late))
+    await expect(awaitPreparation(aBuild(), session)).rejects.toBe(late)
+    expect(session.reconnects).toBe(0)
   })
 
   test('fails with the last lines of what it could not install', async () => {

@@ -7,8 +7,8 @@ Whoever goes on agrees to these terms; everybody else must disconnect now.
 `
 
 /**
- * Mode that a file may have at most, and its owners. Missing files are fine: many are the copies that tools make. That of
- * gshadow is root's alone with `files-account-copies`.
+ * Mode that a file may have at most, and its owner, or either of two. Missing files are fine: many are the copies that tools
+ * make. `files-account-copies` gives that of gshadow the second owner.
  */
 const DATABASES: readonly (readonly [path: string, mode: string, owner: string, also?: string])[] = [
   ['/etc/passwd', '644', 'root:root'],
@@ -123,7 +123,7 @@ fi`,
   },
   {
     id: 'files-account-copies',
-    title: 'The copies that tools keep of shadow and gshadow are for nobody',
+    title: 'The backup copies of shadow and gshadow have the mode 0000',
     area: 'files',
     // The benchmark asks for 0640 at most, its profile for OpenSCAP for 0000.
     sources: ['CIS Debian 13 7.1.6', 'CIS Debian 13 7.1.8'],
@@ -133,13 +133,15 @@ fi`,
         {
           path: `/etc/systemd/system/${COPIES}.service`,
           content: `[Unit]
-Description=The copies of shadow and gshadow are for nobody
+Description=Mode 0000 for the backup copies of shadow and gshadow
 # cloud-init makes accounts on a first boot.
 After=cloud-init.service cloud-init-network.service
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'cd /etc; [ ! -e gshadow- ] || chgrp root gshadow-; for file in shadow- gshadow-; do [ ! -e $file ] || chmod 0000 $file; done'
+# Changes nothing that is right already: a change would start it again.
+ExecStart=/usr/bin/find /etc -maxdepth 1 -name gshadow- ! -group root -exec chgrp root {} +
+ExecStart=/usr/bin/find /etc -maxdepth 1 ( -name shadow- -o -name gshadow- ) -perm /0777 -exec chmod 0000 {} +
 
 [Install]
 WantedBy=multi-user.target
@@ -148,7 +150,7 @@ WantedBy=multi-user.target
         {
           path: `/etc/systemd/system/${COPIES}.path`,
           content: `[Unit]
-Description=New copies of shadow and gshadow
+Description=Watch for new backup copies of shadow and gshadow
 
 [Path]
 PathModified=/etc/shadow-
@@ -164,13 +166,13 @@ systemctl --quiet enable ${COPIES}.service ${COPIES}.path`,
     },
     checks: [
       {
-        title: 'A copy that is there is for nobody',
+        title: 'The copies that are there have the mode 0000',
         kind: 'command',
-        // Whoever changes an account has it made anew; then it takes a moment.
+        // A change of an account makes them anew, and the unit needs a moment.
         command: `for second in 1 2 3 4 5 6 7 8 9 10; do wrong=$(find /etc/shadow- /etc/gshadow- -perm /0777 2>/dev/null); [ -n "$wrong" ] || exit 0; sleep 1; done; echo "$wrong"; exit 1`,
         exit: 0,
       },
-      { title: 'New ones are waited for', kind: 'service', unit: `${COPIES}.path`, state: 'active' },
+      { title: 'New copies are watched for', kind: 'service', unit: `${COPIES}.path`, state: 'active' },
     ],
   },
   {
