@@ -233,8 +233,16 @@ describe.skipIf(notRoot)(`containers${notRoot ? ' (skipped: needs root)' : ''}`,
   })
 
   test('whose console is watched take what shows it along', async () => {
-    await containers.start(await tiny(101), quiet)
-    // Who closes it at once tells script(1) to end while it still begins, which takes that a second.
+    const spec = await tiny(101)
+    await containers.start(spec, quiet)
+    const console = await containers.console(101)
+    const isShown = () => traces().some((trace) => trace.includes('lxc-console'))
+    await until(isShown)
+    console.destroy()
+    // What shows it ends before the container does, whose end closes every console.
+    await until(() => !isShown())
+    expect((await containers.status(101)).running).toBe(true)
+    // Closed at once, it has hardly begun.
     ;(await containers.console(101)).destroy()
     await containers.stopAll()
     expect(traces()).toEqual([])

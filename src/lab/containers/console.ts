@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { Duplex } from 'node:stream'
+import { Duplex, type Readable } from 'node:stream'
 import { lxc } from './lxc-command.ts'
 
 export interface ContainerConsole {
@@ -17,13 +17,16 @@ export interface ContainerConsole {
 export function openConsole(lxcPath: string, name: string): ContainerConsole {
   const command = lxc('lxc-console', '-q', '-P', lxcPath, '-n', name, '-t', '0', '-e', '-1')
   const child = spawn('script', ['-q', '-e', '-f', '-c', command.join(' '), '/dev/null'], {
-    stdio: ['pipe', 'pipe', 'ignore'],
+    // Nobody writes to the last one, which every process of the console holds open: it ends with the last of them.
+    stdio: ['pipe', 'pipe', 'ignore', 'pipe'],
   })
+  ;(child.stdio[3] as Readable).resume()
   const stream = Duplex.from({ writable: child.stdin, readable: child.stdout })
   stream.on('error', () => stream.destroy())
   child.once('error', (error) => stream.destroy(error))
   child.once('exit', () => stream.destroy())
-  stream.once('close', () => child.kill())
+  // Asked to end, script(1) takes two seconds; killed, it takes the terminal along, and lxc-console ends with that.
+  stream.once('close', () => child.kill('SIGKILL'))
   // Rejected where there is no script(1): then nothing has to end.
-  return { stream, ended: once(child, 'exit').catch(() => {}) }
+  return { stream, ended: once(child, 'close').catch(() => {}) }
 }
