@@ -84,7 +84,14 @@ async function fetchTools(folder: string, ctx: { cacheDir: string; signal: Abort
     }
     await writeFile(join(tree, 'versions.json'), JSON.stringify(versions))
     await rm(folder, { recursive: true, force: true })
-    await rename(tree, folder)
+    try {
+      await rename(tree, folder)
+    } catch (cause) {
+      // Where another process has put its own there meanwhile, that one serves.
+      const there = await kept(folder)
+      if (there === undefined) throw cause
+      return there
+    }
     return versions as Versions
   })
 }

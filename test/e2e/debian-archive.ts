@@ -1,10 +1,9 @@
 import { existsSync } from 'node:fs'
-import { mkdir, rename } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
-
-const CACHE_DIR = process.env.IMAGEBUILD_CACHE_DIR ?? join(tmpdir(), 'imagebuild-e2e-cache')
+import { withWorkFolder } from '../../src/source/work-folder.ts'
+import { CACHE_DIR } from './harness.ts'
 
 /** What makes such archives masks them: the root of an unprivileged container can mount no debugfs and load no module. */
 const MASK = 'chroot "$1" systemctl --quiet mask sys-kernel-debug.mount systemd-modules-load.service'
@@ -20,12 +19,14 @@ export async function debianArchive({ bare = false } = {}): Promise<string> {
   const name = bare ? 'debian-12-bare-archive' : 'debian-13-archive'
   const file = join(CACHE_DIR, `${name}.tar.zst`)
   if (existsSync(file)) return file
-  await mkdir(CACHE_DIR, { recursive: true })
-  const partial = join(CACHE_DIR, `${name}.${process.pid}.tar.zst`)
   const packages = bare ? BARE : [...BARE, ...COMPLETE]
   const include = `--include=${packages.join(',')}`
   const options = ['--quiet', '--variant=minbase', include, `--customize-hook=${MASK}`]
-  await execa('mmdebstrap', [...options, bare ? 'bookworm' : 'trixie', partial])
-  await rename(partial, file)
+  // Another checkout's tests may make the same meanwhile: each has a folder of its own, and the last takes the place.
+  await withWorkFolder(CACHE_DIR, 'archive', async (folder) => {
+    const partial = join(folder, 'archive.tar.zst')
+    await execa('mmdebstrap', [...options, bare ? 'bookworm' : 'trixie', partial])
+    await rename(partial, file)
+  })
   return file
 }

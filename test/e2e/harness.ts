@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -7,11 +8,12 @@ import { labStatus } from '../../src/lab/lab.ts'
 import { connect, type Pve } from '../../src/pve/client.ts'
 
 /**
- * Real builds through the real command line. All end-to-end tests share one lab folder and one cache, so that a
- * system is bootstrapped once; they run one after the other.
+ * Real builds through the real command line. All end-to-end tests of a checkout share one lab folder, and run one after
+ * the other. All checkouts share one cache, so that a system is bootstrapped once.
  */
 export const ROOT = resolve(import.meta.dirname, '../..')
-export const LAB_DIR = process.env.IMAGEBUILD_TEST_LAB_DIR ?? join(tmpdir(), 'imagebuild-e2e-lab')
+export const LAB_DIR =
+  process.env.IMAGEBUILD_TEST_LAB_DIR ?? join(tmpdir(), `imagebuild-e2e-lab-${shortHash(ROOT)}`)
 export const CACHE_DIR = process.env.IMAGEBUILD_CACHE_DIR ?? join(tmpdir(), 'imagebuild-e2e-cache')
 
 /** The system that nearly all tests share, current Debian: bootstrapped by the first of them, in the cache for the others. */
@@ -24,6 +26,10 @@ export const BOOTSTRAP = bootstrap(SYSTEM.suite)
 /** Debian 12 for those that build it, each kind of guest once: it is supported, too. */
 export const DEBIAN_12 = { ...SYSTEM, suite: 'bookworm' } as const
 export const BOOTSTRAP_DEBIAN_12 = bootstrap(DEBIAN_12.suite)
+
+function shortHash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 8)
+}
 
 function bootstrap(suite: string): string {
   return `source: { bootstrap: { distribution: debian, suite: ${suite} } }`
