@@ -1,13 +1,29 @@
 #!/usr/bin/env bash
-# The project's own tests, as any CI runs them: the README's test command, then builds with real guests. These go in two
-# lanes at once, each with a lab of its own: emulated machines keep one processor busy, containers mostly wait.
+# The project's own tests, as any CI runs them: the README's test command, then all others. Those go in two lanes at once,
+# each with a lab of its own: emulated machines keep one processor busy, containers mostly wait.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # End-to-end tests with emulated machines; all others are in the other lane.
 machines=(bootstrap build dhcp dhcp-clients lab)
 
+IMAGEBUILD_TEST_DURATIONS=$(mktemp)
+export IMAGEBUILD_TEST_DURATIONS
+
 say() { printf '\n== %s ==\n' "$*"; }
+
+# Runs one of the project's TypeScript files by the project's Node.
+typescript() (root=$PWD && . src/cli/node.sh && node "$@")
+
+# Also where something failed: what was slow then says more than all that passed.
+at_the_end() {
+  if [ -s "$IMAGEBUILD_TEST_DURATIONS" ]; then
+    say "the slowest tests"
+    typescript test/slowest.ts "$IMAGEBUILD_TEST_DURATIONS" || true
+  fi
+  rm -f "$IMAGEBUILD_TEST_DURATIONS"
+}
+trap at_the_end EXIT
 
 # Should something hang in spite of all deadlines, that is said here, and not by whoever waits for this script.
 limited() { timeout --kill-after=60 "$((60 * 60))" "$@"; }
@@ -20,7 +36,10 @@ machine_lane() {
 # Of lower priority: the other lane is the longer one, and this one has the processors for itself at the end.
 container_lane() {
   renice -n 5 "$BASHPID" >/dev/null
-  export IMAGEBUILD_TEST_LAB_DIR=${TMPDIR:-/tmp}/imagebuild-e2e-containers
+  limited npm run test:integration
+  limited npm run test:contract
+  # The lab is this checkout's, as that of the other lane is.
+  export IMAGEBUILD_TEST_LAB_DIR=${TMPDIR:-/tmp}/imagebuild-e2e-containers-$(printf %s "$PWD" | sha256sum | cut -c 1-8)
   limited npm run test:e2e -- $(printf -- '--exclude test/e2e/%s.test.ts ' "${machines[@]}")
   limited npm run test:campaign -- --sample runners clocks pauses busy faults kill
 }
@@ -29,19 +48,20 @@ container_lane() {
 lane() {
   local name=$1
   (
+    trap - EXIT
     set -euo pipefail
     "${name}_lane" 2>&1 | sed --unbuffered "s/^/[${name}s] /"
     printf '[%ss] passed after %d min\n' "$name" "$((SECONDS / 60))"
   ) &
 }
 
-say "npm cit: locked dependencies, lint, types, unit, architecture and contract tests"
+say "npm cit: locked dependencies, lint, types, unit and architecture tests"
 npm cit
 
-say "Debian's packages that the end-to-end tests need"
-(root=$PWD && . src/cli/node.sh && node test/prerequisites.ts e2e)
+say "Debian's packages that the other tests need"
+typescript test/prerequisites.ts e2e
 
-say "npm run test:e2e: real builds on the lab (QEMU, LXC); npm run test:campaign -- --sample: kills, faults, pauses, wrong clocks, runners at once"
+say "npm run test:integration, test:contract, test:e2e: real sshd, QEMU and LXC, the Proxmox contract, real builds on the lab; npm run test:campaign -- --sample: kills, faults, pauses, wrong clocks, runners at once"
 lane machine
 first=$!
 lane container

@@ -117,7 +117,8 @@ process.exitCode = failed.length === 0 ? 0 : 1
 function vitest({ vitest, env }: Part): Promise<number> {
   const root = join(import.meta.dirname, '../..')
   const program = join(root, 'node_modules/vitest/vitest.mjs')
-  const child = spawn(process.execPath, [program, 'run', '--reporter=verbose', ...vitest], {
+  const reporters = ['verbose', 'test/skips.ts', 'test/durations.ts'].map((name) => `--reporter=${name}`)
+  const child = spawn(process.execPath, [program, 'run', ...reporters, ...vitest], {
     cwd: root,
     stdio: 'inherit',
     env: { ...process.env, ...env, IMAGEBUILD_CAMPAIGN: sample ? 'sample' : 'full' },

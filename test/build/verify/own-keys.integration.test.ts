@@ -36,10 +36,7 @@ async function startAgent(): Promise<AsyncDisposable> {
   const agent = spawn('ssh-agent', ['-D', '-a', socket], { stdio: 'ignore' })
   const ended = new Promise((done) => agent.once('exit', done))
   vi.stubEnv('SSH_AUTH_SOCK', socket)
-  await vi.waitFor(
-    async () => expect((await execa('ssh-add', ['-l'], { reject: false })).exitCode).toBe(1),
-    10_000,
-  )
+  await expect.poll(async () => (await execa('ssh-add', ['-l'], { reject: false })).exitCode).toBe(1)
   return {
     [Symbol.asyncDispose]: async () => {
       agent.kill()

@@ -76,7 +76,7 @@ afterEach(async () => {
   await rm(dir, { recursive: true, force: true })
 })
 
-describe.skipIf(notRoot)(`lab stop${notRoot ? ' (skipped: needs root)' : ''}`, { timeout: 60_000 }, () => {
+describe.skipIf(notRoot)(`lab stop${notRoot ? ' (skipped: needs root)' : ''}`, () => {
   test('while something is built, it refuses where nobody can be asked, and names --force', async () => {
     await using pve = await client()
     const held = await claim(pve)
@@ -167,7 +167,7 @@ async function project(): Promise<string> {
   return root
 }
 
-describe.skipIf(notRoot)(`a build${notRoot ? ' (skipped: needs root)' : ''}`, { timeout: 120_000 }, () => {
+describe.skipIf(notRoot)(`a build${notRoot ? ' (skipped: needs root)' : ''}`, () => {
   test('whose lab is stopped says that, and who has done it', async () => {
     const building = imagebuild(['run', 'web', '--json'], await project())
     const booting = Promise.withResolvers<void>()

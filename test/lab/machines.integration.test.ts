@@ -159,5 +159,5 @@ describe.skipIf(notRoot)(`machines${notRoot ? ' (skipped: needs root)' : ''}`, (
     await machines.start(diskless(100, { bios: 'ovmf', memory: 128 }), (line) => log.push(line))
     expect(log).toEqual(['WARN: no efidisk configured! Using temporary efivars disk.'])
     await until(async () => (await machines.consoleLog(100)).includes('BdsDxe'))
-  }, 30_000)
+  })
 })

@@ -49,39 +49,35 @@ afterEach(async () => {
   await rm(dir, { recursive: true, force: true })
 })
 
-describe.skipIf(notRoot)(
-  `a full storage${notRoot ? ' (skipped: needs root)' : ''}`,
-  { timeout: 120_000 },
-  () => {
-    test('ends a build before its guest is created, and says what is needed and what is there', async () => {
-      const env = {
-        ...{ IMAGEBUILD_LAB_DIR: join(dir, 'lab'), IMAGEBUILD_CACHE_DIR: join(dir, 'cache') },
-        ...{ NO_COLOR: '1', CI: '', IMAGEBUILD_VERIFY: 'off' },
-      }
-      const run = await execa(process.execPath, [MAIN, 'run', 'web', '--json'], {
-        ...{ cwd: dir, env, reject: false, stdin: 'ignore' },
-      })
-      const events = run.stdout
-        .trimEnd()
-        .split('\n')
-        .map((line) => JSON.parse(line))
-      const { results } = events.at(-1) as { results: RunResult[] }
-      expect(run.exitCode).toBe(75)
-      expect(results[0]?.error).toMatchObject({
-        code: 'busy',
-        what: 'storage tight on lab has no room for building web',
-        why: expect.stringMatching(
-          /^9\.\d MiB are needed at least, and 8\.0 MiB are there:\n.*may grow to 64\.0 MiB$/,
-        ),
-      })
-      expect(events.filter(({ step }) => step === 'create')).toEqual([])
-      await using pve = await connect({
-        endpoint: lab.endpoint,
-        auth: { kind: 'token', token: lab.token },
-        tls: { fingerprint: lab.fingerprint },
-        signal,
-      })
-      expect(await pve.api.nodes.$('lab').qemu.$get()).toEqual([])
+describe.skipIf(notRoot)(`a full storage${notRoot ? ' (skipped: needs root)' : ''}`, () => {
+  test('ends a build before its guest is created, and says what is needed and what is there', async () => {
+    const env = {
+      ...{ IMAGEBUILD_LAB_DIR: join(dir, 'lab'), IMAGEBUILD_CACHE_DIR: join(dir, 'cache') },
+      ...{ NO_COLOR: '1', CI: '', IMAGEBUILD_VERIFY: 'off' },
+    }
+    const run = await execa(process.execPath, [MAIN, 'run', 'web', '--json'], {
+      ...{ cwd: dir, env, reject: false, stdin: 'ignore' },
     })
-  },
-)
+    const events = run.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    const { results } = events.at(-1) as { results: RunResult[] }
+    expect(run.exitCode).toBe(75)
+    expect(results[0]?.error).toMatchObject({
+      code: 'busy',
+      what: 'storage tight on lab has no room for building web',
+      why: expect.stringMatching(
+        /^9\.\d MiB are needed at least, and 8\.0 MiB are there:\n.*may grow to 64\.0 MiB$/,
+      ),
+    })
+    expect(events.filter(({ step }) => step === 'create')).toEqual([])
+    await using pve = await connect({
+      endpoint: lab.endpoint,
+      auth: { kind: 'token', token: lab.token },
+      tls: { fingerprint: lab.fingerprint },
+      signal,
+    })
+    expect(await pve.api.nodes.$('lab').qemu.$get()).toEqual([])
+  })
+})
