@@ -45,7 +45,7 @@ async function through(options: Omit<ProxyOptions, 'upstream'>) {
     endpoint: proxy.endpoint,
     auth: { kind: 'token', token: 'a@pve!b=c' },
     tls: { fingerprint: proxy.fingerprint },
-    signal: AbortSignal.timeout(30_000),
+    signal: AbortSignal.timeout(120_000),
   })
   const close = async () => {
     await pve[Symbol.asyncDispose]()

@@ -239,7 +239,7 @@ describe('where the server tells no time', () => {
     pve.put(9904, { tags: toTags({ ...own, state: 'claim' }), description: renderNote(note) })
     const build = aBuild({ image }, pve)
     const waiting = buildWhenFree(build)
-    await vi.waitFor(() => expect(build.events).toContainEqual(expect.objectContaining({ step: 'wait' })))
+    await expect.poll(() => build.events).toContainEqual(expect.objectContaining({ step: 'wait' }))
     expect(state(pve, 9001)).toBe('candidate')
     pause('stopped', 301)
     expect(await waiting).toMatchObject({ status: 'built', template: { vmid: 9001 } })

@@ -141,9 +141,7 @@ describe.each(['vm', 'lxc'] as const)('a swap (%s)', (kind) => {
     expect(await pruning(pve)).toEqual([])
   })
 
-  test('wherever it is killed, what resolves is proven, and prune leaves nothing of it', {
-    timeout: 120_000,
-  }, async () => {
+  test('wherever it is killed, what resolves is proven, and prune leaves nothing of it', async () => {
     let ended = false
     let points = 0
     for (let n = 1; !ended; n += 1) {
@@ -198,9 +196,7 @@ describe.each(['vm', 'lxc'] as const)('a swap (%s)', (kind) => {
   })
 })
 
-test('a fault of the API at any call leaves what the next swap or prune finishes', {
-  timeout: 120_000,
-}, async () => {
+test('a fault of the API at any call leaves what the next swap or prune finishes', async () => {
   let ended = false
   for (let n = 1; !ended; n += 1) {
     const pve = new MemoryProxmox()

@@ -1,4 +1,5 @@
-import { access, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
@@ -69,7 +70,7 @@ describe('resolving', () => {
     const reason = new Error('Ctrl-C')
     const begun = join(folder, 'begun')
     const resolving = secrets.resolve(`cmd:touch ${begun}; sleep 30 2>/dev/null`, controller.signal)
-    await vi.waitFor(() => access(begun), { timeout: 20_000 })
+    await expect.poll(() => existsSync(begun)).toBe(true)
     controller.abort(reason)
     await expect(resolving).rejects.toBe(reason)
   })

@@ -148,9 +148,11 @@ async function boot(name: string, suite: keyof typeof disks, firmware: string[],
 }
 
 test('a second bootstrap is an answer from the cache', async () => {
-  const started = performance.now()
-  expect(await bootstrapDisk(recipe, { cacheDir, signal })).toEqual(disks.trixie)
-  expect(performance.now() - started).toBeLessThan(1000)
+  const lines: string[] = []
+  const again = await bootstrapDisk(recipe, { cacheDir, signal, onLine: (line) => lines.push(line) })
+  expect(again).toEqual(disks.trixie)
+  // Not a word of mmdebstrap.
+  expect(lines).toEqual([])
 })
 
 test('a bootstrap that is given up leaves nothing behind', async () => {

@@ -53,15 +53,14 @@ describe('whether somebody answers at an address', () => {
   const module = new URL('../../src/build/probe.ts', import.meta.url).href
   const PROGRAM = `
     import { probeAddress } from '${module}'
-    const started = performance.now()
     const answer = await probeAddress(process.argv[1], new AbortController().signal)
-    console.log(JSON.stringify({ answer: answer ?? null, milliseconds: performance.now() - started }))`
+    console.log(JSON.stringify({ answer: answer ?? null }))`
 
   async function probe(address: string, ...as: string[]) {
     const node = [process.execPath, '--input-type=module', '-e', PROGRAM, address]
     const { stdout, stderr } = await network.run('lan', ...as, ...node)
     expect(stdout, stderr).not.toBe('')
-    return JSON.parse(stdout) as { answer: unknown; milliseconds: number }
+    return JSON.parse(stdout) as { answer: unknown }
   }
   const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
   const occupied = (address: string) => guest('ip', 'address', 'add', `${address}/24`, 'dev', 'eth0')
@@ -72,10 +71,8 @@ describe('whether somebody answers at an address', () => {
     ['root', []],
     ['an ordinary user', NOBODY],
   ])('asked by %s', (who, as) => {
-    test('nobody: known within a second', async () => {
-      const { answer, milliseconds } = await probe('10.86.0.30', ...as)
-      expect(answer).toBeNull()
-      expect(milliseconds).toBeLessThan(2_000)
+    test('nobody', async () => {
+      expect(await probe('10.86.0.30', ...as)).toEqual({ answer: null })
     })
 
     test('a guest that lets no packet in, by its MAC', async () => {

@@ -122,13 +122,13 @@ describe('what a layer says', () => {
     }
   })
 
-  test('two texts with nothing in common are compared in time', () => {
+  test('two texts with nothing in common are not compared to the end, which would take minutes', () => {
     const text = (word: string) =>
       bytes(Array.from({ length: 4000 }, (_, line) => `${word}${line}\n`).join(''))
     const spec = (word: string) => imageSpec({ layers: [shellLayer({ script: text(word) })] })
-    const started = performance.now()
-    expect(explain(record(spec('a')), record(spec('b')))).toHaveLength(1)
-    expect(performance.now() - started).toBeLessThan(5000)
+    const reasons = explain(record(spec('a')), record(spec('b')))
+    expect(reasons).toHaveLength(1)
+    expect(reasons[0]?.diff).toBeUndefined()
   })
 })
 

@@ -89,7 +89,7 @@ describe('many builders at once, whatever the order of their calls', () => {
       expect(holders.flatMap(({ wants }) => wants)).toEqual([])
     })
     await Promise.all(runs)
-  }, 60_000)
+  })
 
   test('from a pool that is too small, no address goes twice, none is left, and who gets none is told why', async () => {
     const runs = SEEDS.slice(0, 10).map(async (seed) => {
@@ -112,7 +112,7 @@ describe('many builders at once, whatever the order of their calls', () => {
         if (address === undefined) expect(passed.map((one) => one.address)).toEqual(addresses)
     })
     await Promise.all(runs)
-  }, 60_000)
+  })
 
   test('the same builders collide when they look first and write afterwards', async () => {
     const runs = SEEDS.slice(0, 10).map(async (seed) => {

@@ -133,7 +133,7 @@ describe('while it is held', () => {
     held(pve, { run: 'thief' })
     await vi.advanceTimersByTimeAsync(61_000)
     vi.useRealTimers()
-    await vi.waitFor(() => expect(asked.lost).toHaveLength(1))
+    await expect.poll(() => asked.lost).toHaveLength(1)
     expect((asked.lost[0] as ClaimLost).why).toContain('of an older version')
   })
 
@@ -193,7 +193,7 @@ describe('while it is held', () => {
       expect(runAt(pve, claim.vmid)).toBe('mine')
     }
     vi.restoreAllMocks()
-    await vi.waitFor(() => expect([...pve.guests.keys()]).toEqual([]))
+    await expect.poll(() => [...pve.guests.keys()]).toEqual([])
     expect(asked.events).toMatchObject([{ type: 'warning', message: expect.stringContaining('was gone') }])
   })
 
@@ -205,7 +205,7 @@ describe('while it is held', () => {
     const go = Promise.withResolvers<undefined>()
     pve.work = (type) => (type === 'qmcreate' ? go.promise : Promise.resolve(undefined))
     const confirming = claim.confirm().catch(() => 'released')
-    await vi.waitFor(() => expect(pve.guests.get(SLOT)?.config.lock).toBe('create'))
+    await expect.poll(() => pve.guests.get(SLOT)?.config.lock).toBe('create')
     const released = claim[Symbol.asyncDispose]()
     go.resolve(undefined)
     await released

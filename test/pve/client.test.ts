@@ -13,7 +13,7 @@ beforeEach(async () => {
     endpoint: fake.endpoint,
     tls: { fingerprint: identity.fingerprint },
     auth: { kind: 'token', token: TOKEN },
-    signal: AbortSignal.timeout(20_000),
+    signal: AbortSignal.timeout(120_000),
   })
   fake.on('GET /nodes/pve/qemu/110/config', { json: { data: { digest: 'd' } } })
   fake.on('PUT /nodes/pve/qemu/110/config', { json: { data: null } })

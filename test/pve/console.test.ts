@@ -55,7 +55,7 @@ const open = (auth: Credentials = TICKET) =>
     endpoint: fake.endpoint,
     tls: { fingerprint: identity.fingerprint },
     auth,
-    signal: AbortSignal.any([abort.signal, AbortSignal.timeout(20_000)]),
+    signal: AbortSignal.any([abort.signal, AbortSignal.timeout(120_000)]),
   })
 
 test('text as it comes, whatever the pieces, until the guest ends', async () => {

@@ -8,7 +8,7 @@ afterEach(() => {
   vi.restoreAllMocks()
 })
 
-const signal = AbortSignal.timeout(20_000)
+const signal = AbortSignal.timeout(120_000)
 const put = (pve: MemoryProxmox, run: string, status: 'running' | 'stopped') => {
   const own = { vmid: 9000, namespace: 'homelab', image: 'web', kind: 'vm' } as const
   return pve.put(9000, { description: renderNote({ schema: 1, ...own, tool: '0', run }) }, { status })

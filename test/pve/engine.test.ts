@@ -81,7 +81,7 @@ describe('what goes over the wire', () => {
     fake.on('PUT /nodes/pve/qemu/110/config', { json: { data: null } })
     await pve.api.version.$get()
     expect(pve.writes).toBe(0)
-    await pve.withSignal(AbortSignal.timeout(5000)).api.nodes.$('pve').qemu.$(110).config.$put({})
+    await pve.withSignal(AbortSignal.timeout(120_000)).api.nodes.$('pve').qemu.$(110).config.$put({})
     expect(pve.writes).toBe(1)
   })
 
@@ -289,7 +289,7 @@ describe('deadlines', () => {
     setTimeout(() => abort.abort(reason), 50)
     expect(await rejection(call)).toBe(reason)
     expect(await rejection(pve.api.version.$get())).toBe(reason)
-    expect(await pve.withSignal(AbortSignal.timeout(5000)).api.version.$get()).toEqual(VERSION.json.data)
+    expect(await pve.withSignal(AbortSignal.timeout(120_000)).api.version.$get()).toEqual(VERSION.json.data)
   })
 })
 

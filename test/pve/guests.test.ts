@@ -352,7 +352,7 @@ describe('creating a guest', () => {
       await expect(createGuest(pve.client(), request())).rejects.toThrow('socket hang up')
       expect(orders(pve)).toHaveLength(3)
       expect(pve.guests.size).toBe(0)
-    }, 60_000)
+    })
 
     test('of what works on a guest: carried out once, whether it arrived or not', async () => {
       const pve = new MemoryProxmox()

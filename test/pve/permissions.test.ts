@@ -23,7 +23,7 @@ async function granted(
     endpoint: fake.endpoint,
     tls: { fingerprint: identity.fingerprint },
     auth,
-    signal: AbortSignal.timeout(20_000),
+    signal: AbortSignal.timeout(120_000),
   })
   return {
     fake,

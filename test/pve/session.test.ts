@@ -52,7 +52,7 @@ const open = (credentials: Credentials = auth) =>
     endpoint: fake.endpoint,
     tls: { fingerprint: identity.fingerprint },
     auth: credentials,
-    signal: AbortSignal.timeout(20_000),
+    signal: AbortSignal.timeout(120_000),
   })
 
 describe('ticket', () => {

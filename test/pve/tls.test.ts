@@ -17,7 +17,7 @@ beforeAll(async () => {
 afterAll(async () => fake[Symbol.asyncDispose]())
 
 const to = (endpoint: string, tls: TlsTrust) =>
-  connect({ endpoint, tls, auth: { kind: 'token', token: TOKEN }, signal: AbortSignal.timeout(20_000) })
+  connect({ endpoint, tls, auth: { kind: 'token', token: TOKEN }, signal: AbortSignal.timeout(120_000) })
 
 /** A TLS server that keeps every byte a client says after the handshake. */
 async function recorder(of: Identity) {

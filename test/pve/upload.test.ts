@@ -26,7 +26,7 @@ beforeEach(async () => {
     endpoint: fake.endpoint,
     tls: { fingerprint: identity.fingerprint },
     auth: { kind: 'token', token: TOKEN },
-    signal: AbortSignal.timeout(20_000),
+    signal: AbortSignal.timeout(120_000),
   })
 })
 afterEach(async () => {

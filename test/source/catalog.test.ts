@@ -37,7 +37,7 @@ beforeAll(() => {
     gpg(homedir, ['--quick-generate-key', 'Test <test@example.org>', 'ed25519', 'sign', 'never'])
   }
   gpg(ours, ['--output', keyring, '--export'])
-}, 60_000)
+})
 afterAll(() => {
   for (const homedir of [ours, stranger]) execFileSync('gpgconf', ['--homedir', homedir, '--kill', 'all'])
   rmSync(folder, { recursive: true, force: true })

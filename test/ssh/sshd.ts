@@ -79,8 +79,8 @@ export async function startSshd(
     child.kill('SIGTERM')
     await exited
   }
-  for (let tries = 0; !(await reachSsh('127.0.0.1', port, AbortSignal.timeout(5000))).connected; tries++) {
-    if (tries > 100) throw new Error(`sshd does not start: ${log}`)
+  while (!(await reachSsh('127.0.0.1', port, AbortSignal.timeout(60_000))).connected) {
+    if (child.exitCode !== null) throw new Error(`sshd does not start: ${log}`)
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
   return {
