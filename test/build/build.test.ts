@@ -1,19 +1,21 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { buildImage } from '../../src/build/build.ts'
+import { pauses } from '../../src/core/pauses.ts'
 import type { SourceSpec } from '../../src/definition/spec.ts'
 import { digestBytes } from '../../src/plan/identity.ts'
 import { makePlan } from '../../src/plan/plan.ts'
 import type { Pve } from '../../src/pve/client.ts'
-import { fromTags, type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import { fromTags, renderNote, toTags } from '../../src/pve/marks.ts'
 import type { Need } from '../../src/pve/permissions.ts'
 import { promote } from '../../src/pve/promotion.ts'
 import { nodeTemplates } from '../../src/pve/templates.ts'
 import { bootstrapIdentity } from '../../src/source/bootstrap-recipe.ts'
 import { imageSpec, lxcSpec, WHERE } from '../plan/spec.ts'
 import { MemoryProxmox, PLACE, past, soon } from '../pve/memory-proxmox.ts'
+import { putOurs } from '../pve/our-guest.ts'
 import { aBuild } from './world.ts'
 
 /** Known without any network. */
@@ -29,33 +31,14 @@ const image = imageSpec({ source })
 const identity = bootstrapIdentity({ distribution: 'debian', suite: 'bookworm', arch: 'amd64', packages: [] })
 const { digest } = makePlan(image, { sourceIdentity: identity, ssh: { authorities: [] } })
 
-function put(pve: MemoryProxmox, vmid: number, state: State, of: string, more: Partial<Marks> = {}) {
-  const marks = { vmid, namespace: 'homelab', image: 'web', state, version: `20260101.${vmid}`, ...more }
-  const note = {
-    schema: 1,
-    vmid,
-    namespace: 'homelab',
-    image: 'web',
-    kind: 'vm',
-    tool: '0',
-    run: 'r',
-  } as const
-  pve.put(vmid, {
-    name: `web-${vmid}`,
-    tags: toTags(marks),
-    template: 1,
-    description: renderNote({ ...note, version: marks.version, digest: of }),
-  })
-}
-
 const state = (pve: MemoryProxmox, vmid: number) => fromTags(vmid, pve.tagsOf(vmid).join(';'))?.state
 
 describe('an image whose current template has this digest', () => {
   test('is unchanged: nothing is written, no step is begun', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'current', digest)
+    putOurs(pve, 9000, 'current', { digest })
     const build = aBuild({ image }, pve)
-    const row = { node: 'pve', vmid: 9000, name: 'web-9000', version: '20260101.9000', digest }
+    const row = { node: 'pve', vmid: 9000, name: 'web-20260101.9000', version: '20260101.9000', digest }
     expect(await buildImage(build)).toEqual({
       image: 'web',
       status: 'unchanged',
@@ -71,7 +54,7 @@ describe('an image whose current template has this digest', () => {
 
 test('after a rollback the image is held: unchanged, with the digest of what is there', async () => {
   const pve = new MemoryProxmox()
-  put(pve, 9000, 'current', 'sha256:older', { held: true })
+  putOurs(pve, 9000, 'current', { digest: 'sha256:older', held: true })
   const result = await buildImage(aBuild({ image }, pve))
   expect(result).toMatchObject({
     status: 'unchanged',
@@ -83,8 +66,8 @@ test('after a rollback the image is held: unchanged, with the digest of what is 
 
 test('a finished candidate of an earlier run is promoted instead of built again', async () => {
   const pve = new MemoryProxmox()
-  put(pve, 9000, 'current', 'sha256:older')
-  put(pve, 9001, 'candidate', digest)
+  putOurs(pve, 9000, 'current', { digest: 'sha256:older' })
+  putOurs(pve, 9001, 'candidate', { digest })
   const result = await buildImage(aBuild({ image }, pve))
   expect(result).toMatchObject({ status: 'built', template: { vmid: 9001, digest } })
   expect([state(pve, 9000), state(pve, 9001)]).toEqual(['previous', 'current'])
@@ -97,7 +80,7 @@ test('what another runner finished while this one waited for the claim counts', 
   pve.after = (call) => {
     if (call !== 'POST /nodes/pve/qemu') return
     pve.after = () => {}
-    put(pve, 9000, 'current', digest)
+    putOurs(pve, 9000, 'current', { digest })
   }
   expect(await buildImage(aBuild({ image }, pve))).toMatchObject({
     status: 'unchanged',
@@ -123,10 +106,30 @@ describe('a build whose guest never answers', () => {
     await writeFile(join(folder, 'disk.qcow2'), 'not a disk')
   })
   afterEach(async () => {
+    vi.restoreAllMocks()
     await rm(folder, { recursive: true })
   })
 
-  const silent = (pve: MemoryProxmox, onError: 'keep' | 'cleanup') =>
+  /** of the whole build; nothing else has just this limit */
+  const SECONDS = 4321
+
+  /** Its time is over as soon as its guest runs, however long that took. */
+  async function silent(pve: MemoryProxmox, onError: 'keep' | 'cleanup') {
+    const { setTimeout: arm } = globalThis
+    let deadline: (() => void) | undefined
+    vi.spyOn(globalThis, 'setTimeout').mockImplementation(((call: () => void, milliseconds?: number) => {
+      if (milliseconds === SECONDS * 1000) deadline = call
+      return arm(call, milliseconds)
+    }) as typeof setTimeout)
+    const building = build(pve, onError)
+    await expect.poll(() => [...pve.guests.values()].map(({ status }) => status)).toContain('running')
+    const running = pauses.running.bind(pauses)
+    vi.spyOn(pauses, 'running').mockImplementation(() => running() + SECONDS * 1000)
+    deadline?.()
+    return await building
+  }
+
+  const build = (pve: MemoryProxmox, onError: 'keep' | 'cleanup') =>
     buildImage(
       aBuild(
         {
@@ -139,7 +142,7 @@ describe('a build whose guest never answers', () => {
               architecture: 'amd64',
               where: WHERE,
             },
-            build: { bootTimeout: 60, timeout: 1 },
+            build: { bootTimeout: 6000, timeout: SECONDS },
           }),
           // Nothing listens on these addresses of the loopback network.
           place: {
@@ -160,7 +163,7 @@ describe('a build whose guest never answers', () => {
     const pve = new MemoryProxmox()
     const error = await silent(pve, 'cleanup')
     expect(error).toMatchObject({
-      what: 'building web took longer than 1 s',
+      what: `building web took longer than ${SECONDS} s`,
       next: expect.stringMatching(/build\.timeout/),
     })
     expect([...pve.guests.keys()]).toEqual([])
@@ -171,7 +174,7 @@ describe('a build whose guest never answers', () => {
     const pve = new MemoryProxmox()
     const error = await silent(pve, 'keep')
     expect(error).toMatchObject({
-      what: 'building web took longer than 1 s',
+      what: `building web took longer than ${SECONDS} s`,
       next: expect.stringMatching(/ssh -i .* prune --kept/s),
     })
     expect([...pve.guests.keys()]).toEqual([9000])
@@ -223,9 +226,9 @@ describe('a rollback while two nodes are decided upon', () => {
       [9000, 'pve'],
       [9010, 'b'],
     ] as const) {
-      put(pve, first, 'previous', 'sha256:1', { version: '20260101.1', turn: 1 })
-      put(pve, first + 1, 'current', 'sha256:2', { version: '20260102.1', turn: 2 })
-      put(pve, first + 2, 'candidate', digest, { version: '20260103.1' })
+      putOurs(pve, first, 'previous', { digest: 'sha256:1', version: '20260101.1', turn: 1 })
+      putOurs(pve, first + 1, 'current', { digest: 'sha256:2', version: '20260102.1', turn: 2 })
+      putOurs(pve, first + 2, 'candidate', { digest, version: '20260103.1' })
       for (const vmid of [first, first + 1, first + 2]) Object.assign(pve.guests.get(vmid) ?? {}, { node })
     }
   })
@@ -271,10 +274,10 @@ describe('a rollback while two nodes are decided upon', () => {
 
 test('where a rollback was cut off between two nodes, that is told, and both are in the result', async () => {
   const pve = new MemoryProxmox()
-  put(pve, 9000, 'previous', digest, { version: '20260101.1', turn: 1 })
-  put(pve, 9001, 'current', 'sha256:newer', { version: '20260102.1', turn: 2 })
-  put(pve, 9010, 'current', digest, { version: '20260101.1', turn: 3, held: true })
-  put(pve, 9011, 'previous', 'sha256:newer', { version: '20260102.1', turn: 2 })
+  putOurs(pve, 9000, 'previous', { digest, version: '20260101.1', turn: 1 })
+  putOurs(pve, 9001, 'current', { digest: 'sha256:newer', version: '20260102.1', turn: 2 })
+  putOurs(pve, 9010, 'current', { digest, version: '20260101.1', turn: 3, held: true })
+  putOurs(pve, 9011, 'previous', { digest: 'sha256:newer', version: '20260102.1', turn: 2 })
   for (const vmid of [9010, 9011]) Object.assign(pve.guests.get(vmid) ?? {}, { node: 'b' })
   const places = [PLACE, { ...PLACE, node: 'b' }]
   const build = aBuild({ image, places }, pve)
@@ -298,16 +301,16 @@ describe('versions that are beyond, or beside, what is current', () => {
 
   test('a promotion that was cut off is finished by the next run, which builds nothing', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'current', 'sha256:older', { turn: 1 })
-    put(pve, 9001, 'current', digest, { turn: 2 })
+    putOurs(pve, 9000, 'current', { digest: 'sha256:older', turn: 1 })
+    putOurs(pve, 9001, 'current', { digest, turn: 2 })
     expect(await buildImage(aBuild({ image }, pve))).toMatchObject({ status: 'unchanged' })
     expect([state(pve, 9000), state(pve, 9001)]).toEqual(['previous', 'current'])
   })
 
   test('what a run left that was killed once it had promoted goes with its claim', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'current', 'sha256:older', { turn: 1 })
-    put(pve, 9001, 'current', digest, { turn: 2 })
+    putOurs(pve, 9000, 'current', { digest: 'sha256:older', turn: 1 })
+    putOurs(pve, 9001, 'current', { digest, turn: 2 })
     const claim = { vmid: 9900, namespace: 'homelab', image: 'web' } as const
     const leave = (expires: number) =>
       pve.put(9900, {
@@ -324,8 +327,8 @@ describe('versions that are beyond, or beside, what is current', () => {
 
   test('old versions go when a candidate is promoted', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'current', 'sha256:older', { turn: 1 })
-    put(pve, 9001, 'candidate', digest)
+    putOurs(pve, 9000, 'current', { digest: 'sha256:older', turn: 1 })
+    putOurs(pve, 9001, 'candidate', { digest })
     const result = await buildImage(aBuild({ image: keep }, pve))
     expect(result).toMatchObject({ status: 'built', held: false, template: { vmid: 9001 } })
     expect([...pve.guests.keys()]).toEqual([9001])
@@ -333,9 +336,9 @@ describe('versions that are beyond, or beside, what is current', () => {
 
   test('after a rollback while it was built, the result is kept and not current', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 8999, 'previous', 'sha256:oldest', { turn: 1 })
-    put(pve, 9000, 'current', 'sha256:older', { turn: 2 })
-    put(pve, 9001, 'candidate', digest)
+    putOurs(pve, 8999, 'previous', { digest: 'sha256:oldest', turn: 1 })
+    putOurs(pve, 9000, 'current', { digest: 'sha256:older', turn: 2 })
+    putOurs(pve, 9001, 'candidate', { digest })
     const build = aBuild({ image: keep }, pve)
     pve.before = async (call) => {
       // The claim: what is current has been read by now.

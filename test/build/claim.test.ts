@@ -7,21 +7,14 @@ import type { TemplateRow } from '../../src/core/events.ts'
 import type { SourceSpec } from '../../src/definition/spec.ts'
 import { makePlan } from '../../src/plan/plan.ts'
 import { ClaimLost } from '../../src/pve/claim-refused.ts'
-import {
-  fromTags,
-  type Marks,
-  type Note,
-  parseNote,
-  renderNote,
-  type State,
-  toTags,
-} from '../../src/pve/marks.ts'
+import { fromTags, type Note, parseNote, renderNote, toTags } from '../../src/pve/marks.ts'
 import { promote } from '../../src/pve/promotion.ts'
 import { nodeTemplates } from '../../src/pve/templates.ts'
 import { bootstrapIdentity } from '../../src/source/bootstrap-recipe.ts'
 import { pause } from '../core/paused.ts'
 import { imageSpec, WHERE } from '../plan/spec.ts'
 import { type MemoryGuest, MemoryProxmox, past, refused, SOMEBODY } from '../pve/memory-proxmox.ts'
+import { putOurs } from '../pve/our-guest.ts'
 import { aBuild, aClaim } from './world.ts'
 
 /** What a build does whose claim is another's, or gone, when it looks. A proven candidate waits, so that nothing is built. */
@@ -38,13 +31,6 @@ const image = imageSpec({ source })
 const identity = bootstrapIdentity({ distribution: 'debian', suite: 'bookworm', arch: 'amd64', packages: [] })
 const { digest } = makePlan(image, { sourceIdentity: identity, ssh: { authorities: [] } })
 const keep = { ...image, template: { ...image.template, keep: 1 } }
-
-function put(pve: MemoryProxmox, vmid: number, state: State, of: string, more: Partial<Marks> = {}) {
-  const marks = { vmid, namespace: 'homelab', image: 'web', state, version: `20260101.${vmid}`, ...more }
-  const own = { vmid, namespace: 'homelab', image: 'web', kind: 'vm' } as const
-  const note: Note = { schema: 1, ...own, tool: '0', run: `run-${vmid}`, version: marks.version, digest: of }
-  pve.put(vmid, { name: `web-${vmid}`, tags: toTags(marks), template: 1, description: renderNote(note) })
-}
 
 const state = (pve: MemoryProxmox, vmid: number) => fromTags(vmid, pve.tagsOf(vmid).join(';'))?.state
 const claims = (pve: MemoryProxmox) => [...pve.guests.keys()].filter((vmid) => vmid >= 9900)
@@ -75,8 +61,8 @@ describe('a build whose result is about to count', () => {
   let pve: MemoryProxmox
   beforeEach(() => {
     pve = new MemoryProxmox()
-    put(pve, 9000, 'current', 'sha256:older', { turn: 1 })
-    put(pve, 9001, 'candidate', digest, { verified: 'inside' })
+    putOurs(pve, 9000, 'current', { digest: 'sha256:older', turn: 1 })
+    putOurs(pve, 9001, 'candidate', { digest, verified: 'inside' })
   })
   const becomeCurrent = async (vmid: number, held: boolean) => {
     const found = (await nodeTemplates(pve.client(), 'pve', 'homelab')).find((one) => one.vmid === vmid)
@@ -112,7 +98,7 @@ describe('a build whose result is about to count', () => {
   ])(
     'and whose claim was gone while another version %s stays a candidate, and says so',
     async (_what, held) => {
-      put(pve, 9002, 'previous', 'sha256:other', { turn: 0, version: '20251231.1' })
+      putOurs(pve, 9002, 'previous', { digest: 'sha256:other', turn: 0, version: '20251231.1' })
       beforePromotion(pve, async () => {
         remove(pve)
         await becomeCurrent(9002, held)
@@ -199,14 +185,15 @@ describe('what others have left', () => {
 
   test('is removed only while the claim is there', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9002, 'candidate', 'sha256:other')
+    putOurs(pve, 9002, 'candidate', { digest: 'sha256:other' })
     await expect(removeLeftovers(aBuild({}, pve), lost, 'sha256:new')).rejects.toThrow('another run’s')
     expect(pve.guests.has(9002)).toBe(true)
   })
 
   test('as old versions goes only while the claim is there', async () => {
     const pve = new MemoryProxmox()
-    for (const n of [1, 2, 3]) put(pve, 9000 + n, n === 3 ? 'current' : 'retired', `sha256:${n}`, { turn: n })
+    for (const n of [1, 2, 3])
+      putOurs(pve, 9000 + n, n === 3 ? 'current' : 'retired', { digest: `sha256:${n}`, turn: n })
     const stop = new AbortController()
     stop.abort(new Error('it is another run’s'))
     const by = aBuild({ signal: stop.signal }, pve)
@@ -224,8 +211,8 @@ describe('where the server tells no time', () => {
   test('--wait waits until the claim has not changed for as long as one is good', async () => {
     const pve = new MemoryProxmox()
     pve.now = () => undefined
-    put(pve, 9000, 'current', 'sha256:older', { turn: 1 })
-    put(pve, 9001, 'candidate', digest, { verified: 'inside' })
+    putOurs(pve, 9000, 'current', { digest: 'sha256:older', turn: 1 })
+    putOurs(pve, 9001, 'candidate', { digest, verified: 'inside' })
     const own = { vmid: 9904, namespace: 'homelab', image: 'web' } as const
     const note: Note = {
       schema: 1,

@@ -1,34 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { removeLeftovers } from '../../src/build/leftovers.ts'
 import { PveError } from '../../src/pve/errors.ts'
-import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
 import { seedName } from '../../src/pve/seeds.ts'
-import { MemoryProxmox, past, refused, SOMEBODY, soon } from '../pve/memory-proxmox.ts'
+import { MemoryProxmox, past, refused } from '../pve/memory-proxmox.ts'
+import { putOurs } from '../pve/our-guest.ts'
 import { aBuild, aClaim } from './world.ts'
 
 const DIGEST = `sha256:${'ab'.repeat(32)}`
-
-type Rest = Partial<Marks> & { run?: string; node?: string; owner?: typeof SOMEBODY; note?: boolean }
-
-/** A guest of ours, as a run leaves it. */
-function put(pve: MemoryProxmox, vmid: number, state: State, rest: Rest = {}) {
-  const { run = `run-${vmid}`, node = 'pve', owner = SOMEBODY, note = true, ...more } = rest
-  const isTemplate = ['candidate', 'current', 'previous', 'retired'].includes(state)
-  const own = { vmid, namespace: 'homelab', image: 'web', state }
-  const marks: Marks = { ...own, ...(!isTemplate && { expires: soon() }), ...more }
-  const { namespace, image, expires = 0, digest } = marks
-  const full = { schema: 1, vmid, namespace, image, kind: 'vm', tool: '0', run, owner, expires } as const
-  return pve.put(
-    vmid,
-    {
-      name: `${image}-${vmid}`,
-      tags: toTags(marks),
-      ...(note && { description: renderNote({ ...full, ...(digest !== undefined && { digest }) }) }),
-      ...(isTemplate && { template: 1 }),
-    },
-    { node, status: isTemplate || state === 'claim' ? 'stopped' : 'running' },
-  )
-}
 
 const seed = (pve: MemoryProxmox, run: string, image = 'web', namespace = 'homelab') =>
   pve.addIso(seedName({ namespace, image, run, expires: past() }))
@@ -40,18 +18,18 @@ describe('before a build, under its claim', () => {
 
   test('what an interrupted run of this image left is removed; all else stays', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9903, 'claim', { run: 'mine' })
-    put(pve, 9010, 'kept', { run: 'failed', expires: past() })
+    putOurs(pve, 9903, 'claim', { run: 'mine' })
+    putOurs(pve, 9010, 'kept', { run: 'failed', expires: past() })
     seed(pve, 'failed')
-    put(pve, 9011, 'building', { image: 'db' })
+    putOurs(pve, 9011, 'building', { image: 'db' })
     seed(pve, 'run-9011', 'db')
-    put(pve, 9001, 'previous')
-    put(pve, 9012, 'building', { namespace: 'other' })
+    putOurs(pve, 9001, 'previous')
+    putOurs(pve, 9012, 'building', { namespace: 'other' })
     seed(pve, 'run-9012', 'web', 'other')
     pve.put(500, { ...pve.guests.get(9001)?.config })
     const before = structuredClone(world(pve))
-    put(pve, 9004, 'building', { run: 'dead' })
-    put(pve, 9005, 'building', { note: false })
+    putOurs(pve, 9004, 'building', { run: 'dead' })
+    putOurs(pve, 9005, 'building', { note: false })
     seed(pve, 'dead')
     const build = aBuild({ options: nothing }, pve)
     expect(await removeLeftovers(build, aClaim(), DIGEST)).toEqual({})
@@ -64,8 +42,8 @@ describe('before a build, under its claim', () => {
 
   test('a VMID that was freed meanwhile, and is somebody’s by now, is left alone', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9001, 'building', { run: 'dead' })
-    put(pve, 9002, 'building', { run: 'dead' })
+    putOurs(pve, 9001, 'building', { run: 'dead' })
+    putOurs(pve, 9002, 'building', { run: 'dead' })
     pve.before = (call) => {
       if (call !== 'DELETE /nodes/pve/qemu/9001') return
       pve.guests.delete(9002)
@@ -77,10 +55,10 @@ describe('before a build, under its claim', () => {
 
   test('a finished candidate with this digest is used; one with another digest is removed', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'current', { digest: 'sha256:old', version: '20260101.1' })
-    put(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
-    put(pve, 9003, 'candidate', { digest: DIGEST, version: '20260102.2' })
-    put(pve, 9004, 'candidate', { digest: DIGEST, version: '20260102.3' })
+    putOurs(pve, 9000, 'current', { digest: 'sha256:old', version: '20260101.1' })
+    putOurs(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
+    putOurs(pve, 9003, 'candidate', { digest: DIGEST, version: '20260102.2' })
+    putOurs(pve, 9004, 'candidate', { digest: DIGEST, version: '20260102.3' })
     const found = await removeLeftovers(aBuild({}, pve), aClaim(), DIGEST)
     expect(found.current).toBeUndefined()
     expect(found.candidate?.vmid).toBe(9003)
@@ -89,9 +67,9 @@ describe('before a build, under its claim', () => {
 
   test('clones of an outdated candidate, left while it was verified, go before it', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
-    put(pve, 9003, 'building', { run: 'dead' })
-    put(pve, 9004, 'building', { run: 'dead' })
+    putOurs(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
+    putOurs(pve, 9003, 'building', { run: 'dead' })
+    putOurs(pve, 9004, 'building', { run: 'dead' })
     pve.before = (call) => {
       if (call === 'DELETE /nodes/pve/qemu/9002' && pve.guests.size > 1)
         throw refused('DELETE', 'x', 'base volume is still in use by linked clones')
@@ -102,11 +80,11 @@ describe('before a build, under its claim', () => {
 
   test('an outdated candidate that somebody promotes at this moment stays', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
+    putOurs(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
     pve.before = (call) => {
       if (!call.startsWith('PUT')) return
       pve.before = () => {}
-      put(pve, 9002, 'current', { digest: 'sha256:other', version: '20260102.1' })
+      putOurs(pve, 9002, 'current', { digest: 'sha256:other', version: '20260102.1' })
     }
     await removeLeftovers(aBuild({}, pve), aClaim(), DIGEST)
     expect(pve.tagsOf(9002)).toContain('ib-current')
@@ -114,7 +92,7 @@ describe('before a build, under its claim', () => {
 
   test('an outdated candidate goes also where the answer is lost to the mark that says so', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
+    putOurs(pve, 9002, 'candidate', { digest: 'sha256:other', version: '20260102.1' })
     pve.after = (call) => {
       if (!call.startsWith('PUT')) return
       pve.after = () => {}
@@ -126,8 +104,8 @@ describe('before a build, under its claim', () => {
 
   test('is not used, but removed, where a rebuild is asked for', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'current', { digest: DIGEST, version: '20260101.1' })
-    put(pve, 9003, 'candidate', { digest: DIGEST, version: '20260102.2' })
+    putOurs(pve, 9000, 'current', { digest: DIGEST, version: '20260101.1' })
+    putOurs(pve, 9003, 'candidate', { digest: DIGEST, version: '20260102.2' })
     const found = await removeLeftovers(
       aBuild({ options: { ...nothing, force: true } }, pve),
       aClaim(),
@@ -139,7 +117,7 @@ describe('before a build, under its claim', () => {
 
   test('what another run finished while this one waited is found', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'current', { digest: DIGEST, version: '20260101.1' })
+    putOurs(pve, 9000, 'current', { digest: DIGEST, version: '20260101.1' })
     expect((await removeLeftovers(aBuild({}, pve), aClaim(), DIGEST)).current?.vmid).toBe(9000)
   })
 })

@@ -2,34 +2,24 @@ import { describe, expect, test } from 'vitest'
 import { prune } from '../../src/build/prune.ts'
 import { applyRetention, beyondKept } from '../../src/build/retention.ts'
 import type { Event } from '../../src/core/events.ts'
-import type { GuestKind } from '../../src/pve/guest-ref.ts'
-import { fromTags, type Marks, type Note, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import { fromTags, toTags } from '../../src/pve/marks.ts'
 import { promote } from '../../src/pve/promotion.ts'
 import { nodeTemplates } from '../../src/pve/templates.ts'
-import { type Config, MemoryProxmox, PLACE, past, refused, soon } from '../pve/memory-proxmox.ts'
+import { MemoryProxmox, PLACE, past, refused, soon } from '../pve/memory-proxmox.ts'
+import { putTemplate } from '../pve/our-guest.ts'
 import { aClaim } from './world.ts'
 
-type More = Partial<Marks> & { archive?: string; config?: Config }
-
-function put(pve: MemoryProxmox, vmid: number, state: State, version: string, more: More = {}) {
-  const { archive, config, ...rest } = more
-  const marks: Marks = { vmid, namespace: 'homelab', image: 'web', state, version, ...rest }
-  const { namespace, image } = marks
-  const kind: GuestKind = archive === undefined ? 'vm' : 'lxc'
-  const note: Note = {
-    ...{ schema: 1 as const, vmid, namespace, image, kind, tool: '0', run: 'r', version },
-    ...(archive !== undefined && { archive: { file: archive, volid: `local:vztmpl/${archive}` } }),
-  }
-  const disk = kind === 'vm' ? { scsi0: `local:${vmid}/base-${vmid}-disk-0.qcow2,size=3G` } : {}
-  const own = { name: `${image}-${version}`, tags: toTags(marks), description: renderNote(note), template: 1 }
-  return pve.put(vmid, { ...own, ...disk, ...config }, { kind })
-}
+/** A container template, of which an archive is kept. */
+const archived = (file: string) =>
+  ({ kind: 'lxc', note: { archive: { file, volid: `local:vztmpl/${file}` } } }) as const
 
 /** Five versions; 9004 is current. */
 function five(pve: MemoryProxmox) {
   for (let n = 1; n <= 4; n += 1)
-    put(pve, 9000 + n, n === 4 ? 'current' : n === 3 ? 'previous' : 'retired', `2026010${n}.1`, { turn: n })
-  put(pve, 9000, 'retired', '20251231.1', { turn: 0 })
+    putTemplate(pve, 9000 + n, n === 4 ? 'current' : n === 3 ? 'previous' : 'retired', `2026010${n}.1`, {
+      turn: n,
+    })
+  putTemplate(pve, 9000, 'retired', '20251231.1', { turn: 0 })
 }
 
 const OF = { namespace: 'homelab', image: 'web' }
@@ -78,12 +68,12 @@ describe('beyond what is kept', () => {
 
   test('is nothing where nothing is current, nor are candidates and stand-ins', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'retired', '20260101.1')
-    put(pve, 9001, 'retired', '20260102.1')
+    putTemplate(pve, 9000, 'retired', '20260101.1')
+    putTemplate(pve, 9001, 'retired', '20260102.1')
     expect(beyondKept(await nodeTemplates(pve.client(), 'pve', 'homelab'), 'web', 1)).toEqual([])
-    put(pve, 9002, 'current', '20260103.1', { standin: true })
-    put(pve, 9003, 'current', '20260103.1')
-    put(pve, 9004, 'candidate', '20260104.1')
+    putTemplate(pve, 9002, 'current', '20260103.1', { standin: true })
+    putTemplate(pve, 9003, 'current', '20260103.1')
+    putTemplate(pve, 9004, 'candidate', '20260104.1')
     const old = beyondKept(await nodeTemplates(pve.client(), 'pve', 'homelab'), 'web', 2)
     expect(old.map(({ vmid }) => vmid)).toEqual([9000])
   })
@@ -103,7 +93,7 @@ describe('old versions', () => {
   test('stay where they are protected or have linked clones, which are named', async () => {
     const pve = new MemoryProxmox()
     five(pve)
-    put(pve, 9001, 'retired', '20260101.1', { turn: 1, config: { protection: 1 } })
+    putTemplate(pve, 9001, 'retired', '20260101.1', { turn: 1, config: { protection: 1 } })
     pve.put(130, { name: 'shop', scsi0: 'local:9002/base-9002-disk-0.qcow2/130/vm-130-disk-0.qcow2' })
     pve.put(131, { name: 'full', scsi0: 'local:131/vm-131-disk-0.qcow2' })
     expect(await retain(pve, 2)).toEqual([
@@ -116,8 +106,8 @@ describe('old versions', () => {
 
   test('stay, and can be promoted, where Proxmox refuses for linked clones that nobody may see', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'previous', '20260101.1', { turn: 1 })
-    put(pve, 9001, 'current', '20260102.1', { turn: 2 })
+    putTemplate(pve, 9000, 'previous', '20260101.1', { turn: 1 })
+    putTemplate(pve, 9001, 'current', '20260102.1', { turn: 2 })
     pve.put(130, { scsi0: 'local:9000/base-9000-disk-0.qcow2/130/vm-130-disk-0.qcow2' })
     pve.before = (call) => {
       if (call === 'GET /nodes/pve/storage/local/content')
@@ -150,7 +140,7 @@ describe('old versions', () => {
     pve.before = (call) => {
       if (call !== 'PUT /nodes/pve/qemu/9000/config') return
       pve.before = () => {}
-      put(pve, 9000, 'retired', '20251231.1', { turn: 0, swap: 8000 })
+      putTemplate(pve, 9000, 'retired', '20251231.1', { turn: 0, swap: 8000 })
     }
     await retain(pve, 4)
     expect(vmids(pve)).toContain(9000)
@@ -174,10 +164,14 @@ describe('old versions', () => {
     const pve = new MemoryProxmox()
     const volumes = ['web-1.tar.zst', 'web-2.tar.zst', 'web-3.tar.zst'].map((file) => `local:vztmpl/${file}`)
     for (const volid of volumes) pve.files.push({ volid, size: 1, ctime: 0, content: 'vztmpl' })
-    put(pve, 9001, 'retired', '1.1', { turn: 1, archive: 'web-1.tar.zst' })
-    put(pve, 9002, 'previous', '2.1', { turn: 2, archive: 'web-2.tar.zst' })
-    put(pve, 9003, 'current', '3.1', { turn: 3, archive: 'web-3.tar.zst' })
-    put(pve, 9010, 'current', '1.1', { image: 'web', namespace: 'other', archive: 'web-2.tar.zst' })
+    putTemplate(pve, 9001, 'retired', '1.1', { turn: 1, ...archived('web-1.tar.zst') })
+    putTemplate(pve, 9002, 'previous', '2.1', { turn: 2, ...archived('web-2.tar.zst') })
+    putTemplate(pve, 9003, 'current', '3.1', { turn: 3, ...archived('web-3.tar.zst') })
+    putTemplate(pve, 9010, 'current', '1.1', {
+      image: 'web',
+      namespace: 'other',
+      ...archived('web-2.tar.zst'),
+    })
     await retain(pve, 1)
     expect(vmids(pve)).toEqual([9003, 9010])
     expect(pve.files.map(({ volid }) => volid)).toEqual([volumes[1], volumes[2]])
@@ -192,8 +186,8 @@ describe('prune', () => {
     pve.put(501, { ...inherited, name: 'their-template', template: 1 })
     const tags = toTags({ vmid: 502, namespace: 'homelab', image: 'web', state: 'retired', version: '1.1' })
     pve.put(502, { name: 'mistyped', template: 1, tags })
-    put(pve, 9020, 'retired', '20250101.1', { image: 'unknown' })
-    put(pve, 9021, 'current', '20250102.1', { image: 'unknown' })
+    putTemplate(pve, 9020, 'retired', '20250101.1', { image: 'unknown' })
+    putTemplate(pve, 9021, 'current', '20250102.1', { image: 'unknown' })
   }
 
   test('removes versions beyond those kept, of images that are defined here; what is others’ stays', async () => {
@@ -215,9 +209,9 @@ describe('prune', () => {
 
   test('finishes a promotion that was cut off', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9001, 'previous', '20260101.1', { turn: 1 })
-    put(pve, 9002, 'current', '20260102.1', { turn: 2 })
-    put(pve, 9003, 'current', '20260103.1', { turn: 3 })
+    putTemplate(pve, 9001, 'previous', '20260101.1', { turn: 1 })
+    putTemplate(pve, 9002, 'current', '20260102.1', { turn: 2 })
+    putTemplate(pve, 9003, 'current', '20260103.1', { turn: 3 })
     expect(await pruning(pve, { keep: 3, dryRun: true })).toEqual(['promotion VM 9001', 'promotion VM 9002'])
     expect(pve.writes).toEqual([])
     await pruning(pve, { keep: 3 })
@@ -228,9 +222,9 @@ describe('prune', () => {
 
   test('removes a candidate that failed when its day is over, or when told', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9001, 'candidate', '20260101.1')
-    put(pve, 9002, 'candidate', '20260101.2', { expires: soon() })
-    put(pve, 9003, 'candidate', '20260101.3', { expires: past() })
+    putTemplate(pve, 9001, 'candidate', '20260101.1')
+    putTemplate(pve, 9002, 'candidate', '20260101.2', { expires: soon() })
+    putTemplate(pve, 9003, 'candidate', '20260101.3', { expires: past() })
     expect(await pruning(pve)).toEqual(['candidate VM 9003'])
     expect(await pruning(pve, { kept: true })).toEqual(['candidate VM 9002'])
     expect(vmids(pve)).toEqual([9001])
@@ -238,7 +232,7 @@ describe('prune', () => {
 
   test('leaves a candidate that is promoted while it gets there, and one it has begun with is promoted by nobody', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9003, 'candidate', '20260101.3', { expires: past() })
+    putTemplate(pve, 9003, 'candidate', '20260101.3', { expires: past() })
     const [candidate] = await nodeTemplates(pve.client(), 'pve', 'homelab')
     if (candidate === undefined) throw new Error('it is not there')
     const promoteIt = () => promote(pve.client(), candidate)
@@ -253,7 +247,7 @@ describe('prune', () => {
     expect(await pruning(pve)).toEqual(['candidate VM 9003: it has just been promoted'])
     expect(pve.tagsOf(9003)).toContain('ib-current')
 
-    put(pve, 9003, 'candidate', '20260101.3', { expires: past() })
+    putTemplate(pve, 9003, 'candidate', '20260101.3', { expires: past() })
     once('DELETE', () => expect(promoteIt()).rejects.toMatchObject({ code: 'not_found' }))
     expect(await pruning(pve)).toEqual(['candidate VM 9003'])
     expect(vmids(pve)).toEqual([])

@@ -6,8 +6,9 @@ import { prune } from '../../src/build/prune.ts'
 import { readLockfile } from '../../src/cli/lockfile.ts'
 import { type Switch, switchTo, templatesThere } from '../../src/cli/switching.ts'
 import type { Event } from '../../src/core/events.ts'
-import { fromTags, type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import { fromTags } from '../../src/pve/marks.ts'
 import { MemoryProxmox, PLACE, refused } from '../pve/memory-proxmox.ts'
+import { putTemplate } from '../pve/our-guest.ts'
 
 const [V1, V2] = ['20260101.1', '20260102.1'] as const
 
@@ -20,20 +21,6 @@ beforeEach(async () => {
   events = []
 })
 afterEach(() => rm(root, { recursive: true, force: true }))
-
-function put(vmid: number, state: State, version: string, change: Partial<Marks> = {}, node = 'pve') {
-  const own = { vmid, namespace: 'homelab', image: 'web' } as const
-  pve.put(
-    vmid,
-    {
-      ...{ name: `web-${version}`, template: 1 },
-      scsi0: `local:${vmid}/base-${vmid}-disk-0.qcow2,size=3G`,
-      tags: toTags({ ...own, state, version, ...change }),
-      description: renderNote({ schema: 1, ...own, kind: 'vm', tool: '0', run: 'r', version }),
-    },
-    { node },
-  )
-}
 
 const place = { ...PLACE, vmids: { ...PLACE.vmids, fixed: [8000, 8001] } }
 
@@ -57,8 +44,8 @@ const states = () =>
 
 describe('a rollback to a fixed VMID', () => {
   beforeEach(() => {
-    put(9000, 'previous', V1, { turn: 1 })
-    put(8000, 'current', V2, { turn: 2 })
+    putTemplate(pve, 9000, 'previous', V1, { turn: 1 })
+    putTemplate(pve, 8000, 'current', V2, { turn: 2 })
   })
 
   test('that its user cancels before anything went is not finished by anybody', async () => {
@@ -75,7 +62,7 @@ describe('a rollback to a fixed VMID', () => {
 
   test('that was killed before anything went is ended by a promotion of what is there', async () => {
     // What was intended is still marked.
-    put(9000, 'previous', V1, { turn: 1, swap: 8000, held: true })
+    putTemplate(pve, 9000, 'previous', V1, { turn: 1, swap: 8000, held: true })
     const to = switching()
     const line = await switchTo(to, await templatesThere(to), { version: V2, held: false })
     expect(line).toBe(`web: ${V2} (VM 8000 on pve)`)
@@ -87,10 +74,10 @@ describe('a rollback to a fixed VMID', () => {
 describe('a rollback on two nodes', () => {
   const places = [place, { ...place, node: 'b' }]
   beforeEach(() => {
-    put(9000, 'previous', V1, { turn: 1 })
-    put(8000, 'current', V2, { turn: 2 })
-    put(9010, 'previous', V1, { turn: 1 }, 'b')
-    put(8001, 'current', V2, { turn: 2 }, 'b')
+    putTemplate(pve, 9000, 'previous', V1, { turn: 1 })
+    putTemplate(pve, 8000, 'current', V2, { turn: 2 })
+    putTemplate(pve, 9010, 'previous', V1, { turn: 1, node: 'b' })
+    putTemplate(pve, 8001, 'current', V2, { turn: 2, node: 'b' })
   })
 
   test('changes nothing on one where something is in the way on the other', async () => {

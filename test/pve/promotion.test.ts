@@ -1,21 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { PveError } from '../../src/pve/errors.ts'
-import { fromTags, type Marks, parseNote, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import { fromTags, type Marks, parseNote, type State } from '../../src/pve/marks.ts'
 import { halfSwitched, promote, rollbackVersion, tidy, untidy } from '../../src/pve/promotion.ts'
 import { nodeTemplates, select, type Template } from '../../src/pve/templates.ts'
 import { MemoryProxmox, refused } from './memory-proxmox.ts'
-
-function put(pve: MemoryProxmox, vmid: number, state: State, version: string, more: Partial<Marks> = {}) {
-  const marks: Marks = { vmid, namespace: 'homelab', image: 'web', state, version, ...more }
-  const { namespace, image } = marks
-  const note = renderNote(
-    { schema: 1, vmid, namespace, image, kind: 'vm', tool: '0', run: 'r', version },
-    'Text',
-  )
-  const config = { name: `web-${version}`, tags: toTags(marks, ['prod']), description: note, template: 1 }
-  pve.put(vmid, config)
-  return { kind: 'vm', node: 'pve', vmid, name: config.name, marks } satisfies Template
-}
+import { putTemplate } from './our-guest.ts'
 
 describe('promoting', () => {
   const states = (pve: MemoryProxmox) =>
@@ -25,10 +14,10 @@ describe('promoting', () => {
 
   test('the new one is current, what was current previous, what was previous retired', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'retired', '20260101.1')
-    put(pve, 9001, 'previous', '20260102.1')
-    put(pve, 9002, 'current', '20260103.1')
-    const candidate = put(pve, 9003, 'candidate', '20260104.1')
+    putTemplate(pve, 9000, 'retired', '20260101.1')
+    putTemplate(pve, 9001, 'previous', '20260102.1')
+    putTemplate(pve, 9002, 'current', '20260103.1')
+    const candidate = putTemplate(pve, 9003, 'candidate', '20260104.1')
     await promote(pve.client(), candidate)
     expect(states(pve)).toEqual({ 9000: 'retired', 9001: 'retired', 9002: 'previous', 9003: 'current' })
   })
@@ -37,8 +26,8 @@ describe('promoting', () => {
     'a write whose answer is lost, %s it was done, is made sure of',
     async (when) => {
       const pve = new MemoryProxmox()
-      put(pve, 9002, 'current', '20260103.1')
-      const candidate = put(pve, 9003, 'candidate', '20260104.1')
+      putTemplate(pve, 9002, 'current', '20260103.1')
+      const candidate = putTemplate(pve, 9003, 'candidate', '20260104.1')
       const lost = { before: 0, after: 0 }
       pve[when] = (call) => {
         if (!call.startsWith('PUT') || lost[when]++ > 0) return
@@ -53,9 +42,9 @@ describe('promoting', () => {
 
   test('at no moment there is no current one', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9001, 'previous', '20260102.1')
-    put(pve, 9002, 'current', '20260103.1')
-    const candidate = put(pve, 9003, 'candidate', '20260104.1')
+    putTemplate(pve, 9001, 'previous', '20260102.1')
+    putTemplate(pve, 9002, 'current', '20260103.1')
+    const candidate = putTemplate(pve, 9003, 'candidate', '20260104.1')
     const seen: (number | undefined)[] = []
     pve.after = async (call) => {
       if (!call.startsWith('PUT')) return
@@ -71,12 +60,15 @@ describe('promoting', () => {
 
   test('the note remembers what was current; the text above it and other people’s tags stay', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9002, 'current', '20260103.1')
-    await promote(pve.client(), put(pve, 9003, 'candidate', '20260104.1', { digest: 'abcdef0123456789' }))
+    putTemplate(pve, 9002, 'current', '20260103.1')
+    await promote(
+      pve.client(),
+      putTemplate(pve, 9003, 'candidate', '20260104.1', { digest: 'abcdef0123456789' }),
+    )
     const config = pve.guests.get(9003)?.config
     const description = String(config?.description)
     expect(parseNote(9003, description)).toMatchObject({ previous: 9002, version: '20260104.1' })
-    expect(description.startsWith('Text\n\n```imagebuild\n')).toBe(true)
+    expect(description.startsWith('About 20260104.1\n\n```imagebuild\n')).toBe(true)
     expect(String(config?.tags).split(';')).toContain('prod')
     expect(fromTags(9003, String(config?.tags))).toMatchObject({
       version: '20260104.1',
@@ -87,10 +79,10 @@ describe('promoting', () => {
 
   test('the first one of an image, and nothing of other images, is touched', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9001, 'current', '20260102.1', { image: 'db' })
-    put(pve, 9002, 'current', '20260102.1', { namespace: 'other' })
+    putTemplate(pve, 9001, 'current', '20260102.1', { image: 'db' })
+    putTemplate(pve, 9002, 'current', '20260102.1', { namespace: 'other' })
     const before = structuredClone([pve.guests.get(9001), pve.guests.get(9002)])
-    await promote(pve.client(), put(pve, 9003, 'candidate', '20260104.1'))
+    await promote(pve.client(), putTemplate(pve, 9003, 'candidate', '20260104.1'))
     expect(states(pve)).toMatchObject({ 9003: 'current' })
     expect([pve.guests.get(9001), pve.guests.get(9002)]).toEqual(before)
     expect(parseNote(9003, String(pve.guests.get(9003)?.config.description))?.previous).toBeUndefined()
@@ -98,23 +90,23 @@ describe('promoting', () => {
 
   test('is no longer held back by a rollback', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9002, 'current', '20260103.1', { held: true })
-    await promote(pve.client(), put(pve, 9003, 'candidate', '20260104.1'))
+    putTemplate(pve, 9002, 'current', '20260103.1', { held: true })
+    await promote(pve.client(), putTemplate(pve, 9003, 'candidate', '20260104.1'))
     expect(pve.tagsOf(9002)).not.toContain('ib-held')
     expect(pve.tagsOf(9003)).not.toContain('ib-held')
   })
 
   test('settles what an interrupted promotion has left: two current ones', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9001, 'current', '20260102.1')
-    put(pve, 9002, 'current', '20260103.1')
-    await promote(pve.client(), put(pve, 9003, 'candidate', '20260104.1'))
+    putTemplate(pve, 9001, 'current', '20260102.1')
+    putTemplate(pve, 9002, 'current', '20260103.1')
+    await promote(pve.client(), putTemplate(pve, 9003, 'candidate', '20260104.1'))
     expect(states(pve)).toEqual({ 9001: 'retired', 9002: 'previous', 9003: 'current' })
   })
 
   test('marks nothing that somebody else changed between reading and writing', async () => {
     const pve = new MemoryProxmox()
-    const candidate = put(pve, 9003, 'candidate', '20260104.1')
+    const candidate = putTemplate(pve, 9003, 'candidate', '20260104.1')
     pve.before = (call) => {
       const guest = pve.guests.get(9003)
       if (call.startsWith('PUT') && guest) guest.config.tags = `${guest.config.tags};theirs`
@@ -125,8 +117,8 @@ describe('promoting', () => {
 
   test('stops where Proxmox refuses, with the old one still there', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9002, 'current', '20260103.1')
-    const candidate = put(pve, 9003, 'candidate', '20260104.1')
+    putTemplate(pve, 9002, 'current', '20260103.1')
+    const candidate = putTemplate(pve, 9003, 'candidate', '20260104.1')
     pve.before = (call) => {
       if (call === 'PUT /nodes/pve/qemu/9003/config')
         throw refused('PUT', 'x', 'Permission check failed', 403)
@@ -149,20 +141,20 @@ describe('turns', () => {
 
   test('one more than the highest of the image, whose other templates have none or some', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9001, 'previous', '20260102.1', { turn: 7 })
-    put(pve, 9002, 'current', '20260103.1')
-    put(pve, 9003, 'current', '20260103.1', { image: 'db', turn: 40 })
-    await promote(pve.client(), put(pve, 9004, 'candidate', '20260104.1'))
+    putTemplate(pve, 9001, 'previous', '20260102.1', { turn: 7 })
+    putTemplate(pve, 9002, 'current', '20260103.1')
+    putTemplate(pve, 9003, 'current', '20260103.1', { image: 'db', turn: 40 })
+    await promote(pve.client(), putTemplate(pve, 9004, 'candidate', '20260104.1'))
     expect(pve.tagsOf(9004)).toContain('ib-turn-8')
   })
 
   test('are the same for one version on several nodes', async () => {
     const pve = new MemoryProxmox()
-    const far = put(pve, 9001, 'candidate', '20260102.1')
+    const far = putTemplate(pve, 9001, 'candidate', '20260102.1')
     const there = pve.guests.get(9001)
     if (there) there.node = 'pve2'
-    put(pve, 9000, 'current', '20260101.1', { turn: 1 })
-    await promote(pve.client(), put(pve, 9002, 'candidate', '20260102.1'), { since: 1 })
+    putTemplate(pve, 9000, 'current', '20260101.1', { turn: 1 })
+    await promote(pve.client(), putTemplate(pve, 9002, 'candidate', '20260102.1'), { since: 1 })
     await promote(pve.client(), { ...far, node: 'pve2' }, { since: 1 })
     expect([pve.tagsOf(9001), pve.tagsOf(9002)]).toEqual([
       expect.arrayContaining(['ib-turn-2', 'ib-current']),
@@ -172,9 +164,9 @@ describe('turns', () => {
 
   test('cut off after its first write, a promotion has happened; tidying makes the marks say so', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'previous', '20260101.1', { turn: 1 })
-    put(pve, 9001, 'current', '20260102.1', { turn: 2 })
-    const candidate = put(pve, 9002, 'candidate', '20260103.1')
+    putTemplate(pve, 9000, 'previous', '20260101.1', { turn: 1 })
+    putTemplate(pve, 9001, 'current', '20260102.1', { turn: 2 })
+    const candidate = putTemplate(pve, 9002, 'candidate', '20260103.1')
     pve.before = (call) => {
       if (call.startsWith('PUT') && !call.includes('/9002/')) throw refused('PUT', 'x', 'killed')
     }
@@ -190,8 +182,8 @@ describe('turns', () => {
 
   test('tidying by what was seen earlier takes nothing from what was promoted since', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9001, 'current', '20260102.1', { turn: 2 })
-    put(pve, 9002, 'current', '20260103.1', { turn: 3 })
+    putTemplate(pve, 9001, 'current', '20260102.1', { turn: 2 })
+    putTemplate(pve, 9002, 'current', '20260103.1', { turn: 3 })
     const seen = await nodeTemplates(pve.client(), 'pve', 'homelab')
     const older = seen.find(({ vmid }) => vmid === 9001) as Template
     await promote(pve.client(), older, { held: true })
@@ -201,9 +193,9 @@ describe('turns', () => {
 
   test('tidying does not mind what somebody has removed since it was seen', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'previous', '20260101.1', { turn: 1 })
-    put(pve, 9001, 'current', '20260102.1', { turn: 2 })
-    put(pve, 9002, 'current', '20260103.1', { turn: 3 })
+    putTemplate(pve, 9000, 'previous', '20260101.1', { turn: 1 })
+    putTemplate(pve, 9001, 'current', '20260102.1', { turn: 2 })
+    putTemplate(pve, 9002, 'current', '20260103.1', { turn: 3 })
     const seen = await nodeTemplates(pve.client(), 'pve', 'homelab')
     pve.guests.delete(9000)
     expect(await tidy(pve.client(), seen)).toEqual([])
@@ -212,11 +204,11 @@ describe('turns', () => {
 
   test('a build does not undo a rollback that happened while it worked', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'retired', '20260101.1', { turn: 1 })
-    const back = put(pve, 9001, 'previous', '20260102.1', { turn: 2 })
-    put(pve, 9002, 'current', '20260103.1', { turn: 3 })
+    putTemplate(pve, 9000, 'retired', '20260101.1', { turn: 1 })
+    const back = putTemplate(pve, 9001, 'previous', '20260102.1', { turn: 2 })
+    putTemplate(pve, 9002, 'current', '20260103.1', { turn: 3 })
     await promote(pve.client(), back, { held: true })
-    const candidate = put(pve, 9003, 'candidate', '20260104.1', { verified: 'inside' })
+    const candidate = putTemplate(pve, 9003, 'candidate', '20260104.1', { verified: 'inside' })
     const { yieldedTo } = await promote(pve.client(), candidate, { since: 3 })
     expect(yieldedTo?.vmid).toBe(9001)
     expect(turns(pve)).toMatchObject({ 9001: 'current 4 held', 9002: 'previous 3', 9003: 'retired ' })
@@ -229,9 +221,9 @@ describe('turns', () => {
     'nor one that comes in the moment %s its own write',
     async (when) => {
       const pve = new MemoryProxmox()
-      const back = put(pve, 9001, 'previous', '20260102.1', { turn: 2 })
-      put(pve, 9002, 'current', '20260103.1', { turn: 3 })
-      const candidate = put(pve, 9003, 'candidate', '20260104.1')
+      const back = putTemplate(pve, 9001, 'previous', '20260102.1', { turn: 2 })
+      putTemplate(pve, 9002, 'current', '20260103.1', { turn: 3 })
+      const candidate = putTemplate(pve, 9003, 'candidate', '20260104.1')
       const meanwhile = async (call: string) => {
         if (call !== 'PUT /nodes/pve/qemu/9003/config') return
         pve.before = () => {}
@@ -248,9 +240,9 @@ describe('turns', () => {
 
   test('of two people who promote at once, one wins, and both know what is current', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'current', '20260103.1', { turn: 3 })
-    const one = put(pve, 9001, 'retired', '20260101.1', { turn: 1 })
-    const other = put(pve, 9002, 'previous', '20260102.1', { turn: 2 })
+    putTemplate(pve, 9000, 'current', '20260103.1', { turn: 3 })
+    const one = putTemplate(pve, 9001, 'retired', '20260101.1', { turn: 1 })
+    const other = putTemplate(pve, 9002, 'previous', '20260102.1', { turn: 2 })
     await Promise.all([promote(pve.client(), one), promote(pve.client(), other)])
     const templates = await nodeTemplates(pve.client(), 'pve', 'homelab')
     await tidy(pve.client(), templates)
@@ -261,7 +253,7 @@ describe('turns', () => {
 
   test('a write that somebody else was faster with is made anew, upon what they wrote', async () => {
     const pve = new MemoryProxmox()
-    const candidate = put(pve, 9003, 'candidate', '20260104.1')
+    const candidate = putTemplate(pve, 9003, 'candidate', '20260104.1')
     let times = 3
     pve.before = (call) => {
       const guest = pve.guests.get(9003)
@@ -273,7 +265,7 @@ describe('turns', () => {
 
   test('a VMID that is somebody else’s by now is not written to', async () => {
     const pve = new MemoryProxmox()
-    const candidate = put(pve, 9003, 'candidate', '20260104.1')
+    const candidate = putTemplate(pve, 9003, 'candidate', '20260104.1')
     pve.put(9003, { name: 'theirs', tags: 'prod' })
     await expect(promote(pve.client(), candidate)).rejects.toMatchObject({ code: 'not_found' })
     expect(pve.guests.get(9003)?.config).toEqual({ name: 'theirs', tags: 'prod' })
@@ -281,10 +273,10 @@ describe('turns', () => {
 
   test('one that is being removed cannot be promoted', async () => {
     const pve = new MemoryProxmox()
-    const old = put(pve, 9001, 'retired', '20260101.1', { turn: 1, expires: 1 })
+    const old = putTemplate(pve, 9001, 'retired', '20260101.1', { turn: 1, expires: 1 })
     // Seen as a candidate, a moment before somebody said that it goes.
-    const candidate = put(pve, 9002, 'candidate', '20260102.1', { verified: 'inside' })
-    put(pve, 9002, 'building', '20260102.1', { verified: 'inside' })
+    const candidate = putTemplate(pve, 9002, 'candidate', '20260102.1', { verified: 'inside' })
+    putTemplate(pve, 9002, 'building', '20260102.1', { verified: 'inside' })
     for (const one of [old, candidate])
       await expect(promote(pve.client(), one)).rejects.toMatchObject({
         code: 'not_found',
@@ -295,15 +287,15 @@ describe('turns', () => {
 
   test('a stand-in stays current until its template has another turn', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'current', '20260101.1', { turn: 1 })
-    put(pve, 9050, 'current', '20260101.1', { turn: 1, standin: true })
+    putTemplate(pve, 9000, 'current', '20260101.1', { turn: 1 })
+    putTemplate(pve, 9050, 'current', '20260101.1', { turn: 1, standin: true })
     const both = await nodeTemplates(pve.client(), 'pve', 'homelab')
     expect(select(both, 'web')?.vmid).toBe(9000)
     expect(select(both, 'web', 'previous')).toBeUndefined()
     expect(untidy(both)).toEqual([])
     pve.guests.delete(9000)
     expect(await current(pve)).toBe(9050)
-    await promote(pve.client(), put(pve, 9000, 'candidate', '20260102.1'))
+    await promote(pve.client(), putTemplate(pve, 9000, 'candidate', '20260102.1'))
     expect(turns(pve)).toEqual({ 9000: 'current 2', 9050: 'previous 1' })
     expect(pve.tagsOf(9050)).not.toContain('ib-standin')
   })

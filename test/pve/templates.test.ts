@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { type Marks, renderNote, type State, toTags } from '../../src/pve/marks.ts'
+import { type State, toTags } from '../../src/pve/marks.ts'
 import {
   byVersion,
   clusterTemplates,
@@ -9,18 +9,7 @@ import {
   type Template,
 } from '../../src/pve/templates.ts'
 import { MemoryProxmox } from './memory-proxmox.ts'
-
-function put(pve: MemoryProxmox, vmid: number, state: State, version: string, more: Partial<Marks> = {}) {
-  const marks: Marks = { vmid, namespace: 'homelab', image: 'web', state, version, ...more }
-  const { namespace, image } = marks
-  const note = renderNote(
-    { schema: 1, vmid, namespace, image, kind: 'vm', tool: '0', run: 'r', version },
-    'Text',
-  )
-  const config = { name: `web-${version}`, tags: toTags(marks, ['prod']), description: note, template: 1 }
-  pve.put(vmid, config)
-  return { kind: 'vm', node: 'pve', vmid, name: config.name, marks } satisfies Template
-}
+import { putTemplate } from './our-guest.ts'
 
 let vmids = 9000
 function template(version: string, state: State = 'retired', image = 'web'): Template {
@@ -32,8 +21,8 @@ function template(version: string, state: State = 'retired', image = 'web'): Tem
 describe('what templates there are', () => {
   test('only those whose tags name themselves, of this namespace, and converted', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'current', '20260101.1')
-    put(pve, 9001, 'current', '20260101.1', { namespace: 'other' })
+    putTemplate(pve, 9000, 'current', '20260101.1')
+    putTemplate(pve, 9001, 'current', '20260101.1', { namespace: 'other' })
     pve.put(9002, { tags: toTags({ vmid: 9002, namespace: 'homelab', image: 'web', state: 'building' }) })
     // Somebody's clone that was converted again: it has inherited tags and note.
     pve.put(500, { ...pve.guests.get(9000)?.config })
@@ -50,8 +39,8 @@ describe('what templates there are', () => {
 
   test('the cluster’s are of all nodes, a node’s its own', async () => {
     const pve = new MemoryProxmox()
-    put(pve, 9000, 'current', '20260101.1')
-    put(pve, 9001, 'previous', '20251231.1')
+    putTemplate(pve, 9000, 'current', '20260101.1')
+    putTemplate(pve, 9001, 'previous', '20251231.1')
     const far = pve.guests.get(9001)
     if (far) far.node = 'pve2'
     expect((await clusterTemplates(pve.client(), 'homelab')).map(({ node }) => node)).toEqual(['pve', 'pve2'])
