@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
+import { endQuietly } from './closed-pipes.ts'
 
 /**
  * The entry. `--version` is answered before anything is loaded: scripts ask it often, and the rest of the
@@ -12,10 +13,14 @@ export const VERSION: string = JSON.parse(
 // The wrapper sets it for this process; QEMU and other programs that we start choose for themselves.
 delete process.env.MALLOC_ARENA_MAX
 
+endQuietly()
+
 const [, , first, ...rest] = process.argv
 if (rest.length === 0 && (first === '--version' || first === '-V')) {
   process.stdout.write(`imagebuild ${VERSION}\n`)
 } else {
   const { runProgram } = await import('./program.ts')
-  process.exitCode = await runProgram(process.argv.slice(2), VERSION)
+  const code = await runProgram(process.argv.slice(2), VERSION)
+  // An output that could not be written may have set it meanwhile.
+  process.exitCode ||= code
 }

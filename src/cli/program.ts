@@ -23,8 +23,9 @@ function option(flags: string, description: string): Option {
   return off.test(process.env[variable] ?? ' ') ? made : made.env(variable)
 }
 
-function wholeNumber(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('must be a whole number')
+function portNumber(text: string): number {
+  if (!/^[1-9]\d{0,4}$/.test(text) || Number(text) > 65535)
+    throw new InvalidArgumentError('must be a port, 1 to 65535. Without --port any free one is taken')
   return Number(text)
 }
 
@@ -196,7 +197,7 @@ export function createProgram(invocation: Invocation): Command {
   lab
     .command('start')
     .description('start it for other clients too; print endpoint, token and fingerprint')
-    .addOption(option('--port <n>', 'port to listen on; any free one when missing').argParser(wholeNumber))
+    .addOption(option('--port <n>', 'port to listen on; any free one when missing').argParser(portNumber))
     .addOption(
       option('--pve <major>', 'the Proxmox VE to play; what it played last when missing, 9 at first').choices(
         ['8', '9'],

@@ -11,8 +11,9 @@ import { BRIDGE, closeHost, openHost } from './host.ts'
 import { beginNeeds, latestNeed } from './needed.ts'
 import { FIRST_NODE, readNodes, writeNodes } from './nodes.ts'
 import { ROLE, rolePrivileges } from './privileges.ts'
+import { listenRefused } from './refused.ts'
 import { DEFAULT_MAJOR, MAJORS, type Major, RELEASES } from './release.ts'
-import { forgetStopped, readStopped, writeStopped } from './stopped.ts'
+import { forgetStopped, readStopped, writeRefused, writeStopped } from './stopped.ts'
 
 /**
  * The lab's process: `node daemon.ts [--port=<n>] [--pve=<major>] <folder>`. One per folder; it ends when nobody has
@@ -47,7 +48,10 @@ await makeFolder(dir, 0o700)
 // Held to the end: a predecessor that is still taking its things away is waited for.
 await using _ = await lock(join(dir, 'daemon.lock'))
 await forgetStopped(dir)
-const config = await readConfig(dir)
+const refuse = async (thrown: unknown) => {
+  throw await writeRefused(dir, thrown)
+}
+const config = await readConfig(dir).catch(refuse)
 let last = performance.now()
 const touch = () => {
   last = performance.now()
@@ -85,7 +89,7 @@ try {
   const asked = port === undefined ? config.port : Number(port)
   // Where nobody asks for a port, clients that were configured once shall find it where it was.
   const api = await serve(asked || (await previousPort())).catch((error: NodeJS.ErrnoException) => {
-    if (asked !== 0 || error.code !== 'EADDRINUSE') throw error
+    if (asked !== 0 || error.code !== 'EADDRINUSE') return refuse(listenRefused(error, config.host, asked))
     return serve(0)
   })
   const { cidr, gateway, pool } = host.subnet

@@ -15,7 +15,7 @@ import { readNodes, writeNodes } from './nodes.ts'
 import { endProcess } from './process.ts'
 import type { Major } from './release.ts'
 import { labRequirements } from './requirements.ts'
-import { writeStopped } from './stopped.ts'
+import { readStopped, writeStopped } from './stopped.ts'
 
 export type { LabConnection } from './connection.ts'
 export { labRequirements } from './requirements.ts'
@@ -192,6 +192,8 @@ async function startDaemon(
   } catch (cause) {
     if (ended === undefined) daemon.kill('SIGTERM')
     signal.throwIfAborted()
+    const refused = daemon.pid === undefined ? undefined : (await readStopped(dir, daemon.pid))?.refused
+    if (refused !== undefined) throw new ImagebuildError({ ...refused, cause })
     const said = (await readFile(path)).subarray(size).toString().trimEnd().split('\n')
     throw new ImagebuildError({
       code: 'unreachable',

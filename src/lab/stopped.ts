@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { type ErrorFacts, ImagebuildError } from '../core/errors.ts'
 
 /**
  * `stopped.json` in a lab's folder: why its daemon ends. It is there before anything of the lab goes, so that whoever works
@@ -15,6 +16,8 @@ export interface Stopped {
   how: string
   /** the process that has stopped it, where it was one */
   by?: number
+  /** why it could not begin: for whoever has started it */
+  refused?: Pick<ErrorFacts, 'code' | 'what' | 'why' | 'next'>
 }
 
 const NAME = 'stopped.json'
@@ -25,6 +28,16 @@ export async function writeStopped(dir: string, stopped: Omit<Stopped, 'at'>): P
   const text = JSON.stringify({ ...stopped, at: new Date().toISOString() })
   await writeFile(partial, `${text}\n`, { mode: 0o600 })
   await rename(partial, join(dir, NAME))
+}
+
+/** A daemon that cannot begin says why, for whoever has started it. Gives back what it was given, to be thrown. */
+export async function writeRefused(dir: string, thrown: unknown): Promise<unknown> {
+  if (thrown instanceof ImagebuildError) {
+    const { code, what, why, next } = thrown
+    const refused = { code, what, ...(why !== undefined && { why }), ...(next !== undefined && { next }) }
+    await writeStopped(dir, { pid: process.pid, how: what, refused })
+  }
+  return thrown
 }
 
 /** Undefined where this daemon has not been stopped. */

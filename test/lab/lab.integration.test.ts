@@ -1,12 +1,15 @@
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { request } from 'node:https'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { watchLab } from '../../src/cli/lab-end.ts'
+import type { ImagebuildError } from '../../src/core/errors.ts'
 import type { Event } from '../../src/core/events.ts'
 import { ensureLab, labStatus, stopLab } from '../../src/lab/lab.ts'
 import { labNames } from '../../src/lab/names.ts'
@@ -14,7 +17,7 @@ import { labNames } from '../../src/lab/names.ts'
 let dir: string
 let said: Event[]
 const { signal } = new AbortController()
-const start = (more: { stay?: boolean; pve?: 8 | 9 } = {}) =>
+const start = (more: { stay?: boolean; pve?: 8 | 9; port?: number } = {}) =>
   ensureLab({ dir, signal, emit: (event) => said.push(event), ...more })
 
 /** What the lab on this folder has in the system. */
@@ -52,6 +55,19 @@ afterEach(async () => {
 const notRoot = process.getuid?.() !== 0
 
 describe.skipIf(notRoot)(`the lab${notRoot ? ' (skipped: needs root)' : ''}`, () => {
+  test('says in words of its own that a port is taken', async () => {
+    await using holder = createServer().listen(0, '127.0.0.1')
+    await once(holder, 'listening')
+    const { port } = holder.address() as AddressInfo
+    const taken = await start({ port }).catch((error: ImagebuildError) => error)
+    expect(taken).toMatchObject({
+      code: 'busy',
+      what: `the lab does not start: port ${port} of 127.0.0.1 is taken`,
+      output: [],
+      next: expect.stringContaining(`ss -ltnp 'sport = :${port}'`),
+    })
+  })
+
   test('is one for all who ask at once; stopped, it leaves nothing but its folder', async () => {
     const [one, other] = await Promise.all([start(), start()])
     expect(one).toEqual(other)
@@ -165,8 +181,11 @@ describe.skipIf(notRoot)(`the lab${notRoot ? ' (skipped: needs root)' : ''}`, ()
 
   test('says what is wrong with its configuration', async () => {
     await writeFile(join(dir, 'config.json'), JSON.stringify({ idleSecond: 1 }))
-    await expect(start()).rejects.toMatchObject({ code: 'unreachable', what: 'the lab does not start' })
-    await start().catch(({ output }) => expect(output.join('\n')).toContain('idleSecond'))
+    await expect(start()).rejects.toMatchObject({
+      code: 'definition_invalid',
+      what: expect.stringContaining('config.json is wrong'),
+      why: expect.stringContaining('idleSecond'),
+    })
     expect(await traces()).toEqual([])
   })
 })
