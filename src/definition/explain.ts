@@ -1,7 +1,8 @@
 import type { z } from 'zod'
-import { closest, suggest } from '../core/did-you-mean.ts'
+import { suggest } from '../core/did-you-mean.ts'
 import type { Diagnostic } from './diagnostics.ts'
 import { namesSecret } from './literal-secrets.ts'
+import { asList, asMap, didYouMean } from './meant.ts'
 import type { Path, YamlFile } from './yaml-file.ts'
 
 type Issue = z.core.$ZodIssue
@@ -165,15 +166,22 @@ function hintForKey(key: string, known: readonly string[]): string | undefined {
 
 function hintForValue(issue: Issue, path: Path, file: YamlFile): string | undefined {
   const typed = file.source(path) ?? ''
-  if (issue.code === 'invalid_value') return didYouMean(typed, issue.values.map(String))
+  const key = String(path.findLast((segment) => typeof segment === 'string'))
+  if (issue.code === 'invalid_value') return didYouMean(key, typed, issue.values.map(String))
   if (issue.code === 'invalid_union' && 'options' in issue) {
-    return didYouMean(typed, (issue.options ?? []).map(String))
+    return didYouMean(key, typed, (issue.options ?? []).map(String))
+  }
+  if (issue.code === 'invalid_union') {
+    const words = issue.errors.flat().flatMap((inner) => (inner.code === 'invalid_value' ? inner.values : []))
+    const guess = didYouMean(key, typed, words.map(String))
+    if (guess !== undefined) return guess
   }
   const wanted = requirement(issue)
   if (/\btrue\b/.test(wanted) && /^(yes|no|on|off)$/i.test(typed)) return 'YAML 1.2 knows true and false'
-  if (wanted.includes('a list') && typed !== '') return `write it as a list: [${typed}]`
+  if (wanted.includes('a list') && typed !== '') return asList(key, typed)
   if (issue.code !== 'invalid_type') return undefined
-  const example = EXAMPLES[String(path.findLast((segment) => typeof segment === 'string'))]
+  if (issue.expected === 'record' && Array.isArray(issue.input)) return asMap(key, issue.input)
+  const example = EXAMPLES[key]
   if (example !== undefined) return example
   if (issue.expected === 'string' && typed !== '') return `put it in quotes: '${typed}'`
   if (['number', 'int'].includes(issue.expected) && /^\d+$/.test(typed)) return 'take off the quotes'
@@ -188,9 +196,4 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   rootfs: 'with a unit: rootfs: 8G',
   swap: 'in MiB: swap: 512',
   provision: 'a list of layers: - packages: [curl], - shell: ldconfig, - reboot: true, …',
-}
-
-function didYouMean(typed: string, known: readonly string[]): string | undefined {
-  const guess = closest(typed, known)
-  return guess === undefined ? undefined : `did you mean \`${guess}\`?`
 }

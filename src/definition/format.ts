@@ -15,6 +15,7 @@ import {
 import type { z } from 'zod'
 import { configFile } from './config-schema.ts'
 import { InvalidDefinition } from './diagnostics.ts'
+import { keepColumns, keepKeyComments, padFlowMaps } from './format-places.ts'
 import { kindOf, schemaOfKind } from './kind.ts'
 import { elementOf, keysOf, schemaOfKey } from './schema-shape.ts'
 import { asPyYaml, YamlFile } from './yaml-file.ts'
@@ -24,7 +25,7 @@ export type DocumentKind = 'image' | 'config' | 'fragment'
 
 /**
  * The text in its one canonical form: keys in the order of the schema, two spaces, single quotes where quotes
- * are needed; comments, blank lines and what the values mean stay. Formatting twice changes nothing more.
+ * are needed; comments and their columns, blank lines and what the values mean stay. Formatting twice changes nothing more.
  * @param file for error messages
  * @throws InvalidDefinition for text that is not YAML
  */
@@ -34,14 +35,22 @@ export function formatDocument(text: string, kind: DocumentKind = 'image', file 
   if (diagnostics.length > 0) throw new InvalidDefinition(diagnostics)
   // The schema line belongs to the file, whatever key it stands above.
   const [header = ''] = SCHEMA_LINE.exec(text) ?? []
-  const document = parseDocument(text.slice(header.length), {
+  const written = text.slice(header.length)
+  const document = parseDocument(written, {
     version,
     customTags: version === '1.1' ? (tags) => asTyped(asPyYaml(tags)) : asTyped,
   })
+  keepKeyComments(document, written)
   if (kind === 'config') sortKeys(document.contents, configFile)
   if (kind === 'image') sortKeys(document.contents, schemaOfKind(kindOf(document.toJS()).kind))
   singleQuotes(document)
-  const body = document.toString({ indent: 2, lineWidth: 0, singleQuote: true, flowCollectionPadding: false })
+  const printed = document.toString({
+    indent: 2,
+    lineWidth: 0,
+    singleQuote: true,
+    flowCollectionPadding: false,
+  })
+  const body = keepColumns(padFlowMaps(printed), written)
   return header === '' ? body : `${header.trim()}\n\n${body}`
 }
 

@@ -1,6 +1,7 @@
 import { chmod, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { ImagebuildError } from '../core/errors.ts'
+import { AptComplaints } from './apt-failure.ts'
 import { archiveLines, publicMirrors, type SystemFile } from './bootstrap-files.ts'
 import { type BootstrapKind, type BootstrapRecipe, recipePackages } from './bootstrap-recipe.ts'
 import { containerHooks } from './container-files.ts'
@@ -86,6 +87,11 @@ export async function makeSystemTree(
   const overlay = `${root}.files`
   await layOut(files, overlay)
   await using debs = await withPackageCache(recipe, ctx)
+  const complaints = new AptComplaints()
+  const onLine = (line: string) => {
+    complaints.read(line)
+    ctx.onLine?.(line)
+  }
   await runTool(
     'unshare',
     [
@@ -124,8 +130,10 @@ export async function makeSystemTree(
       purpose: `installing ${recipe.distribution} ${recipe.suite} from ${mirrors.main}`,
       killSignal: 'SIGKILL',
     },
-    ctx,
-  )
+    { signal: ctx.signal, onLine },
+  ).catch((thrown) => {
+    throw complaints.explain(thrown)
+  })
   await Promise.all(MACHINE_STATE.map((path) => rm(join(root, path), { force: true })))
   for (const name of await readdir(join(root, 'etc/ssh'))) {
     if (name.startsWith('ssh_host_')) await rm(join(root, 'etc/ssh', name))

@@ -7,11 +7,17 @@ import { makeSystemTree } from './bootstrap-tree.ts'
 import { adoptFile, readPointer, writePointer } from './cache.ts'
 import { containerFiles } from './container-files.ts'
 import type { CachedFile, SourceContext } from './context.ts'
+import { demandRoom, outOfRoom } from './disk-room.ts'
 import { runTool } from './tool.ts'
 import { withWorkFolder } from './work-folder.ts'
 
 /** Virtual size of a bootstrapped disk, in MiB; the root file system grows with the disk at first boot. */
 export const DISK_MIB = 2048
+
+/**
+ * Bytes that a bootstrap writes in the cache at its worst moment, with packages that are not kept there yet: ROOM_FIGURES.
+ */
+const ROOM: Readonly<Record<BootstrapKind, number>> = { disk: 2.5 * 2 ** 30, rootfs: 1.2 * 2 ** 30 }
 
 export interface BootstrapOptions {
   /** build again although the cache has it: for newer packages */
@@ -91,9 +97,16 @@ async function bootstrapped(
   if (known) return known
   return await withWorkFolder(ctx.cacheDir, 'bootstrap', async (work) => {
     const extension = kind === 'disk' ? 'qcow2' : 'tar.zst'
-    const file = await adoptFile(ctx, await build(work), extension)
-    await writePointer(ctx.cacheDir, identity, file)
-    return file
+    const need = { purpose: `bootstrapping ${recipe.distribution} ${recipe.suite}`, needed: ROOM[kind] }
+    await demandRoom(work, need.needed, need.purpose)
+    try {
+      const file = await adoptFile(ctx, await build(work), extension)
+      await writePointer(ctx.cacheDir, identity, file)
+      return file
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      throw await outOfRoom(error, work, need)
+    }
   })
 }
 

@@ -7,6 +7,7 @@ import { ImagebuildError } from '../core/errors.ts'
 import { adoptFile, findCached, hashFile } from './cache.ts'
 import { type Checksum, formatChecksum } from './checksum.ts'
 import type { CachedFile, SourceContext } from './context.ts'
+import { demandRoom, outOfRoom } from './disk-room.ts'
 import { openUrl, TransferError } from './http.ts'
 import { PartialDownload } from './partial.ts'
 import { type Packing, unpackFile } from './unpack.ts'
@@ -61,7 +62,7 @@ async function verifiedFile(file: FetchableFile, extension: string, ctx: SourceC
     return cached
   } catch (error) {
     await partial.giveBack()
-    throw outOfSpace(error, file.url)
+    throw await outOfRoom(error, ctx.cacheDir, { purpose: file.url })
   }
 }
 
@@ -158,6 +159,7 @@ async function downloadOnce(
   }
   await partial.setValidator(strongValidator(response.headers))
   const total = Number.isNaN(length) ? undefined : state.done + length
+  if (total !== undefined) await demandRoom(ctx.cacheDir, total - state.done, file.url)
   await using target = await open(partial.path, continues ? 'a' : 'w')
   for await (const chunk of response.body) {
     await target.writeFile(chunk)
@@ -193,16 +195,5 @@ function mismatch(url: string, wanted: Checksum, computed: string): ImagebuildEr
     what: `${url} is not the file that was asked for`,
     why: `its ${wanted.algorithm} is ${computed}, and it must be ${wanted.value}`,
     next: 'check the checksum in the definition; if it is right, the server or the network has changed the file',
-  })
-}
-
-function outOfSpace(error: unknown, url: string): unknown {
-  if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') return error
-  return new ImagebuildError({
-    code: 'build_failed',
-    what: `there is no space for ${url}`,
-    why: 'the file system of the cache is full',
-    next: 'free some space, or set IMAGEBUILD_CACHE_DIR to another file system',
-    cause: error,
   })
 }

@@ -60,12 +60,22 @@ export async function runTool(
         cause,
       })
     }
+    // The output is read to its end before it is quoted.
+    await lines.catch(() => {})
     throw new ImagebuildError({
       code: 'build_failed',
       what: `${call.purpose} failed`,
-      why: (cause as { shortMessage?: string }).shortMessage ?? String(cause),
+      why: howItEnded(command, cause),
       output: lastLines,
       cause,
     })
   }
+}
+
+/** Without its arguments: those of mmdebstrap are two thousand characters of shell. */
+function howItEnded(command: string, cause: unknown): string {
+  const { exitCode, signal, message } = cause as { exitCode?: number; signal?: string; message?: string }
+  if (exitCode !== undefined) return `${command} ended with exit code ${exitCode}`
+  if (signal !== undefined) return `${command} was ended by ${signal}`
+  return message ?? String(cause)
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { makeFolder } from '../core/make-folder.ts'
 import { adoptFile, readPointer, writePointer } from './cache.ts'
 import type { CachedFile, SourceContext } from './context.ts'
+import { outOfRoom } from './disk-room.ts'
 import { runTool } from './tool.ts'
 
 /** How a file is packed, as the ending of its name. */
@@ -43,6 +44,9 @@ export async function unpackFile(
     const file = await adoptFile(ctx, target, format)
     await writePointer(ctx.cacheDir, identity, file)
     return file
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    throw await outOfRoom(error, ctx.cacheDir, { purpose: `unpacking ${packed.path}` })
   } finally {
     await rm(target, { force: true })
   }

@@ -46,7 +46,10 @@ describe('values', () => {
     ['hardware: { cores: 0 }', '3:20 `cores` must be at least 1, not `0`'],
     ['hardware: { cores: 513 }', '3:20 `cores` must be at most 512, not `513`'],
     ['hardware: { memory: 1.5 }', '3:21 `memory` needs a whole number, not `1.5` (in MiB: memory: 2048)'],
-    ['hardware: { bios: uefi }', '3:19 `bios` must be one of seabios, ovmf, not `uefi`'],
+    [
+      'hardware: { bios: uefi }',
+      '3:19 `bios` must be one of seabios, ovmf, not `uefi` (did you mean `ovmf`?)',
+    ],
     [
       'hardware: { bios: sebios }',
       '3:19 `bios` must be one of seabios, ovmf, not `sebios` (did you mean `seabios`?)',
@@ -56,6 +59,20 @@ describe('values', () => {
     ['hardware: []', '3:11 `hardware` needs a map, not a list'],
     ['hardware:', '3:1 `hardware` is empty: it needs a map'],
     ['kind: lxx', '3:7 `kind` must be one of vm, lxc, not `lxx` (did you mean `lxc`?)'],
+    ['kind: qemu', '3:7 `kind` must be one of vm, lxc, not `qemu` (did you mean `vm`?)'],
+    ['kind: container', '3:7 `kind` must be one of vm, lxc, not `container` (did you mean `lxc`?)'],
+    [
+      'hardening: cis-l2',
+      '3:12 `hardening` needs `none` or `baseline` or `cis-l1` or a map, not `cis-l2` (did you mean `cis-l1`?)',
+    ],
+    [
+      'hardening: { except: [firewall-fail2ban] }',
+      '3:23 `except` needs a map, not a list (did you mean a map, each item with its reason: `except: { firewall-fail2ban: <the reason> }`?)',
+    ],
+    [
+      'hardening: { except: [{ firewall-fail2ban: elsewhere }] }',
+      '3:25 `except` needs a map, not a list (did you mean a map, each item with its reason: `except: { firewall-fail2ban: elsewhere }`?)',
+    ],
     ['kind:', '3:1 `kind` is empty: it must be one of vm, lxc'],
     [
       'provision: {}',
@@ -74,7 +91,14 @@ describe('values', () => {
 
 describe('values that can be written in several ways', () => {
   test.each([
-    ['packages: curl', '4:15 `packages` needs a list or a map, not `curl` (write it as a list: [curl])'],
+    [
+      'packages: curl',
+      '4:15 `packages` needs a list or a map, not `curl` (did you mean a list: `packages: [curl]`?)',
+    ],
+    [
+      'packages: curl nginx',
+      '4:15 `packages` needs a list or a map, not `curl nginx` (did you mean a list: `packages: [curl, nginx]`?)',
+    ],
     ['packages: []', '4:15 `packages` needs at least one item'],
     [
       'packages: [Curl]',

@@ -32,24 +32,23 @@ const TIDY = `# yaml-language-server: $schema=x
 
 # the name
 name: 'x'
-source: {release: "it's", fallback: bootstrap}
+source: { release: "it's", fallback: bootstrap }
 
 hardware:
   cores: 2
-  memory: 2048 # enough
+  memory: 2048   # enough
 
 # about provision
-provision:
-  # tail
+provision:   # tail
   # the shell
   - shell: |
       a
         b
     # the env
-    env: {B: 0644, V: 1.10, A: 'x'}
+    env: { B: 0644, V: 1.10, A: 'x' }
     timeout: 5m
   # second
-  - packages: [a, b] # why
+  - packages: [a, b]      # why
 
 # end
 `
@@ -83,12 +82,23 @@ describe('formatDocument', () => {
         'targets:\n  b: {pool: x, kind: lab}\n  a: {node: n, kind: pve}\nnamespace: h\n',
         'config',
       ),
-    ).toBe('namespace: h\ntargets:\n  b: {kind: lab, pool: x}\n  a: {kind: pve, node: n}\n')
+    ).toBe('namespace: h\ntargets:\n  b: { kind: lab, pool: x }\n  a: { kind: pve, node: n }\n')
   })
   test('cloud-config keeps its order', () => {
     expect(formatDocument('#cloud-config\nb:   1\na: "2"\n', 'fragment')).toBe(
       "#cloud-config\nb: 1\na: '2'\n",
     )
+  })
+  test('every definition in README is in this form', async () => {
+    const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8')
+    const blocks = [...readme.matchAll(/^( *)```yaml\n([\s\S]*?)^ *```$/gm)].map(
+      ([, indent = '', text = '']) => text.replaceAll(new RegExp(`^${indent}`, 'gm'), ''),
+    )
+    const images = blocks.filter((text) =>
+      /^(# yaml-language-server|hardening|provision|template|checks):/m.test(text),
+    )
+    expect(images.length).toBeGreaterThan(5)
+    for (const text of images) expect(formatDocument(text)).toBe(text)
   })
   test('what is not YAML is refused', () => {
     expect(() => formatDocument('a: [')).toThrow(InvalidDefinition)

@@ -1,0 +1,67 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { ImagebuildError } from '../../src/core/errors.ts'
+import { AptComplaints } from '../../src/source/apt-failure.ts'
+import { bootstrapRootfs } from '../../src/source/bootstrap.ts'
+
+const failure = new ImagebuildError({
+  code: 'build_failed',
+  what: 'installing debian trixie failed',
+  why: 'unshare ended with exit code 25',
+})
+
+/** As apt 3.0 prints them. */
+test.each([
+  [
+    ['Err:1 http://mirror.example/debian trixie InRelease', '  Could not resolve host: mirror.example'],
+    /mirror\.example\/debian cannot be fetched: Could not resolve host/,
+  ],
+  [
+    [
+      'E: Failed to fetch http://mirror.example/debian/dists/trixie/InRelease  404  Not Found [IP: 192.0.2.1 80]',
+    ],
+    /dists\/trixie\/InRelease cannot be fetched: 404 {2}Not Found/,
+  ],
+  [
+    ["E: The repository 'http://mirror.example/debian trixie Release' does not have a Release file."],
+    /mirror\.example\/debian cannot be fetched: it has no Release file/,
+  ],
+])('%j: the archive is named, with the reason of apt', (lines, message) => {
+  const complaints = new AptComplaints()
+  for (const line of lines) complaints.read(line)
+  const explained = complaints.explain(failure)
+  expect(explained).toMatchObject({ code: 'unreachable', message: expect.stringMatching(message) })
+  expect(explained).toMatchObject({ next: expect.stringContaining('mirror') })
+})
+
+test('a failure of which apt has said nothing stays what it is', () => {
+  const complaints = new AptComplaints()
+  complaints.read('E: mmdebstrap failed to run')
+  expect(complaints.explain(failure)).toBe(failure)
+})
+
+const notRoot = process.getuid?.() !== 0
+
+test.skipIf(notRoot)(`a mirror where nobody listens${notRoot ? ' (skipped: needs root)' : ''}`, async () => {
+  const cacheDir = await mkdtemp(join(tmpdir(), 'imagebuild-apt-'))
+  try {
+    const mirror = 'http://127.0.0.1:9/debian'
+    const recipe = {
+      distribution: 'debian',
+      suite: 'trixie',
+      arch: 'amd64',
+      mirror,
+      securityMirror: mirror,
+    } as const
+    const error = await bootstrapRootfs(recipe, { cacheDir, signal: AbortSignal.timeout(120_000) }).catch(
+      (thrown: ImagebuildError) => thrown,
+    )
+    expect(error).toMatchObject({ code: 'unreachable', what: expect.stringContaining(mirror) })
+    // Not the hooks of mmdebstrap, quoted.
+    expect((error as ImagebuildError).message).not.toContain('customize-hook')
+  } finally {
+    await rm(cacheDir, { recursive: true })
+  }
+})
