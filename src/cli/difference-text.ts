@@ -1,8 +1,9 @@
 import type { Change, Differences } from '../build/inventory/differences.ts'
+import type { FileChange } from '../plan/file-layers.ts'
 
 /** For people, without colours: a paragraph for each kind of thing that differs, + new, - gone, ~ otherwise. */
-export function formatDifferences(differences: Differences): string {
-  const { packages, size, unknown } = differences
+export function formatDifferences(differences: Differences & { files?: readonly FileChange[] }): string {
+  const { packages, files = [], size, unknown } = differences
   const paragraphs = [
     paragraph('packages', packageCounts(packages), [
       ...packages.added.map(({ name, version }) => ['+', name, version]),
@@ -13,10 +14,11 @@ export function formatDifferences(differences: Differences): string {
     ...SECTIONS.map(([key, title]) =>
       paragraph(title, changeCounts(differences[key]), differences[key].map(changeRow)),
     ),
+    filesParagraph(files),
     ...(size === null ? [] : [`size: ${mebibytes(size.before)} → ${mebibytes(size.after)} MiB\n`]),
     ...(unknown.length === 0
       ? []
-      : [`not compared, since one of the two could not tell: ${unknown.join(', ')}\n`]),
+      : [`not compared, since one of the two does not tell: ${unknown.join(', ')}\n`]),
   ].filter((text) => text !== '')
   return paragraphs.length === 0 ? 'nothing differs\n' : paragraphs.join('\n')
 }
@@ -38,6 +40,22 @@ function paragraph(title: string, counts: string, rows: readonly (readonly strin
   return `${title}: ${counts}\n${lines.join('')}`
 }
 
+/** Each file with the lines that differ, where they are known, else with what it was and is. */
+function filesParagraph(files: readonly FileChange[]): string {
+  if (files.length === 0) return ''
+  const rows = files.map(({ path, before, after, lines }) => {
+    const [sign, name, value] = changeRow({ name: path, before: shortly(before), after: shortly(after) })
+    if (lines === undefined) return `  ${sign} ${name}  ${value}\n`
+    return `  ${sign} ${name}\n${lines.trimEnd().replaceAll(/^/gm, '      ')}\n`
+  })
+  return `files of layers: ${changeCounts(files)}\n${rows.join('')}`
+}
+
+/** A digest in eight digits. */
+function shortly(told: string | null): string | null {
+  return told?.replace(/sha256:([0-9a-f]{8})[0-9a-f]*/, 'sha256:$1…') ?? null
+}
+
 function changeRow({ name, before, after }: Change): readonly [string, string, string] {
   if (before === null) return ['+', name, after ?? '']
   if (after === null) return ['-', name, before]
@@ -48,7 +66,7 @@ function packageCounts(packages: Differences['packages']): string {
   return counted(Object.entries(packages).map(([what, list]) => [list.length, what]))
 }
 
-function changeCounts(changes: readonly Change[]): string {
+function changeCounts(changes: readonly Pick<Change, 'before' | 'after'>[]): string {
   const added = changes.filter(({ before }) => before === null).length
   const removed = changes.filter(({ after }) => after === null).length
   return counted([

@@ -174,7 +174,7 @@ export function createProgram(invocation: Invocation): Command {
 
   command(
     'diff',
-    'what differs between two templates of an image: packages, sshd, sysctl, ports, setuid files, size',
+    'what differs between two templates of an image: packages, sshd, sysctl, ports, setuid files, files of layers, size',
   )
     .argument('<image>', 'name of an image')
     .argument('[before]', 'previous, current or a version; previous when missing')

@@ -44,7 +44,10 @@ done
 systemctl list-units --state=failed --no-legend --plain 2>/dev/null | awk '{ print $1 }' |
   while read -r unit; do
     printf '%s: %s\n' "$unit" "$(systemctl show -p Result --value "$unit")"
-    journalctl --quiet --no-pager -n 3 -o cat -u "$unit" 2>/dev/null | sed 's/^/  /'
+    # What the service itself has said; what systemd says of it is that it failed.
+    said=$(journalctl --quiet --no-pager -b -n 6 -o cat "_SYSTEMD_UNIT=$unit" 2>/dev/null)
+    [ -n "$said" ] || said=$(journalctl --quiet --no-pager -b -n 3 -o cat -u "$unit" 2>/dev/null)
+    printf '%s\n' "$said" | awk '!seen[$0]++ { print "  " $0 }'
   done | fact failed-units
 
 if [ ! -e "$ROOT/usr/bin/cloud-init" ]; then echo absent

@@ -1,8 +1,10 @@
 import { join } from 'node:path'
 import { compareManifests, isSame } from '../../build/inventory/differences.ts'
 import type { Manifest } from '../../build/inventory/manifest.ts'
-import { MANIFEST, readRecord, recordsFolder } from '../../build/records.ts'
+import { MANIFEST, PLAN, readRecord, recordsFolder } from '../../build/records.ts'
 import { ImagebuildError } from '../../core/errors.ts'
+import { compareFileLayers } from '../../plan/file-layers.ts'
+import type { PlanRecord } from '../../plan/record.ts'
 import { requireNode } from '../../pve/nodes.ts'
 import { placesTemplates, readNote, select, type Template } from '../../pve/templates.ts'
 import { formatDifferences } from '../difference-text.ts'
@@ -15,10 +17,12 @@ import { type Connected, connectTarget } from '../target.ts'
 interface Side {
   template: Template
   manifest: Manifest
+  /** what it was made of; undefined where its record is not here */
+  plan: PlanRecord | undefined
 }
 
 /**
- * What differs between two templates of an image, by the manifests that their builds wrote.
+ * What differs between two templates of an image, by the manifests and plans that their builds wrote.
  * @param older `current`, `previous` or a version, with or without `@`
  * @throws ImagebuildError `not_found` where there is no such template, or its manifest is not here
  */
@@ -41,7 +45,13 @@ export async function diff(
   const oldest = choose(templates, older, { ...on, beside: newest.node })
   const before = await readSide(connected, reports, oldest)
   const after = await readSide(connected, reports, newest)
-  const differences = compareManifests(before.manifest, after.manifest)
+  const found = compareManifests(before.manifest, after.manifest)
+  const files = before.plan && after.plan && compareFileLayers(before.plan, after.plan)
+  const differences = {
+    ...found,
+    files: files ?? [],
+    unknown: files === undefined ? [...found.unknown, 'files of layers'] : found.unknown,
+  }
   if (options.json) {
     const shown = { image: name, before: nameOf(before), after: nameOf(after), ...differences }
     process.stdout.write(`${JSON.stringify(shown, undefined, 2)}\n`)
@@ -50,7 +60,7 @@ export async function diff(
       `${name} ${before.manifest.version} → ${after.manifest.version} on ${place.target}\n\n${formatDifferences(differences)}`,
     )
   }
-  if (options.exitCode && !isSame(differences)) process.exitCode = 1
+  if (options.exitCode && !(isSame(differences) && differences.files.length === 0)) process.exitCode = 1
 }
 
 function choose(
@@ -72,7 +82,8 @@ function choose(
 async function readSide({ pve, places }: Connected, reports: string, template: Template): Promise<Side> {
   const { node, marks } = template
   const { image, version = '' } = marks
-  const sha256 = (await readNote(pve, template))?.artifacts?.[MANIFEST]
+  const artifacts = (await readNote(pve, template))?.artifacts
+  const sha256 = artifacts?.[MANIFEST]
   if (sha256 === undefined) {
     throw new ImagebuildError({
       code: 'not_found',
@@ -82,7 +93,11 @@ async function readSide({ pve, places }: Connected, reports: string, template: T
     })
   }
   const text = await readRecord(reports, { image, version, node }, MANIFEST, sha256)
-  if (text !== undefined) return { template, manifest: JSON.parse(text) as Manifest }
+  if (text !== undefined) {
+    const record = await readRecord(reports, { image, version, node }, PLAN, artifacts?.[PLAN])
+    const plan = record === undefined ? undefined : (JSON.parse(record) as PlanRecord)
+    return { template, manifest: JSON.parse(text) as Manifest, plan }
+  }
   const folder = recordsFolder(reports, image, version, places[0]?.node === node ? '' : node)
   throw new ImagebuildError({
     code: 'not_found',

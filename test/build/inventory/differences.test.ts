@@ -108,7 +108,7 @@ test('where one could not tell, nothing is said of it but that', () => {
   expect(differences).toMatchObject({ sshd: [], unknown: ['capabilities of files', 'packages', 'sshd'] })
   expect(Object.values(differences.packages).flat()).toEqual([])
   expect(formatDifferences(differences)).toBe(
-    'not compared, since one of the two could not tell: capabilities of files, packages, sshd\n',
+    'not compared, since one of the two does not tell: capabilities of files, packages, sshd\n',
   )
   expect(differs({ sshd: null }, { sshd: null }).unknown).toEqual([])
 })
@@ -121,4 +121,19 @@ test('a container has no kernel of its own: what is configured counts', () => {
   expect(differs(container('10'), container('60')).sysctl).toEqual([
     { name: 'vm.swappiness', before: '10', after: '60' },
   ])
+})
+
+test('files of layers: the lines that differ, where they are known', () => {
+  const files = [
+    { path: '/etc/a', before: '0644 root:root sha256:0123456789', after: null },
+    {
+      path: '/etc/b',
+      before: '0644 root:root sha256:01',
+      after: '0644 root:root sha256:02',
+      lines: '-x\n+y',
+    },
+  ]
+  expect(formatDifferences({ ...differs({}, {}), files })).toBe(
+    'files of layers: 1 removed, 1 changed\n  - /etc/a  0644 root:root sha256:01234567…\n  ~ /etc/b\n      -x\n      +y\n',
+  )
 })
