@@ -153,7 +153,7 @@ function whyMove(build: Build, current: Template | undefined): Reason[] {
 }
 
 function whyHeld({ image }: Build, { marks }: Template): Reason {
-  const text = `rolled back to ${marks.version}; \`imagebuild promote\` or \`run ${image.name} --force\` ends that`
+  const text = `rolled back to ${marks.version}; \`imagebuild promote\` or \`imagebuild run ${image.name} --force\` ends that`
   return { kind: 'held', text }
 }
 

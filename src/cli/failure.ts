@@ -1,5 +1,6 @@
 import { stripVTControlCharacters, styleText } from 'node:util'
 import type { ErrorCode, ImagebuildError } from '../core/errors.ts'
+import { asCalled } from './called.ts'
 
 /** What has nothing to do with who answered. */
 const OWN_AFFAIR = new Set<ErrorCode>([
@@ -20,7 +21,15 @@ export function failureAsJson(error: ImagebuildError, talksTo: string | undefine
 }
 
 /** An error for a person, on stderr: what, where, why, the last output, what to do. */
-export function renderFailure(error: ImagebuildError, options: { debug: boolean; talksTo?: string }): string {
+export function renderFailure(
+  thrown: ImagebuildError,
+  options: { debug: boolean; talksTo?: string },
+): string {
+  const error = {
+    ...{ what: asCalled(thrown.what), where: thrown.where, output: thrown.output, code: thrown.code },
+    why: thrown.why && asCalled(thrown.why),
+    next: thrown.next && asCalled(thrown.next),
+  }
   const style = (format: 'red' | 'dim' | 'cyan', text: string) =>
     styleText(format, text, { stream: process.stderr })
   const lines = [`${style('red', 'error:')} ${error.what}`]
@@ -32,10 +41,10 @@ export function renderFailure(error: ImagebuildError, options: { debug: boolean;
       ...error.output.map((line) => `  ${style('dim', '|')} ${stripVTControlCharacters(line)}`),
       '',
     )
-  const answered = answerer(error, options.talksTo)
+  const answered = answerer(thrown, options.talksTo)
   if (answered !== undefined) lines.push(`  on ${answered}`)
   if (error.next !== undefined) lines.push(`  ${style('cyan', '→')} ${error.next}`)
-  if (options.debug) lines.push('', ...stacks(error))
+  if (options.debug) lines.push('', ...stacks(thrown))
   return `${lines.join('\n')}\n`
 }
 

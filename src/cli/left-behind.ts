@@ -1,5 +1,6 @@
 import { styleText } from 'node:util'
 import type { Event, Sink } from '../core/events.ts'
+import { asCalled } from './called.ts'
 import { subject } from './render.ts'
 
 type Leak = Extract<Event, { type: 'leak' }>
@@ -21,7 +22,10 @@ export class LeftBehind {
     if (this.#leaks.size === 0) return ''
     const lines = [...this.#leaks.values()].flatMap(({ resource, why, next, image, node }) => {
       const of = image === undefined ? '' : ` (${subject({ image, ...(node !== undefined && { node }) })})`
-      return [`  ${resource}${of}: ${why}`, `  ${styleText('cyan', '→', { stream: process.stderr })} ${next}`]
+      return [
+        `  ${resource}${of}: ${why}`,
+        `  ${styleText('cyan', '→', { stream: process.stderr })} ${asCalled(next)}`,
+      ]
     })
     return `left behind:\n${lines.join('\n')}\n`
   }

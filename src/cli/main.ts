@@ -13,6 +13,9 @@ export const VERSION: string = JSON.parse(
 // The wrapper sets it for this process; QEMU and other programs that we start choose for themselves.
 delete process.env.MALLOC_ARENA_MAX
 
+const { IMAGEBUILD_CALLED: called } = process.env
+delete process.env.IMAGEBUILD_CALLED
+
 endQuietly()
 
 const [, , first, ...rest] = process.argv
@@ -20,6 +23,8 @@ if (rest.length === 0 && (first === '--version' || first === '-V')) {
   process.stdout.write(`imagebuild ${VERSION}\n`)
 } else {
   const { runProgram } = await import('./program.ts')
+  const { calledAs } = await import('./called.ts')
+  if (called !== undefined) calledAs(called)
   const code = await runProgram(process.argv.slice(2), VERSION)
   // An output that could not be written may have set it meanwhile.
   process.exitCode ||= code

@@ -1,6 +1,8 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { closest } from '../core/did-you-mean.ts'
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import { SecretRegistry } from '../core/secrets.ts'
+import { commandName, tell, withConfig } from './called.ts'
 import { renderFailure } from './failure.ts'
 import { explainFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
@@ -35,20 +37,22 @@ function positiveNumber(text: string): number {
 }
 
 export function createProgram(invocation: Invocation): Command {
-  const program = new Command('imagebuild')
+  const name = commandName()
+  const program = new Command(name)
     .description('Golden images for Proxmox VE as code.')
     .version(`imagebuild ${invocation.version}`, '-V, --version')
     .addOption(option('--config <file>', 'imagebuild.yaml; looked for upward from here when missing'))
     .addOption(option('--debug', 'show stack traces of errors').default(false))
     .hook('preAction', (root) => {
       Object.assign(invocation, root.opts())
+      withConfig(root.getOptionValueSource('config') === 'cli' ? invocation.config : undefined)
     })
     .exitOverride()
     .showSuggestionAfterError()
-    .showHelpAfterError('  → imagebuild --help lists commands, imagebuild help <command> its options')
+    .showHelpAfterError(`  → ${name} --help lists commands, ${name} help <command> its options`)
     .addHelpText(
       'after',
-      '\nFirst steps:\n  imagebuild run debian-base      build the image that is shipped\n  imagebuild validate             check all definitions, offline\n  imagebuild list                 templates and their versions',
+      `\nFirst steps:\n  ${name} run debian-base      build the image that is shipped\n  ${name} validate             check all definitions, offline\n  ${name} list                 templates and their versions`,
     )
 
   const command = (declaration: string, description: string) =>
@@ -221,9 +225,37 @@ export function createProgram(invocation: Invocation): Command {
     .exitOverride()
     .action(async (options) => (await import('./commands/lab.ts')).labStatus(invocation, options))
 
+  program.helpCommand(false)
+  command('help', 'all commands, or the options of one')
+    .argument('[command...]', 'such as: lab start')
+    .action((words: string[]) => showHelp(program, words))
+
   declareSshCa(command('ssh-ca', 'SSH certificates for people and hosts'), invocation, option)
 
   return program
+}
+
+/** Help of the command that these words lead to: `lab start`. */
+function showHelp(program: Command, words: readonly string[]): void {
+  let command = program
+  for (const [index, word] of words.entries()) {
+    const names = command.commands.map((one) => one.name())
+    const found = command.commands.find((one) => one.name() === word)
+    if (found === undefined) {
+      const before = words.slice(0, index)
+      const guess = closest(word, names)
+      throw new ImagebuildError({
+        code: 'usage',
+        what: `there is no command ${[...before, word].join(' ')}`,
+        next:
+          guess === undefined
+            ? `${['imagebuild help', ...before].join(' ')} shows what there is`
+            : `did you mean: ${['imagebuild help', ...before, guess].join(' ')}`,
+      })
+    }
+    command = found
+  }
+  command.outputHelp()
 }
 
 /** Runs one command line; gives the exit code. */
@@ -247,7 +279,7 @@ export async function runProgram(argv: readonly string[], version: string): Prom
     version,
     secrets: new SecretRegistry(),
     signal: controller.signal,
-    say: (message) => void process.stderr.write(`\n${message}\n`),
+    say: (message) => tell(`\n${message}\n`),
     debug: false,
   }
   try {

@@ -4,6 +4,7 @@ import { loadProject, type Project } from '../definition/load.ts'
 import { knownItems } from '../hardening/expand.ts'
 import { catalogIds } from '../source/catalog.ts'
 import { endOfLife } from '../source/end-of-life.ts'
+import { tell } from './called.ts'
 import type { Invocation } from './invocation.ts'
 
 /** The project around the working directory, or that of --config; only these images and their parents, if named. */
@@ -20,5 +21,5 @@ export async function openProject(invocation: Invocation, images?: readonly stri
 /** What is doubtful in the definitions, each at its place. */
 export function tellWarnings({ warnings }: Project): void {
   const color = process.stderr.isTTY === true && !process.env.NO_COLOR
-  for (const warning of warnings) process.stderr.write(`${renderDiagnostic(warning, { color })}\n\n`)
+  for (const warning of warnings) tell(`${renderDiagnostic(warning, { color })}\n\n`)
 }

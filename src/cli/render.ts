@@ -2,6 +2,7 @@ import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs'
 import { dirname } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
 import type { Event, RunResult, Sink } from '../core/events.ts'
+import { asCalled } from './called.ts'
 
 /**
  * What people and programs see of events. Progress goes to stderr, results to stdout; nothing else in the
@@ -49,11 +50,11 @@ export function eventLine(event: Event, options: { output: boolean }): string | 
     case 'pause':
       return `imagebuild did not run for ${formatSeconds(event.seconds)}: this machine was suspended, the process was stopped, or it got no processor time (or the clock was set). Deadlines wait for as long`
     case 'info':
-      return `${prefix(event)}${event.message}`
+      return `${prefix(event)}${asCalled(event.message)}`
     case 'warning':
-      return `${prefix(event)}warning: ${event.message}`
+      return `${prefix(event)}warning: ${asCalled(event.message)}`
     case 'leak':
-      return `${prefix(event)}LEFT BEHIND: ${event.resource}: ${event.why}; ${event.next}`
+      return `${prefix(event)}LEFT BEHIND: ${event.resource}: ${event.why}; ${asCalled(event.next)}`
     case 'image.start':
       return `${event.image}: building on ${event.target} (${event.digest.slice(0, 19)}…)`
     default:

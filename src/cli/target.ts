@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { suggest } from '../core/did-you-mean.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
+import { shellWord } from '../core/shell-word.ts'
 import type { Config } from '../definition/config.ts'
 import type { PveTarget, Target } from '../definition/config-schema.ts'
 import type { Project } from '../definition/load.ts'
@@ -218,5 +219,5 @@ function pool(text: string): { first: string; last: string } {
 
 /** For the command that a hint names: the default target may be another one. */
 export function onTarget(asked: string | undefined): string {
-  return asked === undefined ? '' : ` --target ${asked}`
+  return asked === undefined ? '' : ` --target ${shellWord(asked)}`
 }

@@ -8,6 +8,7 @@ import type { Emit } from '../core/events.ts'
 import { lock } from '../core/lock.ts'
 import { makeFolder } from '../core/make-folder.ts'
 import { poll, withDeadline } from '../core/scope.ts'
+import { shellWord } from '../core/shell-word.ts'
 import { answering, daemonOf, type LabConnection } from './connection.ts'
 import { closeHost } from './host.ts'
 import { labNames } from './names.ts'
@@ -85,7 +86,7 @@ function demandRelease(dir: string, { pve = '8.4' }: LabConnection, wanted: Majo
   throw new ImagebuildError({
     code: 'busy',
     what: `the lab in ${dir} runs already, and plays Proxmox VE ${pve}`,
-    next: `imagebuild lab stop, then lab start --pve ${wanted}`,
+    next: `imagebuild lab stop, then imagebuild lab start --pve ${wanted}`,
   })
 }
 
@@ -211,12 +212,11 @@ function isRoot(): boolean {
 }
 
 function notRoot(): ImagebuildError {
-  const line = ['sudo', '-E', 'env', `PATH="$PATH"`, ...process.argv.slice(0, 2), ...process.argv.slice(2)]
   return new ImagebuildError({
     code: 'prerequisite_missing',
     what: 'the lab needs root',
     why: 'it makes a network bridge for its guests, and containers',
-    next: line.join(' '),
+    next: `sudo -E imagebuild ${process.argv.slice(2).map(shellWord).join(' ')}`,
   })
 }
 

@@ -3,6 +3,7 @@ import { basename, dirname, join, relative } from 'node:path'
 import { ImagebuildError } from '../../core/errors.ts'
 import { CONFIG_FILE, findConfig } from '../../definition/find.ts'
 import { formatDocument } from '../../definition/format.ts'
+import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
 
 /** Rewrites definitions in their canonical form, comments kept. */
@@ -30,9 +31,7 @@ export async function fmt(
     process.stdout.write(`${relative(process.cwd(), file)}\n`)
   }
   if (options.check && changed > 0) {
-    process.stderr.write(
-      `${changed} ${changed === 1 ? 'file is' : 'files are'} not in canonical form; run: imagebuild fmt\n`,
-    )
+    tell(`${changed} ${changed === 1 ? 'file is' : 'files are'} not in canonical form; run: imagebuild fmt\n`)
     process.exitCode = 1
   }
 }

@@ -4,6 +4,7 @@ import { withDeadline } from '../../core/scope.ts'
 import { runningLab } from '../../lab/connection.ts'
 import { ensureLab, labStatus as readStatus, stopLab } from '../../lab/lab.ts'
 import { connect } from '../../pve/client.ts'
+import { tell } from '../called.ts'
 import { confirm, isTerminal } from '../confirm.ts'
 import { labFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
@@ -36,7 +37,7 @@ export async function labStart(
   process.stdout.write(
     `endpoint     ${lab.endpoint}\nplays        ${played(lab)}\ntoken        ${lab.token}\nfingerprint  ${lab.fingerprint}\nnodes        ${lab.nodes.join(', ')}\n`,
   )
-  process.stderr.write('stop it with: imagebuild lab stop\n')
+  tell('stop it with: imagebuild lab stop\n')
 }
 
 /** One that an earlier imagebuild has started says nothing. */
@@ -47,9 +48,7 @@ export async function labStop(invocation: Invocation, options: { force: boolean 
   const folder = labFolder()
   if (!options.force) await requireConsent(invocation, folder)
   const stopped = await stopLab(folder)
-  process.stderr.write(
-    stopped ? 'the lab is stopped; its templates stay in its folder\n' : 'no lab is running\n',
-  )
+  tell(stopped ? 'the lab is stopped; its templates stay in its folder\n' : 'no lab is running\n')
 }
 
 /** @throws ImagebuildError `busy` where it shall go on */
@@ -59,12 +58,12 @@ async function requireConsent(invocation: Invocation, folder: string): Promise<v
   if (use === undefined || lines.length === 0) return
   const list = lines.map((line) => `  ${line}\n`).join('')
   if (isTerminal()) {
-    process.stderr.write(`stopping the lab in ${folder} ends\n${list}`)
+    tell(`stopping the lab in ${folder} ends\n${list}`)
     if (await confirm(invocation, 'stop it?')) return
     throw new ImagebuildError({ code: 'busy', what: 'the lab goes on running' })
   }
   if (use.builds.length === 0 && use.tasks.length === 0) {
-    process.stderr.write(`with the lab in ${folder} end\n${list}`)
+    tell(`with the lab in ${folder} end\n${list}`)
     return
   }
   throw new ImagebuildError({
@@ -90,7 +89,7 @@ async function usedFor({ signal }: Invocation, folder: string): Promise<LabUse |
     return await labUse(pve, Number(new URL(lab.endpoint).port), [lab.pid, process.pid])
   } catch (error) {
     signal.throwIfAborted()
-    process.stderr.write(`the lab does not say what it is used for: ${asImagebuildError(error).message}\n`)
+    tell(`the lab does not say what it is used for: ${asImagebuildError(error).message}\n`)
     return undefined
   }
 }

@@ -1,4 +1,5 @@
 import { byVersion, placesTemplates } from '../../pve/templates.ts'
+import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { formatTable } from '../table.ts'
@@ -29,9 +30,9 @@ export async function list(
     process.stdout.write(`${JSON.stringify(rows, undefined, 2)}\n`)
     return
   }
-  process.stderr.write(`${place.target}: Proxmox VE ${pve.version.text}\n`)
+  tell(`${place.target}: Proxmox VE ${pve.version.text}\n`)
   if (rows.length === 0) {
-    process.stderr.write(`no templates on ${place.target} yet; build one: imagebuild run <image>\n`)
+    tell(`no templates on ${place.target} yet; build one: imagebuild run <image>\n`)
   } else {
     process.stdout.write(formatTable(['image', 'version', 'state', 'verified', 'vmid', 'node'], rows))
   }

@@ -1,14 +1,17 @@
 import { type Foresight, foresee } from '../../build/foresee.ts'
 import { asImagebuildError, type ImagebuildError } from '../../core/errors.ts'
 import { createBus, type Emit } from '../../core/events.ts'
+import { shellWord } from '../../core/shell-word.ts'
 import type { Project } from '../../definition/load.ts'
 import { parentOf, requestFor } from '../build-request.ts'
+import { asCalled, tell } from '../called.ts'
 import { renderFailure } from '../failure.ts'
 import { explainFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
 import { formatPlan, type Planned, planAsJson } from '../plan-text.ts'
 import { openProject, tellWarnings } from '../project.ts'
 import { eventLine } from '../render.ts'
+import { sayOnce } from '../say-once.ts'
 import { inOrder } from '../schedule.ts'
 import { chooseTarget, connectTarget, onTarget } from '../target.ts'
 
@@ -36,24 +39,23 @@ export async function plan(
   const { name: target } = chooseTarget(project, options.target)
   tellWarnings(project)
   const emit = createBus(invocation.secrets, [
-    (event) => {
+    sayOnce((event) => {
       const line = event.type === 'warning' ? eventLine(event, { output: false }) : undefined
-      if (line !== undefined) process.stderr.write(`${line}\n`)
-    },
+      if (line !== undefined) tell(`${line}\n`)
+    }),
   ])
   const planned = await planAll(invocation, project, options, emit)
   const changes = planned.filter(isChange).length
   const text = options.json
     ? planAsJson(planned, { target, changes, warnings: project.warnings }, invocation.talksTo)
-    : formatPlan(planned, { explain: options.explain, root: project.root, stream: process.stdout })
+    : asCalled(formatPlan(planned, { explain: options.explain, root: project.root, stream: process.stdout }))
   process.stdout.write(invocation.secrets.redact(text))
   const failures = planned.flatMap(({ error }) => error ?? [])
   if (!options.json) {
-    for (const failure of failures)
-      process.stderr.write(invocation.secrets.redact(renderFailure(failure, invocation)))
+    for (const failure of failures) tell(invocation.secrets.redact(renderFailure(failure, invocation)))
     if (changes > 0)
-      process.stderr.write(
-        `next: imagebuild run ${names.length === 0 ? '--all' : quoted(names)}${onTarget(options.target)}\n`,
+      tell(
+        `next: imagebuild run ${names.length === 0 ? '--all' : names.map(shellWord).join(' ')}${onTarget(options.target)}\n`,
       )
   }
   const [failure] = failures
@@ -103,8 +105,4 @@ function withParent(foresight: Foresight, parent: Planned | undefined): Foresigh
 
 function isChange({ foresight }: { foresight?: Foresight; error?: ImagebuildError }): boolean {
   return foresight !== undefined && foresight.action !== 'nothing' && foresight.action !== 'held'
-}
-
-function quoted(names: readonly string[]): string {
-  return names.map((name) => (/[^\w.-]/.test(name) ? `'${name}'` : name)).join(' ')
 }

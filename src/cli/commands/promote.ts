@@ -5,6 +5,7 @@ import { findConfig } from '../../definition/find.ts'
 import { allFixedVmids, readFixedVmid } from '../../definition/fixed-vmids.ts'
 import { currentNodes, halfSwitched, rollbackVersion } from '../../pve/promotion.ts'
 import { select, type Template } from '../../pve/templates.ts'
+import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
 import { LeftBehind } from '../left-behind.ts'
 import { plainRenderer } from '../render.ts'
@@ -41,9 +42,7 @@ export async function promoteCommand(
   const version = found.marks.version ?? ''
   process.stdout.write(`${await switchTo(to, templates, { version, held: false })}\n`)
   if (before !== undefined && before.marks.version !== version)
-    process.stderr.write(
-      `undo: imagebuild promote ${image}@${before.marks.version}${onTarget(options.target)}\n`,
-    )
+    tell(`undo: imagebuild promote ${image}@${before.marks.version}${onTarget(options.target)}\n`)
 }
 
 /** @throws ImagebuildError where a switch was cut off between two nodes: what is previous on one is current on another */
@@ -83,7 +82,7 @@ export async function rollbackCommand(
     })
   }
   process.stdout.write(`${await switchTo(to, templates, { version, held: true })}\n`)
-  process.stderr.write(
+  tell(
     `run leaves it so until a version is promoted, or --force is given; undo: imagebuild promote ${image}@previous${onTarget(options.target)}\n`,
   )
 }
@@ -108,7 +107,7 @@ async function openSwitch(
     places: connected.places,
     [Symbol.asyncDispose]: async () => {
       telling[Symbol.dispose]()
-      process.stderr.write(left.text())
+      tell(left.text())
       await connected[Symbol.asyncDispose]()
     },
   }

@@ -6,6 +6,7 @@ import { InvalidDefinition } from '../../definition/diagnostics.ts'
 import { findConfig } from '../../definition/find.ts'
 import { allFixedVmids } from '../../definition/fixed-vmids.ts'
 import type { ImageSpec } from '../../definition/spec.ts'
+import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
 import { LeftBehind } from '../left-behind.ts'
 import { openProject } from '../project.ts'
@@ -39,8 +40,8 @@ export async function pruneCommand(
     count += pruned.filter(({ spared }) => spared === undefined).length
   }
   const remains = left.text()
-  process.stderr.write(remains)
-  if (count === 0 && remains === '') process.stderr.write('nothing to remove\n')
+  tell(remains)
+  if (count === 0 && remains === '') tell('nothing to remove\n')
 }
 
 /** How many versions an image keeps stands in its definition; what has none here keeps all. */

@@ -7,6 +7,7 @@ import { createBus, type Emit, type RunResult, type Sink } from '../../core/even
 import type { Project } from '../../definition/load.ts'
 import type { ImageSpec } from '../../definition/spec.ts'
 import { parentOf, requestFor } from '../build-request.ts'
+import { tell } from '../called.ts'
 import { failureAsJson, renderFailure } from '../failure.ts'
 import { buildFolder, explainFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
@@ -15,6 +16,7 @@ import { LeftBehind } from '../left-behind.ts'
 import { lockCurrent } from '../locking.ts'
 import { openProject } from '../project.ts'
 import { formatResult, jsonRenderer, logFile, plainRenderer } from '../render.ts'
+import { sayOnce } from '../say-once.ts'
 import { inOrder } from '../schedule.ts'
 import { type Connected, chooseTarget, connectTarget, onTarget } from '../target.ts'
 import { tellPauses } from '../tell-pauses.ts'
@@ -57,7 +59,7 @@ export async function run(
   const terminal = !options.json && process.stderr.isTTY ? new TerminalRenderer(process.stderr) : undefined
   const screen: Sink = options.json
     ? jsonRenderer(process.stdout)
-    : (terminal?.sink ?? plainRenderer(process.stderr))
+    : sayOnce(terminal?.sink ?? plainRenderer(process.stderr))
   const left = new LeftBehind()
   const emit = createBus(invocation.secrets, [log, screen, left.sink])
   invocation.say = (message) => emit({ type: 'info', message })
@@ -207,16 +209,24 @@ function report(
       process.exitCode ||= failure.exitCode
       // One Ctrl-C ends many images.
       const text = renderFailure(failure, invocation)
-      if (!told.has(text)) process.stderr.write(invocation.secrets.redact(text))
+      if (!told.has(text)) tell(invocation.secrets.redact(text))
       told.add(text)
     }
     if (!options.json) process.stdout.write(`${formatResult(result)}\n`)
   }
-  process.stderr.write(left)
-  if (failures.size > 0 && existsSync(logPath)) process.stderr.write(`the whole log: ${logPath}\n`)
-  const built = results.find(({ status }) => status === 'built')
-  if (built !== undefined && !options.json)
-    process.stderr.write(
-      `next: imagebuild show ${built.image}, or clone it by the ID that \`imagebuild resolve ${built.image}${onTarget(options.target)}\` prints\n`,
-    )
+  tell(left)
+  if (failures.size > 0 && existsSync(logPath)) tell(`the whole log: ${logPath}\n`)
+  if (!options.json) tell(whatNext(results, onTarget(options.target)))
+}
+
+/** The last line of a run that has built something: what there is to clone, and what to type next. */
+export function whatNext(results: readonly RunResult[], target: string): string {
+  const built = results.filter(({ status }) => status === 'built')
+  const places = built.flatMap(({ image, templates }) =>
+    templates.map(({ vmid, node }) => `${built.length > 1 ? `${image} by ` : ''}VMID ${vmid} on ${node}`),
+  )
+  if (places.length === 0) return ''
+  const [first] = built
+  const next = built.length === 1 ? `show ${first?.image} --verify${target}` : `list${target}`
+  return `clone ${built.length === 1 ? 'it by ' : ''}${places.join(', ')}; next: imagebuild ${next}\n`
 }

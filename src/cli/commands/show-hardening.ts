@@ -1,5 +1,6 @@
 import { itemsOf } from '../../hardening/expand.ts'
 import { makePlan } from '../../plan/plan.ts'
+import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 
@@ -24,7 +25,7 @@ export async function showHardening(
   }
   if (rows.length === 0) {
     const known = profile === 'none' ? 'add `hardening: baseline` to its definition' : 'it has no items'
-    process.stderr.write(`${name} is not hardened (profile ${profile}): ${known}\n`)
+    tell(`${name} is not hardened (profile ${profile}): ${known}\n`)
     return
   }
   process.stdout.write(

@@ -2,6 +2,7 @@ import { readRecord, VERIFY_REPORT } from '../../build/records.ts'
 import { formatReport, type Report } from '../../build/verify/report.ts'
 import { ImagebuildError } from '../../core/errors.ts'
 import { placesTemplates, readNote, select } from '../../pve/templates.ts'
+import { tell } from '../called.ts'
 import { reportsFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
@@ -57,5 +58,5 @@ export async function showVerify(
       `${passed} passed, ${failed} failed, ${skipped} not asked, ${left} not applicable or excepted\n` +
       `certificates: ${certificates}\ninside: ${inside}\n`,
   )
-  process.stderr.write(`report not here, sha256 ${sha256 ?? 'unknown'}\n`)
+  tell(`report not here, sha256 ${sha256 ?? 'unknown'}\n`)
 }

@@ -2,6 +2,7 @@ import { asImagebuildError } from '../../core/errors.ts'
 import type { Project } from '../../definition/load.ts'
 import { type AddressPool, preferredIdentities, ROLES, roleOn } from '../../plan/network.ts'
 import { byVersion, placesTemplates, readNote } from '../../pve/templates.ts'
+import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
 import { openProject } from '../project.ts'
 import { formatTable } from '../table.ts'
@@ -41,12 +42,12 @@ export async function show(
   process.stdout.write(`${name} (${image.kind}) on ${target.name}\n\n`)
   process.stdout.write(formatTable(['role', 'mac', 'address'], identity))
   process.stdout.write(`\n${pool === undefined ? DHCP : pooled(pool)}\n`)
-  if (unknown !== undefined) process.stderr.write(`\nits templates are not known: ${unknown}\n`)
+  if (unknown !== undefined) tell(`\nits templates are not known: ${unknown}\n`)
   else if (templates?.length) {
     const columns = ['version', 'state', 'vmid', 'node', 'built', 'source'] as const
     process.stdout.write(`\n${formatTable([...columns], templates)}`)
   } else {
-    process.stderr.write(`\nno template yet: imagebuild run ${name}\n`)
+    tell(`\nno template yet: imagebuild run ${name}\n`)
   }
 }
 

@@ -1,5 +1,6 @@
 import { openAuthority } from '../../ssh/ca/authority.ts'
 import { type ListedKey, takeInventory } from '../../ssh/ca/inventory.ts'
+import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
 import { formatTable } from '../table.ts'
 import type { OfFolder } from './ssh-ca.ts'
@@ -43,7 +44,7 @@ export async function show(_: Invocation, options: OfFolder & { json: boolean })
   }
   process.stdout.write(`\nrevocation list: ${revocationList.file}, version ${revocationList.version}\n`)
   if (damagedLogLines.length > 0) {
-    process.stderr.write(
+    tell(
       `warning: lines of the issue log that cannot be read, as a crash leaves them: ${damagedLogLines.join(', ')}\n`,
     )
   }

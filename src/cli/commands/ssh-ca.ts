@@ -11,6 +11,7 @@ import { describeCertificate, readPublicKey } from '../../ssh/ca/certificate.ts'
 import { writeDurably } from '../../ssh/ca/durable-file.ts'
 import { certAuthorityLines } from '../../ssh/ca/known-hosts.ts'
 import { parseValidity } from '../../ssh/ca/validity.ts'
+import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
 import { askPassphrase, checkReference, passphraseBehind } from '../passphrase.ts'
 
@@ -40,7 +41,7 @@ export async function init(invocation: Invocation, options: NewKeys): Promise<vo
   if (await hasAuthority(options)) await createAuthority({ folder: options.folder })
   const authority = await createAuthority(await newKeys(invocation, options))
   printSigner(authority)
-  process.stderr.write(
+  tell(
     `servers trust ${authority.folder.root}/user_ca.pub (TrustedUserCAKeys; \`ssh\` in imagebuild.yaml and image.yaml)\n` +
       'clients trust what `imagebuild ssh-ca known-hosts` prints\n',
   )
@@ -51,7 +52,7 @@ export async function rotate(invocation: Invocation, options: NewKeys): Promise<
   const authority = await rotateAuthority(await newKeys(invocation, options))
   printSigner(authority)
   const old = authority.pairs[1]?.generation
-  process.stderr.write(
+  tell(
     `give servers and clients the new public keys too (\`ssh-ca public\`, \`ssh-ca known-hosts\`); until they have them,\n` +
       `sign with --generation ${old}. When nothing needs the old ones any more: imagebuild ssh-ca retire ${old}\n`,
   )
@@ -115,7 +116,7 @@ export async function revokeKey(
     changed ? `revoked ${name}: version ${version} of the list\n` : `${name} was revoked before\n`,
   )
   if (changed) {
-    process.stderr.write(`it counts where this list is sshd's RevokedKeys: ${authority.revokedKeys}\n`)
+    tell(`it counts where this list is sshd's RevokedKeys: ${authority.revokedKeys}\n`)
   }
 }
 

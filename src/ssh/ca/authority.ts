@@ -1,5 +1,6 @@
 import { access } from 'node:fs/promises'
 import { ImagebuildError } from '../../core/errors.ts'
+import { shellWord } from '../../core/shell-word.ts'
 import { writeDurably } from './durable-file.ts'
 import { CaFolder } from './folder.ts'
 import { IssueLog } from './issue-log.ts'
@@ -81,7 +82,7 @@ export async function createAuthority(options: CreateOptions): Promise<Authority
         code: 'usage',
         what: `there is an SSH CA in ${folder.root} already`,
         why: 'its keys are never overwritten: whoever trusts them would be locked out',
-        next: `imagebuild ssh-ca rotate --folder ${folder.root} adds new keys beside the old ones`,
+        next: `imagebuild ssh-ca rotate --folder ${shellWord(folder.root)} adds new keys beside the old ones`,
       })
     }
     await begin(folder, options)

@@ -2,6 +2,7 @@ import { mkdir, readdir, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { ImagebuildError } from '../../core/errors.ts'
 import { lock } from '../../core/lock.ts'
+import { shellWord } from '../../core/shell-word.ts'
 import { reachDisk, writeDurably } from './durable-file.ts'
 
 /**
@@ -116,7 +117,7 @@ export class CaFolder {
       code: 'not_found',
       what: `there is no SSH CA in ${this.root}`,
       why: 'nobody has made one there, or it is somewhere else',
-      next: `imagebuild ssh-ca init --folder ${this.root}, or name the right one: --folder`,
+      next: `imagebuild ssh-ca init --folder ${shellWord(this.root)}, or name the right one: --folder`,
     })
   }
 }
