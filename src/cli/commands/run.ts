@@ -18,6 +18,7 @@ import { openProject } from '../project.ts'
 import { formatResult, jsonRenderer, logFile, plainRenderer } from '../render.ts'
 import { sayOnce } from '../say-once.ts'
 import { inOrder } from '../schedule.ts'
+import { Silence, StepTimes } from '../silence.ts'
 import { type Connected, chooseTarget, connectTarget, onTarget } from '../target.ts'
 import { tellPauses } from '../tell-pauses.ts'
 import { TerminalRenderer } from '../terminal.ts'
@@ -57,9 +58,9 @@ export async function run(
   )
   const log = logFile(logPath)
   const terminal = !options.json && process.stderr.isTTY ? new TerminalRenderer(process.stderr) : undefined
-  const screen: Sink = options.json
-    ? jsonRenderer(process.stdout)
-    : sayOnce(terminal?.sink ?? plainRenderer(process.stderr))
+  const times = new StepTimes(join(buildFolder(project.root), 'step-seconds.json'), target)
+  using silence = new Silence(sayOnce(terminal?.sink ?? plainRenderer(process.stderr)), times)
+  const screen: Sink = options.json ? jsonRenderer(process.stdout) : silence.sink
   const left = new LeftBehind()
   const emit = createBus(invocation.secrets, [log, screen, left.sink])
   invocation.say = (message) => emit({ type: 'info', message })
@@ -76,6 +77,7 @@ export async function run(
     emit({ type: 'run.end', schema: 1, results })
   } finally {
     terminal?.[Symbol.dispose]()
+    times.save()
     await log.close()
   }
   report(lane, results, { logPath, left: left.text() })
