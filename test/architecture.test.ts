@@ -22,7 +22,7 @@ const BOUNDARIES: Record<string, RegExp> = {
   'js-yaml': /^src\/seed\/cloud-config\.ts$/,
   busboy: /^src\/lab\/api\//,
   ws: /^src\/(pve\/console\.ts$|lab\/api\/)/,
-  commander: /^src\/cli\/program(-ssh-ca|-versions)?\.ts$/,
+  commander: /^src\/cli\/program(-help|-lab|-ssh-ca|-versions)?\.ts$/,
   '@octokit/rest': /^ci\//,
   '@cyclonedx/cyclonedx-library': /^src\/build\/inventory\/sbom\.ts$/,
   'packageurl-js': /^src\/build\/inventory\/sbom\.ts$/,

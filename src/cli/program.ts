@@ -1,11 +1,12 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { closest } from '../core/did-you-mean.ts'
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import { SecretRegistry } from '../core/secrets.ts'
 import { commandName, tell, withConfig } from './called.ts'
 import { renderFailure } from './failure.ts'
 import { explainFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
+import { declareHelp } from './program-help.ts'
+import { declareLab } from './program-lab.ts'
 import { declareSshCa } from './program-ssh-ca.ts'
 import { declareVersions } from './program-versions.ts'
 
@@ -23,12 +24,6 @@ function option(flags: string, description: string): Option {
   // For commander a flag is set as soon as its variable exists, whatever the variable says.
   const off = takesValue ? /^$/ : /^(0|false|no|off|)$/i
   return off.test(process.env[variable] ?? ' ') ? made : made.env(variable)
-}
-
-function portNumber(text: string): number {
-  if (!/^[1-9]\d{0,4}$/.test(text) || Number(text) > 65535)
-    throw new InvalidArgumentError('must be a port, 1 to 65535. Without --port any free one is taken')
-  return Number(text)
 }
 
 function positiveNumber(text: string): number {
@@ -197,65 +192,11 @@ export function createProgram(invocation: Invocation): Command {
     .argument('<file>', 'image or imagebuild')
     .action(async (file: string) => (await import('./commands/schema.ts')).schema(file))
 
-  const lab = command('lab', 'the embedded Proxmox-compatible lab')
-  lab
-    .command('start')
-    .description('start it for other clients too; print endpoint, token and fingerprint')
-    .addOption(option('--port <n>', 'port to listen on; any free one when missing').argParser(portNumber))
-    .addOption(
-      option('--pve <major>', 'the Proxmox VE to play; what it played last when missing, 9 at first').choices(
-        ['8', '9'],
-      ),
-    )
-    .addOption(option('--json', 'as JSON').default(false))
-    .exitOverride()
-    .action(async (options) => (await import('./commands/lab.ts')).labStart(invocation, options))
-  lab
-    .command('stop')
-    .description('stop it and its guests; templates stay in its folder. Asks where that ends something')
-    .addOption(
-      option('--force', 'without asking; without a terminal, also while something is built').default(false),
-    )
-    .exitOverride()
-    .action(async (options) => (await import('./commands/lab.ts')).labStop(invocation, options))
-  lab
-    .command('status')
-    .description('whether it runs, and what for')
-    .addOption(option('--json', 'as JSON').default(false))
-    .exitOverride()
-    .action(async (options) => (await import('./commands/lab.ts')).labStatus(invocation, options))
-
-  program.helpCommand(false)
-  command('help', 'all commands, or the options of one')
-    .argument('[command...]', 'such as: lab start')
-    .action((words: string[]) => showHelp(program, words))
-
+  declareLab(command('lab', 'the embedded Proxmox-compatible lab'), invocation, option)
+  declareHelp(program, command)
   declareSshCa(command('ssh-ca', 'SSH certificates for people and hosts'), invocation, option)
 
   return program
-}
-
-/** Help of the command that these words lead to: `lab start`. */
-function showHelp(program: Command, words: readonly string[]): void {
-  let command = program
-  for (const [index, word] of words.entries()) {
-    const names = command.commands.map((one) => one.name())
-    const found = command.commands.find((one) => one.name() === word)
-    if (found === undefined) {
-      const before = words.slice(0, index)
-      const guess = closest(word, names)
-      throw new ImagebuildError({
-        code: 'usage',
-        what: `there is no command ${[...before, word].join(' ')}`,
-        next:
-          guess === undefined
-            ? `${['imagebuild help', ...before].join(' ')} shows what there is`
-            : `did you mean: ${['imagebuild help', ...before, guess].join(' ')}`,
-      })
-    }
-    command = found
-  }
-  command.outputHelp()
 }
 
 /** Runs one command line; gives the exit code. */
