@@ -96,7 +96,10 @@ describe('values', () => {
     ['unprivileged: no', '4:15 `unprivileged` needs true or false, not text (YAML 1.2 knows true and false)'],
     ['features: { nesting: 1 }', '4:22 `nesting` needs true or false, not a number'],
     ['features: { nestng: true }', '4:13 unknown key `nestng` (did you mean `nesting`?)'],
-    ['features: { mount: nfs }', '4:20 `mount` needs a list, not text (write it as a list: [nfs])'],
+    [
+      'features: { mount: nfs }',
+      '4:20 `mount` needs a list, not text (did you mean a list: `mount: [nfs]`?)',
+    ],
     [
       'features: { mount: [NFS] }',
       '4:21 an item of `mount` must be a file system type: nfs, cifs, …, not `NFS`',
