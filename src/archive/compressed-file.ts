@@ -1,7 +1,8 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { type FileHandle, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, open, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Writable } from 'node:stream'
+import { renameDurably } from '../core/durable-file.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import { PackerError, type PackerProcess, startPacker } from './packer-process.ts'
 import { PACK } from './packing.ts'
@@ -57,10 +58,9 @@ export class CompressedFile implements AsyncDisposable {
   async keep(signal: AbortSignal): Promise<{ size: number; sha256: string }> {
     await this.packed()
     const digest = await this.#digest(signal)
+    await this.#file.chmod(0o644)
     await this.#file.sync()
-    await rename(this.#partial, this.#path)
-    await using folder = await open(dirname(this.#path))
-    await folder.sync()
+    await renameDurably(this.#partial, this.#path)
     return digest
   }
 

@@ -1,5 +1,6 @@
-import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { writeDurably } from '../core/durable-file.ts'
+import { makeFolder } from '../core/make-folder.ts'
 import { generateKeyPair, type KeyPair, knownHostsLine } from '../ssh/openssh.ts'
 
 /** The account that builds log in with in a virtual machine; sealing removes it. */
@@ -34,16 +35,15 @@ export async function containerAccess(run: string, signal: AbortSignal): Promise
 
 /** Writes what a person needs to log in to a kept guest, readable by nobody else; gives the command. */
 export async function saveAccess(access: Access, folder: string, address: string): Promise<string> {
-  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await makeFolder(folder, 0o700)
   const key = join(folder, 'id_ed25519')
   const known = join(folder, 'known_hosts')
-  await writeFile(key, access.userKey.privateKey, { mode: 0o600 })
-  await chmod(key, 0o600)
+  await writeDurably(key, access.userKey.privateKey, 0o600)
   // Nothing but this key is offered: an agent with many would be shut out before its turn.
   const command = `ssh -i ${key} -o IdentitiesOnly=yes -o UserKnownHostsFile=${known}`
   const login = `${access.user}@${address}`
   // Where nobody has been in yet, no more than the fingerprint is known.
   if (access.hostKey.startsWith('SHA256:')) return `${command} ${login}   # its host key is ${access.hostKey}`
-  await writeFile(known, knownHostsLine(address, 22, access.hostKey), { mode: 0o600 })
+  await writeDurably(known, knownHostsLine(address, 22, access.hostKey), 0o600)
   return `${command} ${login}`
 }

@@ -7,7 +7,7 @@ import type { LxcSpec } from '../definition/spec.ts'
 import { digestBytes, digestOf } from '../plan/identity.ts'
 import { filenameOf, listFiles } from '../pve/volumes.ts'
 import { bootstrapRootfs } from '../source/bootstrap.ts'
-import { adoptFile, findCached, readPointer, writePointer } from '../source/cache.ts'
+import { adoptFile, confirmUnchanged, findCached, readPointer, writePointer } from '../source/cache.ts'
 import type { CachedFile, SourceContext } from '../source/context.ts'
 import { fetchFile } from '../source/fetch.ts'
 import { withWorkFolder } from '../source/work-folder.ts'
@@ -41,7 +41,7 @@ export async function placeArchive(
     case 'unavailable': {
       // Upstream is away, but what was last fetched from it may still be here.
       const format = image.source.kind === 'url' ? image.source.format : 'tar.xz'
-      const file = await findCached(context.cacheDir, record.identity, format)
+      const file = await findCached(context, record.identity, format)
       if (file === undefined) throw from.why
       return await prepareAndUpload(build, image, file, context)
     }
@@ -125,7 +125,7 @@ async function changedArchive(
     one.type === 'file' ? { ...one, content: digestBytes(one.content) } : { ...one },
   )
   const identity = digestOf({ archive: file.digest, add: additions })
-  const known = await readPointer(cacheDir, identity)
+  const known = await readPointer(context, identity)
   if (known !== undefined) return known
   const names = add.map(({ path }) => path).join(', ')
   const message =
@@ -136,6 +136,7 @@ async function changedArchive(
     const origin = originOf(image)
     const drop = (path: string) => path === CLOUD_INIT_DISABLED && image.cloudInit.length > 0
     const { sha256 } = await rewriteArchive({ input: file.path, origin, output, add, drop, signal })
+    await confirmUnchanged(file, signal)
     const changed = await adoptFile(context, output, 'tar.zst', `sha256:${sha256}`)
     await writePointer(cacheDir, identity, changed)
     return changed

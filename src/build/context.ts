@@ -134,6 +134,7 @@ export function sourceContext(build: Build): SourceContext {
     cacheDir,
     signal,
     onLine: outputOf(build, 'source', 'stdout'),
+    onWarning: (message) => emit({ type: 'warning', image: image.name, message }),
     onProgress: (done, total) =>
       emit({
         type: 'progress',

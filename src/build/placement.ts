@@ -50,7 +50,7 @@ export async function placeSource(
       return { kind: 'volume', volid: await placeFile(build, from.file as DiskFile, context) }
     case 'unavailable': {
       // Upstream is away, but what was last made from it may still be here.
-      const cached = await findCached(context.cacheDir, record.identity, 'qcow2')
+      const cached = await findCached(context, record.identity, 'qcow2')
       if (cached !== undefined)
         return { kind: 'volume', volid: await uploadSource(build, cached, DISK_IMAGE) }
       const stored = await findStored(build, record.identity)
@@ -65,7 +65,7 @@ export async function placeSource(
 async function placeFile(build: Build, file: DiskFile, context: SourceContext): Promise<string> {
   const digest = formatChecksum(file.checksum)
   const isRemote = /^https?:/.test(file.url)
-  if (isRemote && file.packing === undefined && !(await findCached(context.cacheDir, digest, file.format))) {
+  if (isRemote && file.packing === undefined && !(await findCached(context, digest, file.format))) {
     const volid = (await findStored(build, digest)) ?? (await downloadByNode(build, file))
     if (volid !== undefined) return volid
   }

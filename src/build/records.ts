@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { writeDurably } from '../core/durable-file.ts'
+import { makeFolder } from '../core/make-folder.ts'
 
 /**
  * What a build writes down of its result: files beside the project, too large for a template's note. The note has the
@@ -20,10 +22,13 @@ export function recordsFolder(reportsDir: string, image: string, version: string
   return join(reportsDir, image, version, node)
 }
 
-/** @returns its SHA-256, in hexadecimal */
+/**
+ * Whole and on the disk before the template's note names it.
+ * @returns its SHA-256, in hexadecimal
+ */
 export async function writeRecord(folder: string, name: string, text: string): Promise<string> {
-  await mkdir(folder, { recursive: true })
-  await writeFile(join(folder, name), text, { mode: 0o600 })
+  await makeFolder(folder)
+  await writeDurably(join(folder, name), text, 0o600)
   return sha256Of(text)
 }
 

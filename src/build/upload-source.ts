@@ -1,6 +1,7 @@
 import type { FileContent } from '../pve/api.ts'
 import { putFile } from '../pve/put-file.ts'
 import { filenameOf, listFiles } from '../pve/volumes.ts'
+import { confirmUnchanged } from '../source/cache.ts'
 import type { CachedFile } from '../source/context.ts'
 import { type Build, fileToken, taskLine } from './context.ts'
 
@@ -27,21 +28,28 @@ export async function uploadSource(build: Build, file: CachedFile, as: SourceFil
   // A name of our own: another run may be copying under the plain one at this moment.
   const filename = `${stem}-${fileToken(build)}.${extension}`
   const [algorithm = '', value = ''] = file.digest.split(':')
-  return await putFile(
-    pve,
-    place,
-    {
-      content,
-      filename,
-      source: { path: file.path },
-      checksum: { algorithm: algorithm as 'sha256', value },
-    },
-    {
-      seconds: 3600,
-      onProgress: (done, total) =>
-        emit({ type: 'progress', image: image.name, step: 'source', done, total, unit: 'bytes' }),
-      onLog: taskLine(build, 'source'),
-      signal,
-    },
-  )
+  try {
+    return await putFile(
+      pve,
+      place,
+      {
+        content,
+        filename,
+        source: { path: file.path },
+        // The node compares what has come with what was checked here.
+        checksum: { algorithm: algorithm as 'sha256', value },
+      },
+      {
+        seconds: 3600,
+        onProgress: (done, total) =>
+          emit({ type: 'progress', image: image.name, step: 'source', done, total, unit: 'bytes' }),
+        onLog: taskLine(build, 'source'),
+        signal,
+      },
+    )
+  } catch (error) {
+    // Where the node has refused other bytes, this says how they came to be.
+    if (!signal.aborted) await confirmUnchanged(file, signal)
+    throw error
+  }
 }

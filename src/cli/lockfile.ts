@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto'
-import { open, readFile, rename, rm } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { writeDurably } from '../core/durable-file.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import { lock } from '../core/lock.ts'
 import { buildFolder } from './folders.ts'
@@ -72,7 +72,7 @@ export async function writeLocked(
   const { [target]: images = {}, ...others } = before.targets
   const after: Lockfile = { schema: 1, targets: { ...others, [target]: { ...images, [image]: now } } }
   const text = formatLockfile(after)
-  if (text !== formatLockfile(before)) await replaceFile(join(root, LOCKFILE), text)
+  if (text !== formatLockfile(before)) await writeDurably(join(root, LOCKFILE), text, 0o644)
 }
 
 /** Keys in order, two spaces, a newline at the end. */
@@ -94,22 +94,4 @@ export function formatLockfile({ schema, targets }: Lockfile): string {
 function sorted<From, To>(map: Record<string, From>, each: (value: From) => To): Record<string, To> {
   const keys = Object.keys(map).sort()
   return Object.fromEntries(keys.map((key) => [key, each(map[key] as From)]))
-}
-
-/** Whoever reads sees the old file or the new one, also after a power cut. */
-async function replaceFile(file: string, text: string): Promise<void> {
-  const temporary = `${file}.${randomBytes(4).toString('hex')}.tmp`
-  try {
-    const handle = await open(temporary, 'wx', 0o644)
-    try {
-      await handle.writeFile(text)
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
-    await rename(temporary, file)
-  } catch (error) {
-    await rm(temporary, { force: true })
-    throw error
-  }
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { endQuietly } from './closed-pipes.ts'
+import { useUsualModes } from '../core/umask.ts'
 
 /**
  * The entry. `--version` is answered before anything is loaded: scripts ask it often, and the rest of the
@@ -9,6 +10,8 @@ import { endQuietly } from './closed-pipes.ts'
 export const VERSION: string = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
 ).version
+
+useUsualModes()
 
 // The wrapper sets it for this process; QEMU and other programs that we start choose for themselves.
 delete process.env.MALLOC_ARENA_MAX

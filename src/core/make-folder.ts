@@ -1,14 +1,14 @@
-import { mkdir, stat } from 'node:fs/promises'
+import { chmod, mkdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /**
- * Makes a folder that a person has chosen, and those above it, where they are not there yet. Node's own recursive mkdir
- * never ends where a file system lets nobody make anything and says ENOENT, as /proc does.
+ * Makes a folder that a person has chosen, and those above it, where they are not there yet: with this mode, whatever the
+ * umask. Node's own recursive mkdir never ends where a file system lets nobody make anything and says ENOENT, as /proc does.
  * @throws what mkdir(2) says, with `code`, `path` and `syscall`
  */
-export async function makeFolder(path: string, mode = 0o777): Promise<void> {
+export async function makeFolder(path: string, mode = 0o755): Promise<void> {
   try {
-    await mkdir(path, { mode })
+    await makeOne(path, mode)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     const isFolder = async (one: string) => (await stat(one).catch(() => undefined))?.isDirectory() === true
@@ -16,8 +16,14 @@ export async function makeFolder(path: string, mode = 0o777): Promise<void> {
     if (code !== 'ENOENT') throw error
     if (!(await isFolder(dirname(path)))) await makeFolder(dirname(path), mode)
     // Also where the one above is there: somebody else may have made it since, or this one too.
-    await mkdir(path, { mode }).catch(async (again: NodeJS.ErrnoException) => {
+    await makeOne(path, mode).catch(async (again: NodeJS.ErrnoException) => {
       if (again.code !== 'EEXIST' || !(await isFolder(path))) throw again
     })
   }
+}
+
+/** mkdir(2) takes the bits of the umask away. */
+async function makeOne(path: string, mode: number): Promise<void> {
+  await mkdir(path, { mode })
+  await chmod(path, mode)
 }

@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { lock } from '../core/lock.ts'
 import { makeFolder } from '../core/make-folder.ts'
+import { useUsualModes } from '../core/umask.ts'
 import { type ApiServer, startApi } from './api/server.ts'
 import { certificate } from './certificate.ts'
 import { readConfig } from './config.ts'
@@ -23,6 +24,8 @@ import { forgetStopped, readStopped, writeRefused, writeStopped } from './stoppe
 const VERSION = '1'
 const USER = 'imagebuild@pve'
 const TOKEN = 'lab'
+
+useUsualModes()
 
 const dir = resolve(process.argv.at(-1) ?? '')
 const option = (name: string) =>

@@ -1,6 +1,7 @@
-import { cp, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, cp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ImagebuildError } from '../core/errors.ts'
+import { makeFolder } from '../core/make-folder.ts'
 import { efiGrubConfig, firstGrubConfig } from './bootstrap-files.ts'
 import type { Architecture, SourceContext } from './context.ts'
 import { biosLoader } from './grub-bios.ts'
@@ -173,11 +174,11 @@ async function addBootFiles(
     })
   }
   const grub = join(tree, 'boot/grub')
-  await mkdir(grub, { recursive: true })
+  await makeFolder(grub)
   await writeFile(join(grub, 'grub.cfg'), firstGrubConfig(identity.root, kernel.slice('vmlinuz-'.length)), {
     mode: 0o600,
   })
-  await mkdir(join(tree, 'boot/efi'), { recursive: true })
+  await makeFolder(join(tree, 'boot/efi'))
   for (const platform of arch === 'amd64' ? ['i386-pc', 'x86_64-efi'] : ['arm64-efi']) {
     await cp(join(tree, 'usr/lib/grub', platform), join(grub, platform), {
       recursive: true,
@@ -185,7 +186,11 @@ async function addBootFiles(
     })
   }
   // Debian's grub-cloud package acts on later updates only where this file says that the disk is such an image.
-  if (arch === 'amd64') await writeFile(join(tree, 'etc/grub.d/enable_cloud'), '')
+  if (arch === 'amd64') {
+    const marker = join(tree, 'etc/grub.d/enable_cloud')
+    await writeFile(marker, '')
+    await chmod(marker, 0o644)
+  }
   ctx.signal.throwIfAborted()
 }
 
@@ -292,7 +297,7 @@ async function layOutEfi(
     [vendor, `shim${cpu}.efi`],
   ] as const) {
     const target = join(efi, 'EFI', folder)
-    await mkdir(target, { recursive: true })
+    await makeFolder(target)
     await cp(shim, join(target, loader), { dereference: true })
     await cp(grub, join(target, `grub${cpu}.efi`), { dereference: true })
     await cp(mokManager, join(target, `mm${cpu}.efi`), { dereference: true })

@@ -1,5 +1,5 @@
-import { chmod, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { readdir, rm, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
 import { ImagebuildError } from '../core/errors.ts'
 import { AptComplaints } from './apt-failure.ts'
 import { archiveLines, publicMirrors, type SystemFile } from './bootstrap-files.ts'
@@ -7,6 +7,7 @@ import { type BootstrapKind, type BootstrapRecipe, recipePackages } from './boot
 import { containerHooks } from './container-files.ts'
 import type { SourceContext } from './context.ts'
 import { quoted, withPackageCache } from './package-cache.ts'
+import { layOutFiles, requireModes } from './system-modes.ts'
 import { runTool } from './tool.ts'
 
 /** What must be gone from a system that many machines will be made from, as paths relative to its root. */
@@ -24,6 +25,9 @@ const MACHINE_STATE = [
  * the first one of their PID namespace, however rudely that is ended.
  */
 const PRIVATE_NAMESPACES = ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--']
+
+/** Packages' scripts and our hooks leave the modes of much that they make to the umask. */
+const USUAL_MODES = ['sh', '-c', 'umask 022; exec "$@"', 'sh']
 
 /**
  * update-initramfs is taken out of the packages' way and run once at the end, after the configuration is in
@@ -85,7 +89,7 @@ export async function makeSystemTree(
       publicOnes.security,
   }
   const overlay = `${root}.files`
-  await layOut(files, overlay)
+  await layOutFiles(files, overlay)
   await using debs = await withPackageCache(recipe, ctx)
   const complaints = new AptComplaints()
   const onLine = (line: string) => {
@@ -96,6 +100,7 @@ export async function makeSystemTree(
     'unshare',
     [
       ...PRIVATE_NAMESPACES,
+      ...USUAL_MODES,
       'mmdebstrap',
       '--mode=root',
       '--variant=minbase',
@@ -142,15 +147,7 @@ export async function makeSystemTree(
   await rm(join(root, 'etc/resolv.conf'), { force: true })
   // A container's is written by Proxmox.
   if (kind === 'disk') await symlink('../run/systemd/resolve/stub-resolv.conf', join(root, 'etc/resolv.conf'))
-}
-
-async function layOut(files: readonly SystemFile[], folder: string): Promise<void> {
-  for (const { path, content, executable } of files) {
-    const target = join(folder, path)
-    await mkdir(dirname(target), { recursive: true, mode: 0o755 })
-    await writeFile(target, content)
-    await chmod(target, executable ? 0o755 : 0o644)
-  }
+  await requireModes(files, root)
 }
 
 /**

@@ -95,7 +95,7 @@ async function bootstrapped(
   build: (work: string) => Promise<string>,
 ): Promise<CachedFile> {
   const identity = bootstrapIdentity(recipe, kind)
-  const known = refresh ? undefined : await readPointer(ctx.cacheDir, identity)
+  const known = refresh ? undefined : await readPointer(ctx, identity)
   if (known) return known
   return await withWorkFolder(ctx.cacheDir, 'bootstrap', async (work) => {
     const extension = kind === 'disk' ? 'qcow2' : 'tar.zst'

@@ -1,30 +1,87 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { readFile, rename, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile, rm } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { placeDurably, writeDurably } from '../core/durable-file.ts'
+import { ImagebuildError } from '../core/errors.ts'
 import { makeFolder } from '../core/make-folder.ts'
 import type { CachedFile, SourceContext } from './context.ts'
+import { isProven, removeProof, stampOf, writeProof } from './proof.ts'
 
 /**
- * The cache. A file lies under the digest of its own bytes, `files/sha256-<hex>.<extension>`, and gets that
- * name by rename once it is complete and verified: what has the name is right, and two processes that bring
- * the same file bring the same bytes. A pointer, `pointers/<identity>.json`, says which file a recipe became.
+ * The cache. A file lies under the digest of its own bytes, `files/sha256-<hex>.<extension>`, and gets that name by rename
+ * once it is complete, verified and on the disk; two processes that bring the same file bring the same bytes. The name
+ * alone proves nothing later on: before a file is used its bytes are hashed, unless a proof says that they were (`proof.ts`).
+ * A pointer, `pointers/<identity>.json`, says which file a recipe became.
  */
+
+/** Everybody may read a source, whatever the umask; it holds no secret. */
+const FILE_MODE = 0o644
+
+/**
+ * Milliseconds between the last change of a file and its hash, from which on the hash is written down: within one tick of
+ * the kernel's clock, which is 10 ms at most, a further change would not be seen.
+ */
+const SETTLED_MILLISECONDS = 1000
+
+/** Of what a pointer is: files that earlier versions made were neither fsynced nor looked at for their modes. */
+const POINTER_SCHEMA = 2
 
 /** Where a file with this digest lies, whether or not it does. */
 export function cachedPath(cacheDir: string, digest: string, extension: string): string {
   return join(cacheDir, 'files', `${digest.replace(':', '-')}.${extension}`)
 }
 
-/** The cached file with this digest, if there is one. */
+/** The cached file with this digest, if there is one. A file of that name with other bytes is removed, and said. */
 export async function findCached(
-  cacheDir: string,
+  ctx: SourceContext,
   digest: string,
   extension: string,
 ): Promise<CachedFile | undefined> {
+  const { cacheDir, signal } = ctx
   const path = cachedPath(cacheDir, digest, extension)
-  const found = await stat(path).catch(() => undefined)
-  return found?.isFile() ? { path, digest, size: found.size } : undefined
+  const seen = await stampOf(path)
+  if (seen === undefined) return undefined
+  const { stamp, size, ctimeMs } = seen
+  const file = { path, digest, size, stamp }
+  if (await isProven(cacheDir, file)) return file
+  const [algorithm = '', value = ''] = digest.split(':')
+  const begun = Date.now()
+  ctx.onLine?.(`hashing ${path}`)
+  const computed = await hashFile(algorithm, path, signal)
+  const isSame = (await stampOf(path))?.stamp === stamp
+  if (computed === value) {
+    if (isSame && begun - ctimeMs >= SETTLED_MILLISECONDS) await writeProof(cacheDir, file)
+    return file
+  }
+  ctx.onWarning?.(
+    `${path} is not what its name says: its ${algorithm} is ${computed}. It is removed, and got again`,
+  )
+  await removeProof(cacheDir, path)
+  // Another process may have brought the right one meanwhile.
+  if (isSame) await rm(path, { force: true })
+  return undefined
+}
+
+/**
+ * Asked after a file was read, and before what came of it is believed: whether it is still what it was when it was checked.
+ * Another process may have put the same bytes in its place, so where it looks different its bytes decide.
+ * @throws ImagebuildError `build_failed` if it has changed, or is gone
+ */
+export async function confirmUnchanged(
+  { path, stamp, digest }: CachedFile,
+  signal: AbortSignal,
+): Promise<void> {
+  const seen = await stampOf(path)
+  if (seen?.stamp === stamp) return
+  const [algorithm = '', value = ''] = digest.split(':')
+  if (seen !== undefined && (await hashFile(algorithm, path, signal)) === value) return
+  throw new ImagebuildError({
+    code: 'build_failed',
+    what: `${path} was changed while it was read`,
+    why: `its ${algorithm} is no longer ${value}`,
+    next: 'run again when nobody else writes to it: its checksum is compared anew',
+  })
 }
 
 /** Moves a finished file, on the same file system, to its place under its digest. */
@@ -37,9 +94,12 @@ export async function adoptFile(
   const name = digest ?? `sha256:${await hashFile('sha256', path, signal)}`
   const target = cachedPath(cacheDir, name, extension)
   await makeFolder(join(cacheDir, 'files'))
-  const { size } = await stat(path)
-  await rename(path, target)
-  return { path: target, digest: name, size }
+  await placeDurably(path, target, FILE_MODE)
+  const seen = await stampOf(target)
+  if (seen === undefined) throw new Error(`${target} was removed by another process`)
+  const file = { path: target, digest: name, size: seen.size, stamp: seen.stamp }
+  await writeProof(cacheDir, file)
+  return file
 }
 
 /** Hex digest of a file, read as a stream. */
@@ -50,27 +110,47 @@ export async function hashFile(algorithm: string, path: string, signal: AbortSig
 }
 
 /** The file that `identity` became, if the cache still has it. */
-export async function readPointer(cacheDir: string, identity: string): Promise<CachedFile | undefined> {
-  try {
-    const pointer = JSON.parse(await readFile(pointerPath(cacheDir, identity), 'utf8'))
-    const { digest, extension } = pointer as { digest: string; extension: string }
-    return await findCached(cacheDir, digest, extension)
-  } catch (error) {
-    // A pointer that was cut short by a crash is as good as none.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || error instanceof SyntaxError) return undefined
-    throw error
-  }
+export async function readPointer(ctx: SourceContext, identity: string): Promise<CachedFile | undefined> {
+  const pointer = await readFile(pointerPath(ctx.cacheDir, identity), 'utf8').then(
+    parsePointer,
+    ignoreMissing,
+  )
+  return pointer && (await findCached(ctx, pointer.digest, pointer.extension))
 }
 
 export async function writePointer(cacheDir: string, identity: string, file: CachedFile): Promise<void> {
-  const path = pointerPath(cacheDir, identity)
-  const extension = file.path.slice(file.path.indexOf('.', file.path.lastIndexOf('/')) + 1)
+  const name = basename(file.path)
+  const pointer = {
+    schema: POINTER_SCHEMA,
+    digest: file.digest,
+    extension: name.slice(name.indexOf('.') + 1),
+  }
   await makeFolder(join(cacheDir, 'pointers'))
-  const temporary = `${path}.${randomUUID()}`
-  await writeFile(temporary, JSON.stringify({ digest: file.digest, extension }))
-  await rename(temporary, path)
+  await writeDurably(pointerPath(cacheDir, identity), JSON.stringify(pointer), FILE_MODE)
+}
+
+/** Undefined for one of an earlier version, and for what is no pointer: then it is made again. */
+function parsePointer(text: string): { digest: string; extension: string } | undefined {
+  const pointer = parsed(text)
+  if (pointer?.schema !== POINTER_SCHEMA) return undefined
+  const { digest, extension } = pointer
+  if (typeof digest !== 'string' || !/^sha(256|512):[0-9a-f]+$/.test(digest)) return undefined
+  if (typeof extension !== 'string' || !/^\w+(\.\w+)*$/.test(extension)) return undefined
+  return { digest, extension }
+}
+
+function parsed(text: string): Record<string, unknown> | undefined {
+  try {
+    return (JSON.parse(text) as Record<string, unknown> | null) ?? undefined
+  } catch {
+    return undefined
+  }
 }
 
 function pointerPath(cacheDir: string, identity: string): string {
   return join(cacheDir, 'pointers', `${identity.replace(':', '-')}.json`)
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error
 }

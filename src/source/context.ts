@@ -7,6 +7,8 @@ export interface SourceContext {
   onProgress?: (done: number, total?: number) => void
   /** one line that a tool printed */
   onLine?: (line: string) => void
+  /** what a person should know although the work goes on */
+  onWarning?: (message: string) => void
   /** other servers with the same layout as the public ones (a mirror inside a company), without a trailing slash */
   baseUrls?: { debian?: string; ubuntu?: string; linuxcontainers?: string }
   /** keyring that Ubuntu's SHA256SUMS must be signed with, instead of the one that is carried along */
@@ -17,11 +19,13 @@ export interface SourceContext {
 
 export type Architecture = 'amd64' | 'arm64'
 
-/** A file in the cache, named by what is in it. */
+/** A file whose bytes have been checked: in the cache, named by what is in it, or where a definition says that it lies. */
 export interface CachedFile {
   path: string
   /** `sha256:<hex>` or `sha512:<hex>` over the bytes of the file at `path` */
   digest: string
   /** bytes */
   size: number
+  /** what it looked like when its digest was last compared: see `confirmUnchanged` */
+  stamp: string
 }

@@ -10,6 +10,7 @@ import type { CachedFile, SourceContext } from './context.ts'
 import { demandRoom, outOfRoom } from './disk-room.ts'
 import { openUrl, TransferError } from './http.ts'
 import { PartialDownload } from './partial.ts'
+import { stampOf } from './proof.ts'
 import { type Packing, unpackFile } from './unpack.ts'
 
 /** Tries in a row that bring not one byte, before a download is given up. */
@@ -42,7 +43,7 @@ async function verifiedFile(file: FetchableFile, extension: string, ctx: SourceC
   const local = localPath(file.url)
   if (local !== undefined) return verifyLocal(local, file.checksum, ctx)
   const digest = formatChecksum(file.checksum)
-  const known = await findCached(ctx.cacheDir, digest, extension)
+  const known = await findCached(ctx, digest, extension)
   if (known) return known
 
   const partial = await PartialDownload.take(ctx.cacheDir, digest)
@@ -73,10 +74,11 @@ function localPath(url: string): string | undefined {
 
 async function verifyLocal(path: string, checksum: Checksum, ctx: SourceContext): Promise<CachedFile> {
   try {
-    const { size } = await stat(path)
+    const seen = await stampOf(path)
+    if (seen === undefined) throw new Error('there is no such file')
     const computed = await hashFile(checksum.algorithm, path, ctx.signal)
     if (computed !== checksum.value) throw mismatch(path, checksum, computed)
-    return { path, digest: formatChecksum(checksum), size }
+    return { path, digest: formatChecksum(checksum), size: seen.size, stamp: seen.stamp }
   } catch (cause) {
     ctx.signal.throwIfAborted()
     if (cause instanceof ImagebuildError) throw cause

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeFolder } from '../core/make-folder.ts'
-import { adoptFile, readPointer, writePointer } from './cache.ts'
+import { adoptFile, confirmUnchanged, readPointer, writePointer } from './cache.ts'
 import type { CachedFile, SourceContext } from './context.ts'
 import { outOfRoom } from './disk-room.ts'
 import { runTool } from './tool.ts'
@@ -28,7 +28,7 @@ export async function unpackFile(
   ctx: SourceContext,
 ): Promise<CachedFile> {
   const identity = `${packed.digest}-unpacked`
-  const known = await readPointer(ctx.cacheDir, identity)
+  const known = await readPointer(ctx, identity)
   if (known) return known
   await makeFolder(join(ctx.cacheDir, 'partial'))
   const target = join(ctx.cacheDir, 'partial', `unpacking.${process.pid}.${randomUUID()}`)
@@ -41,6 +41,7 @@ export async function unpackFile(
       { purpose: `unpacking ${packed.path} (${packing})`, output: output.fd },
       ctx,
     )
+    await confirmUnchanged(packed, ctx.signal)
     const file = await adoptFile(ctx, target, format)
     await writePointer(ctx.cacheDir, identity, file)
     return file

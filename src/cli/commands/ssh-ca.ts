@@ -1,3 +1,4 @@
+import { writeDurably } from '../../core/durable-file.ts'
 import { ImagebuildError } from '../../core/errors.ts'
 import {
   type Authority,
@@ -8,7 +9,6 @@ import {
   rotateAuthority,
 } from '../../ssh/ca/authority.ts'
 import { describeCertificate, readPublicKey } from '../../ssh/ca/certificate.ts'
-import { writeDurably } from '../../ssh/ca/durable-file.ts'
 import { certAuthorityLines } from '../../ssh/ca/known-hosts.ts'
 import { parseValidity } from '../../ssh/ca/validity.ts'
 import { tell } from '../called.ts'

@@ -1,8 +1,9 @@
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { execa } from 'execa'
+import { makeFolder } from '../../core/make-folder.ts'
 import { Turns } from '../../core/turns.ts'
 import type { LabNames } from '../names.ts'
 import { tail } from '../serial-console.ts'
@@ -132,7 +133,9 @@ export class LxcContainers implements Containers {
     await this.#clear(vmid)
     let system: ContainerSystem
     try {
-      await mkdir(names.lxcPath, { recursive: true, mode: 0o711 })
+      // The guests' root must get through, whatever the umask, and whoever has made it.
+      await makeFolder(names.lxcPath, 0o711)
+      await chmod(names.lxcPath, 0o711)
       await mkdir(files.folder, { mode: 0o700 })
       await mkdir(dirname(files.consoleLog), { recursive: true, mode: 0o700 })
       await rm(files.consoleLog, { force: true })

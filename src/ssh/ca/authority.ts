@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises'
+import { writeDurably } from '../../core/durable-file.ts'
 import { ImagebuildError } from '../../core/errors.ts'
 import { shellWord } from '../../core/shell-word.ts'
-import { writeDurably } from './durable-file.ts'
 import { CaFolder } from './folder.ts'
 import { IssueLog } from './issue-log.ts'
 import { checkPassphrase } from './keygen.ts'

@@ -1,9 +1,9 @@
 import { mkdir, readdir, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { reachDisk, writeDurably } from '../../core/durable-file.ts'
 import { ImagebuildError } from '../../core/errors.ts'
 import { lock } from '../../core/lock.ts'
 import { shellWord } from '../../core/shell-word.ts'
-import { reachDisk, writeDurably } from './durable-file.ts'
 
 /**
  * The folder of an SSH CA, for its owner alone:

@@ -2,7 +2,7 @@ import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
-import { writeDurably } from './durable-file.ts'
+import { writeDurably } from '../../core/durable-file.ts'
 import { keygen } from './keygen.ts'
 
 /** OpenSSH's key revocation list (KRL), which sshd reads as RevokedKeys and ssh as RevokedHostKeys. */

@@ -1,7 +1,7 @@
+import { writeDurably } from '../../core/durable-file.ts'
 import { ImagebuildError } from '../../core/errors.ts'
 import type { Authority } from './authority.ts'
 import { type Certificate, describeCertificate, fingerprintOf, isCertificate } from './certificate.ts'
-import { writeDurably } from './durable-file.ts'
 import type { Issued, Revoked } from './issue-log.ts'
 import { type CaKey, readRetiredPairs } from './pair.ts'
 import { readRevocationList, withRevoked } from './revocation-list.ts'

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { chown, lstat, mkdir, open, readlink, rename, rm } from 'node:fs/promises'
+import { chmod, chown, lstat, mkdir, open, readlink, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 
 /** As many as Linux follows. */
@@ -88,6 +88,7 @@ export class Tree {
     if (real === this.#root || (await lstat(real).catch(() => undefined))?.isDirectory()) return
     await this.#make(dirname(real), 0o755)
     await mkdir(real, { mode })
+    await chmod(real, mode)
     await chown(real, this.#owner, this.#owner)
   }
 
