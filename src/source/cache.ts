@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { readFile, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { placeDurably, writeDurably } from '../core/durable-file.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import { makeFolder } from '../core/make-folder.ts'
@@ -19,10 +20,10 @@ import { isProven, removeProof, stampOf, writeProof } from './proof.ts'
 const FILE_MODE = 0o644
 
 /**
- * Milliseconds between the last change of a file and its hash, from which on the hash is written down: within one tick of
- * the kernel's clock, which is 10 ms at most, a further change would not be seen.
+ * Milliseconds, twice the longest tick of the kernel's clock (CONFIG_HZ=100). A change within the tick of the one before
+ * it has the same ctime, so a tick must pass between the last change and what is written down of the file.
  */
-const SETTLED_MILLISECONDS = 1000
+const TICK_MILLISECONDS = 20
 
 /** Of what a pointer is: files that earlier versions made were neither fsynced nor looked at for their modes. */
 const POINTER_SCHEMA = 2
@@ -42,16 +43,16 @@ export async function findCached(
   const path = cachedPath(cacheDir, digest, extension)
   const seen = await stampOf(path)
   if (seen === undefined) return undefined
-  const { stamp, size, ctimeMs } = seen
+  const { stamp, size } = seen
   const file = { path, digest, size, stamp }
   if (await isProven(cacheDir, file)) return file
   const [algorithm = '', value = ''] = digest.split(':')
-  const begun = Date.now()
   ctx.onLine?.(`hashing ${path}`)
+  await setTimeout(TICK_MILLISECONDS)
   const computed = await hashFile(algorithm, path, signal)
   const isSame = (await stampOf(path))?.stamp === stamp
   if (computed === value) {
-    if (isSame && begun - ctimeMs >= SETTLED_MILLISECONDS) await writeProof(cacheDir, file)
+    if (isSame) await writeProof(cacheDir, file)
     return file
   }
   ctx.onWarning?.(
@@ -98,6 +99,7 @@ export async function adoptFile(
   const seen = await stampOf(target)
   if (seen === undefined) throw new Error(`${target} was removed by another process`)
   const file = { path: target, digest: name, size: seen.size, stamp: seen.stamp }
+  await setTimeout(TICK_MILLISECONDS)
   await writeProof(cacheDir, file)
   return file
 }

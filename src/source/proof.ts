@@ -10,16 +10,13 @@ import { makeFolder } from '../core/make-folder.ts'
  */
 
 /** Owner, inode, size and times in nanoseconds; undefined where there is no file. */
-export async function stampOf(
-  path: string,
-): Promise<{ stamp: string; size: number; ctimeMs: number } | undefined> {
+export async function stampOf(path: string): Promise<{ stamp: string; size: number } | undefined> {
   const found = await stat(path, { bigint: true }).catch(ignoreMissing)
   if (!found?.isFile()) return undefined
   const { uid, ino, size, mtimeNs, ctimeNs } = found
   return {
     stamp: [uid, ino, size, mtimeNs, ctimeNs].join(':'),
     size: Number(size),
-    ctimeMs: Number(ctimeNs / 1_000_000n),
   }
 }
 

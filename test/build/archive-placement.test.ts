@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { copyFileSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execa } from 'execa'
@@ -59,8 +60,18 @@ async function content(path: string, file: string): Promise<string> {
 }
 
 /** Places it, and gives what was uploaded. */
-async function place(image: LxcSpec, decision: SourceDecision, pve = new MemoryProxmox()) {
+async function place(
+  image: LxcSpec,
+  decision: SourceDecision,
+  pve = new MemoryProxmox(),
+  onInfo: () => void = () => undefined,
+) {
   const build = aBuild({ image, cacheDir: join(folder, 'cache') }, pve)
+  const { emit } = build
+  build.emit = (event) => {
+    if (event.type === 'info') onInfo()
+    emit(event)
+  }
   const uploads: { path: string; filename: string }[] = []
   const client = build.pve
   build.pve = {
@@ -211,4 +222,47 @@ test('the archive of a parent is taken where it lies; one that is gone is told',
   pve.files.push({ volid, size: 1, ctime: 0, content: 'vztmpl' })
   expect((await place(image, decision, pve)).volid).toBe(volid)
   expect(pve.writes).toEqual([])
+})
+
+test('an archive that was rewritten, and has other bytes in the cache now, is rewritten again', async () => {
+  const { decision } = await archive(['sbin/init', 'usr/sbin/sshd', 'usr/bin/cloud-init'])
+  const image = lxcSpec({ cloudInit: [FRAGMENT] })
+  const [first] = (await place(image, decision)).uploads
+  const path = first?.path as string
+  const right = await readFile(path)
+  const { mtime } = await stat(path)
+  await writeFile(path, Buffer.alloc(right.length, 'x'))
+  await utimes(path, mtime, mtime)
+  await place(image, decision)
+  expect((await readFile(path)).equals(right)).toBe(true)
+})
+
+test('what becomes of an archive that is changed while it is rewritten is not kept', async () => {
+  const { decision, path } = await archive(['sbin/init', 'usr/sbin/sshd', 'usr/bin/cloud-init'])
+  const changed = await archive(['sbin/init', 'usr/sbin/sshd', 'usr/bin/cloud-init'], {
+    ...{ name: 'other.tar.gz', files: { 'etc/other': 'x' } },
+  })
+  const image = lxcSpec({ cloudInit: [FRAGMENT] })
+  // It is said between the look at the archive and the rewriting.
+  const onRewrite = () => copyFileSync(changed.path, path)
+  await expect(place(image, decision, new MemoryProxmox(), onRewrite)).rejects.toMatchObject({
+    code: 'build_failed',
+    what: `${path} was changed while it was read`,
+  })
+  expect(await readdir(join(folder, 'cache/files')).catch(() => [])).toEqual([])
+})
+
+test('where the node refuses an archive that was changed on its way, that is the reason', async () => {
+  const { decision, path } = await archive(['sbin/init', 'usr/sbin/sshd'])
+  const pve = new MemoryProxmox()
+  const build = aBuild({ image: lxcSpec(), cacheDir: join(folder, 'cache') }, pve)
+  build.pve = {
+    ...build.pve,
+    upload: async () => {
+      await writeFile(path, 'other')
+      throw new Error('checksum mismatch')
+    },
+  }
+  const attempt = placeArchive(build, lxcSpec(), decision, { cacheDir: build.cacheDir, signal })
+  await expect(attempt).rejects.toMatchObject({ what: `${path} was changed while it was read` })
 })

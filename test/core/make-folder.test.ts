@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { makeFolder } from '../../src/core/make-folder.ts'
+import { UMASKS, underUmask } from '../umask.ts'
 
 let root: string
 beforeEach(async () => {
@@ -46,4 +47,14 @@ test('says what is in the way, and where nobody can make anything', async () => 
     syscall: 'mkdir',
     path: '/proc/nowhere',
   })
+})
+
+test.each(UMASKS)('has its mode under the umask %o, and so have those above it', async (umask) => {
+  await underUmask(umask, async () => {
+    await makeFolder(join(root, 'shared/a'))
+    await makeFolder(join(root, 'own/a'), 0o700)
+  })
+  const mode = async (path: string) => ((await stat(join(root, path))).mode & 0o777).toString(8)
+  expect([await mode('shared'), await mode('shared/a')]).toEqual(['755', '755'])
+  expect([await mode('own'), await mode('own/a')]).toEqual(['700', '700'])
 })

@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -42,7 +42,7 @@ describe('fetching', () => {
       { url: `${server.url}/a.qcow2`, checksum },
       { ...ctx, onProgress: (done, total) => progress.push([done, total]) },
     )
-    expect(file).toEqual({
+    expect(file).toMatchObject({
       path: join(cacheDir, 'files', `${algorithm}-${checksum.value}.qcow2`),
       digest: `${algorithm}:${checksum.value}`,
       size: content.length,
@@ -59,7 +59,7 @@ describe('fetching', () => {
       { url: `${server.url}/root.tar.gz`, checksum: sum(packed), format: 'tar.gz' },
       ctx,
     )
-    expect(file).toEqual({
+    expect(file).toMatchObject({
       path: join(cacheDir, 'files', `sha256-${sum(packed).value}.tar.gz`),
       digest: `sha256:${sum(packed).value}`,
       size: packed.length,
@@ -256,8 +256,14 @@ describe('fetching', () => {
     for (const url of [path, `file://${path}`]) {
       expect((await fetchFile({ url, checksum: sum(content) }, ctx)).path).toBe(path)
     }
+    const before = await stat(path, { bigint: true })
     await expect(fetchFile({ url: path, checksum: sum(Buffer.from('x')) }, ctx)).rejects.toMatchObject({
       code: 'build_failed',
+    })
+    // It is refused, and stays: it is not ours.
+    const { ino, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
+    expect({ ino, mtimeNs, ctimeNs }).toEqual({
+      ...{ ino: before.ino, mtimeNs: before.mtimeNs, ctimeNs: before.ctimeNs },
     })
     await expect(fetchFile({ url: join(cacheDir, 'no'), checksum: sum(content) }, ctx)).rejects.toMatchObject(
       { code: 'unreachable' },
