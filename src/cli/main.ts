@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
-import { endQuietly } from './closed-pipes.ts'
 import { useUsualModes } from '../core/umask.ts'
+import { endQuietly } from './closed-pipes.ts'
 
 /**
  * The entry. `--version` is answered before anything is loaded: scripts ask it often, and the rest of the

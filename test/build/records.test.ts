@@ -11,7 +11,7 @@ beforeEach(async () => {
 })
 afterEach(() => rm(root, { recursive: true }))
 
-test.each(UMASKS)('a record is private in folders that are not, under the umask %o', async (umask) => {
+test.each(UMASKS)('a record is private in folders that are not, under the umask %s', async (umask) => {
   const reports = join(root, 'reports')
   const folder = recordsFolder(reports, 'web', '20260101.1')
   const sha256 = await underUmask(umask, () => writeRecord(folder, SBOM, '{}'))

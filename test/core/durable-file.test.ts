@@ -62,7 +62,7 @@ test('what cannot get its name leaves nothing, and what was there as it was', as
   expect(await readdir(root)).toEqual(['file'])
 })
 
-test.each(UMASKS)('has its mode under the umask %o', async (umask) => {
+test.each(UMASKS)('has its mode under the umask %s', async (umask) => {
   await underUmask(umask, async () => {
     await writeDurably(join(root, 'file'), '', 0o644)
     await writeDurably(join(root, 'secret'), '', 0o600)

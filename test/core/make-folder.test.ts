@@ -49,7 +49,7 @@ test('says what is in the way, and where nobody can make anything', async () => 
   })
 })
 
-test.each(UMASKS)('has its mode under the umask %o, and so have those above it', async (umask) => {
+test.each(UMASKS)('has its mode under the umask %s, and so have those above it', async (umask) => {
   await underUmask(umask, async () => {
     await makeFolder(join(root, 'shared/a'))
     await makeFolder(join(root, 'own/a'), 0o700)

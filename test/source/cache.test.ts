@@ -125,7 +125,7 @@ describe('a file in the cache', () => {
   })
 
   test.each(UMASKS)(
-    'and all beside it has fixed modes under the umask %o; its proof is private',
+    'and all beside it has fixed modes under the umask %s; its proof is private',
     async (umask) => {
       await underUmask(umask, adopted)
       const modes = await Promise.all(

@@ -17,7 +17,7 @@ beforeEach(async () => {
 })
 afterEach(() => rm(join(root, '..'), { recursive: true }))
 
-test.each(UMASKS)('files are laid out with the same modes under the umask %o', async (umask) => {
+test.each(UMASKS)('files are laid out with the same modes under the umask %s', async (umask) => {
   await underUmask(umask, () => layOutFiles(FILES, root))
   const modes: Record<string, string> = {}
   for (const path of ['', ...(await readdir(root, { recursive: true }))])
