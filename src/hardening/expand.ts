@@ -1,4 +1,6 @@
+import { dirname } from 'node:path/posix'
 import type { SourceLocation } from '../core/errors.ts'
+import { shellWord } from '../core/shell-word.ts'
 import type { Check } from '../definition/check.ts'
 import type { KnownItem } from '../definition/hardening.ts'
 import type { Profile } from '../definition/hardening-schema.ts'
@@ -7,6 +9,8 @@ import { AREAS, type HardeningFile, type HardeningItem, type MachineTraits, type
 import { ITEMS } from './items/index.ts'
 
 export interface Hardening {
+  /** installs the packages of all items, before anything else is done to the guest; missing where there are none */
+  packages?: Layer
   /** applied after the definition's own layers */
   layers: Layer[]
   /** a shell script for the end of the build, before sealing; empty where there is nothing to do */
@@ -63,34 +67,32 @@ export function expandHardening(
   }
   const ids = new Set(applied.map(({ id }) => id))
   const measures = applied.map((item) => ({ item, ...measuresOf(item, machine, ids) }))
-  const layers: Layer[] = []
   const install = [...new Set(measures.flatMap(({ packages = [] }) => packages))].sort()
   const remove = [...new Set(measures.flatMap((one) => one.remove ?? []))].sort()
-  if (install.length + remove.length > 0) {
-    const name = `hardening: packages`
-    layers.push({
-      kind: 'packages',
-      name,
-      where,
-      timeoutSeconds: PACKAGES_SECONDS,
-      install,
-      remove,
-      upgrade: false,
-    })
-  }
+  const packages = { kind: 'packages', where, timeoutSeconds: PACKAGES_SECONDS, upgrade: false } as const
+  const layers: Layer[] = []
+  // Last, so that nothing that a layer of the definition installs is left out.
+  if (remove.length > 0)
+    layers.push({ ...packages, name: 'hardening: packages that must not be there', install: [], remove })
   for (const area of AREAS) {
-    const parts = measures
-      .filter(({ item }) => item.area === area)
-      .flatMap(({ item, files = [], script }) => [
-        ...files.map(writeFile),
-        ...(script === undefined ? [] : [subshell(item.id, script)]),
-      ])
+    const here = measures.filter(({ item }) => item.area === area)
+    const pam = here.flatMap((one) => one.pam ?? [])
+    const parts = [
+      writeFiles(here.flatMap(({ files = [] }) => files)),
+      ...here.flatMap(({ item, script }) => (script === undefined ? [] : [subshell(item.id, script)])),
+      pam.length === 0 ? '' : `pam-auth-update --package --enable ${pam.join(' ')}\n`,
+    ].filter((part) => part !== '')
     if (parts.length > 0) layers.push(shellLayer(`hardening: ${area}`, parts, where))
   }
+  const units = [...new Set(measures.flatMap(({ enable = [] }) => enable))]
+  if (units.length > 0) layers.push(shellLayer('hardening: units', units.map(enableUnit), where))
   const atSeal = measures
     .flatMap(({ item, atSeal: script }) => (script === undefined ? [] : [subshell(item.id, script)]))
     .join('')
   return {
+    ...(install.length > 0 && {
+      packages: { ...packages, name: 'hardening: packages', install, remove: [] },
+    }),
     layers,
     atSeal,
     checks: applied.flatMap((item) => checksOf(item, machine, ids)),
@@ -164,17 +166,27 @@ function shellLayer(name: string, parts: readonly string[], where: SourceLocatio
   }
 }
 
-/** In base64, so that no content can end its own quoting. */
-function writeFile({ path, content, mode = '0644', owner = 'root:root' }: HardeningFile): string {
-  const encoded = Buffer.from(content).toString('base64')
-  return [
-    `mkdir -p "$(dirname '${path}')"`,
-    `printf %s '${encoded}' | base64 -d > '${path}.imagebuild'`,
-    `chown ${owner} '${path}.imagebuild'`,
-    `chmod ${mode} '${path}.imagebuild'`,
-    `mv '${path}.imagebuild' '${path}'`,
-    '',
-  ].join('\n')
+/** By what the shell has built in, as far as that goes: in an emulated machine each process takes longer than its work. */
+function writeFiles(files: readonly HardeningFile[]): string {
+  if (files.length === 0) return ''
+  const paths = files.map(({ path }) => path)
+  const folders = [...new Set(paths.map((path) => dirname(path)))]
+  // Anew, since a file that is there keeps its mode and owner, and may be a link.
+  const lines = [`mkdir -p ${folders.join(' ')}`, `rm -f ${paths.join(' ')}`]
+  for (const { path, content } of files) lines.push(`printf %s ${shellWord(content)} > ${path}`)
+  for (const [mode, those] of Map.groupBy(files, ({ mode = '0644' }) => mode))
+    if (mode !== '0644') lines.push(`chmod ${mode} ${those.map(({ path }) => path).join(' ')}`)
+  for (const [owner, those] of Map.groupBy(files, ({ owner = 'root:root' }) => owner))
+    if (owner !== 'root:root') lines.push(`chown ${owner} ${those.map(({ path }) => path).join(' ')}`)
+  return `${lines.join('\n')}\n`
+}
+
+/**
+ * Asks first: packages have enabled most of them, and enabling a unit that has an init script, too, takes seconds. What is
+ * enabled starts with the next boot.
+ */
+function enableUnit(unit: string): string {
+  return `systemctl --quiet is-enabled ${unit} 2>/dev/null || systemctl --quiet --no-reload enable ${unit}\n`
 }
 
 /** What one item sets or changes directory to is not the next one's; the id shows in the log where it failed. */

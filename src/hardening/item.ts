@@ -30,13 +30,17 @@ export interface HardeningItem {
 export type ItemCheck = Question & { title?: string }
 
 export interface Measures {
-  /** Debian packages that it needs: all items' are installed together, before any script runs */
+  /** Debian packages that it needs: all items' are installed together, before any other layer */
   packages?: readonly string[]
   /** packages that must not be there */
   remove?: readonly string[]
   files?: readonly HardeningFile[]
   /** run as root by /bin/sh -eu after the files are there; may run twice */
   script?: string
+  /** profiles of pam-auth-update(8): those of all items are enabled together, after their area's scripts */
+  pam?: readonly string[]
+  /** systemd units that start at boot; those of all items are enabled at the end */
+  enable?: readonly string[]
   /** the same, as the last thing before sealing: what would shut the build itself out */
   atSeal?: string
 }

@@ -17,7 +17,7 @@ export const APPARMOR: readonly HardeningItem[] = [
     sources: ['CIS Debian 12 1.3.1.1', 'CIS Debian 12 1.3.1.3', 'lynis MACF-6208'],
     profile: 'baseline',
     notApplicable: ofTheNode,
-    measures: { packages: ['apparmor'], script: 'systemctl --quiet enable apparmor.service' },
+    measures: { packages: ['apparmor'], enable: ['apparmor.service'] },
     checks: [
       {
         title: 'The kernel has it switched on',

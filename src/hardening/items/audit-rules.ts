@@ -65,7 +65,7 @@ export const AUDIT_RULES: readonly HardeningItem[] = [
           mode: '0640',
         },
       ],
-      script: 'systemctl --quiet enable auditd.service',
+      enable: ['auditd.service'],
     },
     checks: [
       { title: 'auditd runs', kind: 'service', unit: 'auditd.service', state: 'active' },

@@ -8,13 +8,12 @@ export function setLines(
   between: string,
   settings: Readonly<Record<string, string | number>>,
 ): string {
-  return Object.entries(settings)
-    .map(
-      ([name, value]) =>
-        `sed -i -E -e '/^[[:space:]]*${name}([[:space:]=]|$)/d' -e '$a\\' '${path}'\n` +
-        `echo '${name}${between}${value}' >> '${path}'\n`,
-    )
-    .join('')
+  const names = Object.keys(settings).join('|')
+  const lines = Object.entries(settings).map(([name, value]) => `'${name}${between}${value}'`)
+  return (
+    `sed -i -E -e '/^[[:space:]]*(${names})([[:space:]=]|$)/d' -e '$a\\' '${path}'\n` +
+    `printf '%s\\n' ${lines.join(' ')} >> '${path}'\n`
+  )
 }
 
 /** What `setLines` writes, as a regular expression for a check: all of the settings, whatever their order. */

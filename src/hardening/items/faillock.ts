@@ -40,8 +40,8 @@ Account:
 `,
         },
       ],
-      script: `${setLines('/etc/security/faillock.conf', ' = ', LIMITS)}
-pam-auth-update --package --enable imagebuild-faillock imagebuild-faillock-notify`,
+      script: setLines('/etc/security/faillock.conf', ' = ', LIMITS),
+      pam: ['imagebuild-faillock', 'imagebuild-faillock-notify'],
     },
     checks: [
       {

@@ -32,11 +32,8 @@ export const FIREWALL: readonly HardeningItem[] = [
           content: '[Service]\nExecStop=\nExecStop=-/usr/sbin/nft delete table inet filter\n',
         },
       ],
-      // Sessions that are open, such as the build's own, go on: the kernel takes them up where they are.
-      script: `nft --check --file /etc/nftables.conf
-systemctl daemon-reload
-systemctl --quiet enable nftables.service
-systemctl reload-or-restart nftables.service`,
+      script: 'nft --check --file /etc/nftables.conf',
+      enable: ['nftables.service'],
     }),
     checks: (machine) => [
       { title: 'It is loaded at boot', kind: 'service', unit: 'nftables.service', state: 'enabled' },
@@ -125,9 +122,7 @@ bantime = 1h
           content: '[Unit]\nAfter=ssh.service\n',
         },
       ],
-      script: `systemctl daemon-reload
-systemctl --quiet enable fail2ban.service
-fail2ban-client --test`,
+      enable: ['fail2ban.service'],
     },
     checks: [
       { title: 'It runs', kind: 'service', unit: 'fail2ban.service', state: 'active' },

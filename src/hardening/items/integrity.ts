@@ -112,8 +112,7 @@ WantedBy=timers.target
 `,
         },
       ],
-      script: `systemctl daemon-reload
-systemctl --quiet enable ${INIT}.timer aidecheck.service aidecheck.timer`,
+      enable: [`${INIT}.timer`, 'aidecheck.service', 'aidecheck.timer'],
       // The build's own state is nobody's reference.
       atSeal: `systemctl stop ${INIT}.timer aidecheck.timer ${INIT}.service aidecheck.service
 rm -f ${DATABASE} ${DATABASE}.new`,

@@ -111,7 +111,7 @@ printf '[Journal]\\nForwardToSyslog=%s\\n' "$forward" > ${FORWARDING}`,
     area: 'logging',
     sources: ['CIS Debian 12 6.1.3.8', 'lynis LOGG-2146'],
     profile: 'baseline',
-    measures: { packages: ['logrotate'], script: 'systemctl --quiet enable logrotate.timer' },
+    measures: { packages: ['logrotate'], enable: ['logrotate.timer'] },
     checks: [
       { title: 'The timer runs', kind: 'service', unit: 'logrotate.timer', state: 'active' },
       {

@@ -53,9 +53,8 @@ export const MOUNTS: readonly HardeningItem[] = [
       // Debian 12 has it as an example. Debian 13 mounts it anyway; there is nothing to enable, and nothing is done.
       // From the next boot on it has these options.
       script: `systemctl cat tmp.mount >/dev/null 2>&1 ||
-  cp /usr/share/systemd/tmp.mount /etc/systemd/system/tmp.mount
-systemctl daemon-reload
-systemctl --quiet enable tmp.mount`,
+  cp /usr/share/systemd/tmp.mount /etc/systemd/system/tmp.mount`,
+      enable: ['tmp.mount'],
     },
     checks: optionsOf('/tmp', ['nosuid', 'nodev', 'noexec']),
   },

@@ -40,7 +40,7 @@ export const PASSWORD_QUALITY: readonly HardeningItem[] = [
             .join('\n')}\nenforce_for_root\n`,
         },
       ],
-      script: 'pam-auth-update --package --enable pwquality',
+      pam: ['pwquality'],
     },
     checks: [
       {

@@ -27,7 +27,7 @@ Password:
         },
       ],
       packages: ['cracklib-runtime', 'libpam-pwquality'],
-      script: 'pam-auth-update --package --enable imagebuild-pwhistory',
+      pam: ['imagebuild-pwhistory'],
     },
     checks: [
       {

@@ -47,8 +47,8 @@ Session:
       ],
       packages: ['sudo'],
       script: `${setLines('/etc/login.defs', ' ', { UMASK: '027', HOME_MODE: '0700' })}
-visudo -cqf /etc/sudoers
-pam-auth-update --package --enable imagebuild-umask imagebuild-umask-jobs`,
+visudo -cqf /etc/sudoers`,
+      pam: ['imagebuild-umask', 'imagebuild-umask-jobs'],
     },
     checks: [
       {

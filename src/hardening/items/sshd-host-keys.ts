@@ -99,7 +99,7 @@ WantedBy=multi-user.target
         },
       ],
       // Only enabled: the machine that is built needs no such key, its clones do.
-      script: 'systemctl --quiet enable imagebuild-rsa-host-key.service',
+      enable: ['imagebuild-rsa-host-key.service'],
     },
     checks: [
       {

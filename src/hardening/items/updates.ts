@@ -34,8 +34,7 @@ export const UPDATES: readonly HardeningItem[] = [
       ],
       // Debian's timers make up for runs that were missed, but not in a machine that never had one: sealing removes
       // their stamps, so that nobody's own apt finds the lock taken at a clone's first boot.
-      script: `systemctl daemon-reload
-systemctl --quiet enable apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service`,
+      enable: ['apt-daily.timer', 'apt-daily-upgrade.timer', 'unattended-upgrades.service'],
     },
     checks: [
       ...Object.entries(SETTINGS).map(([name, value]) => ({
