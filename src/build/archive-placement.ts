@@ -6,7 +6,6 @@ import { ImagebuildError } from '../core/errors.ts'
 import type { LxcSpec } from '../definition/spec.ts'
 import { digestBytes, digestOf } from '../plan/identity.ts'
 import { filenameOf, listFiles } from '../pve/volumes.ts'
-import { bootstrapRootfs } from '../source/bootstrap.ts'
 import { adoptFile, confirmUnchanged, findCached, readPointer, writePointer } from '../source/cache.ts'
 import type { CachedFile, SourceContext } from '../source/context.ts'
 import { fetchFile } from '../source/fetch.ts'
@@ -17,8 +16,8 @@ import type { SourceDecision } from './source.ts'
 import { uploadSource } from './upload-source.ts'
 
 /**
- * Has the archive that a container is created from on the storage, and gives its volume id. Archives that come from
- * elsewhere are looked through first; one that lacks what a build needs is rewritten on its way.
+ * Has the archive that a container is created from on the storage, and gives its volume id, unless it is bootstrapped
+ * here. Archives that come from elsewhere are looked through first; one that lacks what a build needs is rewritten on its way.
  */
 export async function placeArchive(
   build: Build,
@@ -32,10 +31,6 @@ export async function placeArchive(
       return await placeParent(build, image, from)
     case 'appliance':
       return await placeAppliance(build, from.template)
-    case 'bootstrap': {
-      const rootfs = await bootstrapRootfs(from.recipe, context, { refresh: build.options.noCache })
-      return await prepareAndUpload(build, image, rootfs, context)
-    }
     case 'file':
       return await prepareAndUpload(build, image, await fetchFile(from.file, context), context)
     case 'unavailable': {
@@ -92,7 +87,7 @@ async function placeAppliance(build: Build, template: string): Promise<string> {
 const CLOUD_INIT_DISABLED = 'etc/cloud/cloud-init.disabled'
 
 /** Looked through, rewritten where it must be, put on the storage. */
-async function prepareAndUpload(
+export async function prepareAndUpload(
   build: Build,
   image: LxcSpec,
   file: CachedFile,

@@ -1,6 +1,9 @@
 import type { ImageSpec } from '../definition/spec.ts'
+import { firstPackages, packagesOf } from '../plan/packages-first.ts'
+import type { Plan } from '../plan/plan.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import type { Template } from '../pve/templates.ts'
+import type { Session } from '../ssh/session.ts'
 import { type Artifact, keepArchive } from './archive.ts'
 import { bootGuest } from './boot.ts'
 import { isStillOurs } from './claiming.ts'
@@ -14,7 +17,7 @@ import { keepForInspection } from './keep.ts'
 import { logIn } from './login.ts'
 import type { PlacedSource } from './placement.ts'
 import { awaitPreparation } from './preparation.ts'
-import { provision } from './provision.ts'
+import { provision, provisionFirst } from './provision.ts'
 import { reasonOf } from './reason.ts'
 import { requireRoom } from './require-room.ts'
 import { hardenAtLast, oneSshUnit, seal } from './seal.ts'
@@ -50,11 +53,7 @@ export async function buildOn(
     if (hasSeed(image))
       await during(build, 'cloud-init', 'waiting for cloud-init', () => awaitCloudInit(build, session))
     await oneSshUnit(session, build, 'prepare')
-    for (const [index, { layer }] of plan.layers.entries()) {
-      await during(build, 'layer', `layer ${index + 1}/${plan.layers.length}: ${layer.name}`, () =>
-        provision(layer, { ...build, image: image.name, session }),
-      )
-    }
+    await provisionAll(build, session, plan, source)
     // Before anything is removed: what was done to sshd must let people in.
     await session.reconnect({ seconds: RECONNECT_SECONDS, signal: build.signal })
     if (plan.atSeal !== '')
@@ -80,6 +79,33 @@ export async function buildOn(
   guest.keep()
   archive?.keep()
   return candidate
+}
+
+/** All layers in order; those that only install packages at their beginning at once. */
+async function provisionAll(
+  build: Build,
+  session: Session,
+  { layers }: Plan,
+  source: PlacedSource,
+): Promise<void> {
+  const to = { ...build, image: build.image.name, session }
+  const brought = ('brought' in source && source.brought) || []
+  const first = firstPackages(layers)
+  if (first.length > 0) {
+    const places = first.length === 1 ? 'layer 1' : `layers 1–${first.length}`
+    const names = first.map(({ name }) => name).join('; ')
+    const lacking = packagesOf(first, brought).length
+    const how = brought.length === 0 ? '' : lacking === 0 ? ': brought along' : `: ${lacking} lacking`
+    await during(build, 'layer', `${places}/${layers.length}: ${names}${how}`, () =>
+      provisionFirst(first, brought, to),
+    )
+  }
+  for (const [index, { layer }] of layers.entries()) {
+    if (index < first.length) continue
+    await during(build, 'layer', `layer ${index + 1}/${layers.length}: ${layer.name}`, () =>
+      provision(layer, to),
+    )
+  }
 }
 
 /** A virtual machine always gets one from us; a container only where its definition wants something of cloud-init. */

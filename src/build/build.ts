@@ -2,10 +2,12 @@ import { asImagebuildError } from '../core/errors.ts'
 import type { RunResult, TemplateRow } from '../core/events.ts'
 import { withDeadline } from '../core/scope.ts'
 import { Turns } from '../core/turns.ts'
+import { firstPackages, mayPrecede, packagesOf } from '../plan/packages-first.ts'
 import { claimImage } from '../pve/claim.ts'
 import type { Claim } from '../pve/claim-held.ts'
 import { halfSwitched, tidy } from '../pve/promotion.ts'
 import { nodeTemplates, readNote, select, type Template } from '../pve/templates.ts'
+import { NoSuchPackages } from '../source/bootstrap-tree.ts'
 import { bringToFixed, finishCutOff, fixedVmidOf, requireFixedVmids } from './at-fixed-vmid.ts'
 import { buildOn } from './build-on.ts'
 import { isStillOurs, slotOf } from './claiming.ts'
@@ -19,7 +21,7 @@ import { buildsOn, decideAll, mustBeMade, onEach, tellWhatIsThere } from './node
 import { type PlacedSource, placeSource } from './placement.ts'
 import { privilegesNeeded, requireTicketForFeatures, swapPrivileges, verifyPrivileges } from './privileges.ts'
 import { isProven, prove, proveCandidate } from './prove.ts'
-import { demandSecrets } from './provision.ts'
+import { demandSecrets, layerWithout } from './provision.ts'
 import { reasonOf } from './reason.ts'
 import { describeSource } from './source.ts'
 import { requireStorages } from './storages.ts'
@@ -138,10 +140,17 @@ async function writeDown(build: Build, claim: Claim, rows: TemplateRow[]): Promi
   await build.writeDown?.(rows)
 }
 
-function placed(build: Build, { decision }: Decision): Promise<PlacedSource> {
-  return during(build, 'source', describeSource(decision), () =>
-    placeSource(build, decision, sourceContext(build)),
-  )
+function placed(build: Build, { decision, plan }: Decision): Promise<PlacedSource> {
+  const layers = firstPackages(plan.layers)
+  const isFree = build.image.cloudInit.every(({ config }) => mayPrecede(config))
+  return during(build, 'source', describeSource(decision), async () => {
+    try {
+      return await placeSource(build, decision, sourceContext(build), isFree ? packagesOf(layers) : [])
+    } catch (error) {
+      if (!(error instanceof NoSuchPackages)) throw error
+      throw layerWithout(layers, error.names)
+    }
+  })
 }
 
 /** A node's template: the current one where it is what is wanted, else a finished candidate, examined. */

@@ -2,12 +2,12 @@ import { asImagebuildError } from '../core/errors.ts'
 import type { StoredFile } from '../pve/answers.ts'
 import { volidOf } from '../pve/put-file.ts'
 import { filenameOf, listFiles } from '../pve/volumes.ts'
-import { bootstrapDisk } from '../source/bootstrap.ts'
+import { bootstrapDisk, bootstrapRootfs } from '../source/bootstrap.ts'
 import { findCached } from '../source/cache.ts'
 import { formatChecksum } from '../source/checksum.ts'
 import type { SourceContext } from '../source/context.ts'
 import { type FetchableFile, fetchFile } from '../source/fetch.ts'
-import { placeArchive } from './archive-placement.ts'
+import { placeArchive, prepareAndUpload } from './archive-placement.ts'
 import { type Build, fileToken, taskLine } from './context.ts'
 import type { SourceDecision } from './source.ts'
 import { type SourceFile, sourceStem, uploadSource } from './upload-source.ts'
@@ -18,11 +18,14 @@ import { type SourceFile, sourceStem, uploadSource } from './upload-source.ts'
  * verified here, and uploaded.
  */
 
-/** What a new guest starts from: a file to import, a template to clone, an archive to unpack. */
+/**
+ * What a new guest starts from: a file to import, a template to clone, an archive to unpack.
+ * `brought`: packages of the image's first layers that are in it already
+ */
 export type PlacedSource =
-  | { kind: 'volume'; volid: string }
+  | { kind: 'volume'; volid: string; brought?: readonly string[] }
   | { kind: 'template'; template: { node: string; vmid: number; name: string } }
-  | { kind: 'archive'; volid: string }
+  | { kind: 'archive'; volid: string; brought?: readonly string[] }
 
 type DiskFile = FetchableFile & { format: 'qcow2' | 'raw' }
 
@@ -31,20 +34,28 @@ const DISK_IMAGE: SourceFile = { content: 'import', extension: 'qcow2' }
 /** Seconds after which a file that nobody has written to is taken for complete, where its size is not known. */
 const SETTLED_SECONDS = 60
 
+/** @param extra packages that a system which is made here may bring along */
 export async function placeSource(
   build: Build,
   decision: SourceDecision,
   context: SourceContext,
+  extra: readonly string[] = [],
 ): Promise<PlacedSource> {
   const { from, record } = decision
-  if (build.image.kind === 'lxc')
-    return { kind: 'archive', volid: await placeArchive(build, build.image, decision, context) }
+  const { image, options } = build
+  const bootstrap = { refresh: options.noCache, extra }
+  if (image.kind === 'lxc') {
+    if (from.kind !== 'bootstrap')
+      return { kind: 'archive', volid: await placeArchive(build, image, decision, context) }
+    const { brought, ...rootfs } = await bootstrapRootfs(from.recipe, context, bootstrap)
+    return { kind: 'archive', volid: await prepareAndUpload(build, image, rootfs, context), brought }
+  }
   switch (from.kind) {
     case 'template':
       return from
     case 'bootstrap': {
-      const disk = await bootstrapDisk(from.recipe, context, { refresh: build.options.noCache })
-      return { kind: 'volume', volid: await uploadSource(build, disk, DISK_IMAGE) }
+      const { brought, ...disk } = await bootstrapDisk(from.recipe, context, bootstrap)
+      return { kind: 'volume', volid: await uploadSource(build, disk, DISK_IMAGE), brought }
     }
     case 'file':
       return { kind: 'volume', volid: await placeFile(build, from.file as DiskFile, context) }

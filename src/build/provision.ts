@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto'
+import { Readable } from 'node:stream'
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { DeadlineError } from '../core/scope.ts'
 import type { SecretRegistry } from '../core/secrets.ts'
 import type { Layer } from '../definition/spec.ts'
+import { type PackagesLayer, packagesOf } from '../plan/packages-first.ts'
+import { missingPackages } from '../source/apt-failure.ts'
 import { lastLines } from '../ssh/output.ts'
 import type { RunResult, Session } from '../ssh/session.ts'
 
@@ -21,8 +24,30 @@ export interface Provisioning {
  * @throws ImagebuildError `build_failed` with the layer's place in the definition and its last output
  */
 export async function provision(layer: Layer, to: Provisioning): Promise<void> {
+  await asLayer(layer, to, () => apply(layer, to))
+}
+
+/**
+ * Installs what an image begins with, in one transaction.
+ * @param brought what the system has already
+ * @throws ImagebuildError `build_failed`, with the place of the layer that names a package which is nowhere to be had
+ */
+export async function provisionFirst(
+  layers: readonly PackagesLayer[],
+  brought: readonly string[],
+  to: Provisioning,
+): Promise<void> {
+  const [first] = layers
+  const install = packagesOf(layers, brought)
+  if (first === undefined || install.length === 0) return
+  const timeoutSeconds = layers.reduce((sum, layer) => sum + layer.timeoutSeconds, 0)
+  const whole = { ...first, install, timeoutSeconds }
+  await asLayer(whole, to, () => installPackages(whole, layers, to))
+}
+
+async function asLayer(layer: Layer, to: Provisioning, work: () => Promise<void>): Promise<void> {
   try {
-    await apply(layer, to)
+    await work()
   } catch (error) {
     if (to.signal.aborted || (error instanceof ImagebuildError && error.where !== undefined)) throw error
     const cause = error instanceof ImagebuildError ? error : undefined
@@ -48,7 +73,7 @@ export async function provision(layer: Layer, to: Provisioning): Promise<void> {
 async function apply(layer: Layer, to: Provisioning): Promise<void> {
   switch (layer.kind) {
     case 'packages':
-      return await installPackages(layer, to)
+      return await installPackages(layer, [layer], to)
     case 'file':
       return await to.session.upload(layer.content, layer.path, {
         mode: Number.parseInt(layer.mode, 8),
@@ -64,7 +89,6 @@ async function apply(layer: Layer, to: Provisioning): Promise<void> {
   }
 }
 
-type PackagesLayer = Extract<Layer, { kind: 'packages' }>
 type ShellLayer = Extract<Layer, { kind: 'shell' }>
 
 /**
@@ -99,30 +123,38 @@ export function packagesScript(layer: PackagesLayer): string {
   ].join('\n')
 }
 
-async function installPackages(layer: PackagesLayer, to: Provisioning): Promise<void> {
+async function installPackages(
+  layer: PackagesLayer,
+  askedBy: readonly PackagesLayer[],
+  to: Provisioning,
+): Promise<void> {
   const result = await run(layer, to, packagesScript(layer), {})
   if (result.code === 0) return
   const missing = missingPackages(`${result.stdout}\n${result.stderr}`)
+  if (missing.length > 0) throw layerWithout(askedBy, missing, result)
   throw failed(layer, result, {
-    why:
-      missing.length > 0
-        ? `no such package in the guest’s sources: ${missing.join(', ')}`
-        : `apt-get ended with exit code ${result.code}`,
-    next:
-      missing.length > 0
-        ? 'check the spelling, or add the repository in an earlier layer'
-        : 'read the lines above; if a mirror was unreachable, run again',
+    why: `apt-get ended with exit code ${result.code}`,
+    next: 'read the lines above; if a mirror was unreachable, run again',
   })
 }
 
-/** What apt-get asked in vain for, by its three ways to say so. */
-function missingPackages(output: string): string[] {
-  const complaints =
-    /Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate|Version '[^']+' for '([^']+)' was not found/g
-  const names = [...output.matchAll(complaints)].map(([, unknown, virtual, version]) =>
-    String(unknown ?? virtual ?? version),
-  )
-  return [...new Set(names)]
+/** The failure of the layer that asks for a package which is nowhere to be had. */
+export function layerWithout(
+  layers: readonly PackagesLayer[],
+  missing: readonly string[],
+  result?: RunResult,
+): ImagebuildError {
+  const asks = ({ install }: PackagesLayer) =>
+    install.some((name) => missing.includes(name.replace(/=.*/, '')))
+  const layer = layers.find(asks) ?? layers[0]
+  return new ImagebuildError({
+    code: 'build_failed',
+    what: `layer “${layer?.name}” failed`,
+    ...(layer && { where: layer.where }),
+    why: `no such package in the guest’s sources: ${missing.join(', ')}`,
+    ...(result && { output: outputTail(result) }),
+    next: 'check the spelling, or add the repository in an earlier layer',
+  })
 }
 
 /**
@@ -160,15 +192,8 @@ async function runScript(layer: ShellLayer, to: Provisioning): Promise<void> {
   for (const [name, reference] of Object.entries(layer.secrets)) {
     env[name] = await to.secrets.resolve(reference, to.signal)
   }
-  const path = `/tmp/imagebuild-${randomUUID()}`
-  await to.session.upload(layer.script, path, {
-    mode: 0o700,
-    owner: layer.user,
-    sudo: true,
-    signal: to.signal,
-    seconds: layer.timeoutSeconds,
-  })
-  const result = await run(layer, to, scriptCommand(layer, path), env)
+  const command = scriptCommand(layer, `/tmp/imagebuild-${randomUUID()}`)
+  const result = await run(layer, to, command, env, Readable.from([layer.script]))
   if (result.code !== 0) {
     throw failed(layer, result, {
       why: `it ended with exit code ${result.code}`,
@@ -178,17 +203,30 @@ async function runScript(layer: ShellLayer, to: Provisioning): Promise<void> {
 }
 
 /**
- * Runs an uploaded script and removes it, with the usual umask: a hardened parent's sessions have another. The interpreter of its first line is called by name, since /tmp may be
- * mounted noexec; without one it is `/bin/sh -eu`.
+ * Takes a script from standard input into a file, runs that, and removes it, with the usual umask: a hardened parent's
+ * sessions have another. The interpreter of its first line is called by name, since /tmp may be mounted noexec; without one
+ * it is `/bin/sh -eu`.
  */
-export function scriptCommand(layer: Pick<ShellLayer, 'script' | 'user'>, path: string): string {
-  const firstLine = Buffer.from(layer.script).toString('utf8').split('\n', 1)[0] ?? ''
+export function scriptCommand({ script, user }: Pick<ShellLayer, 'script' | 'user'>, path: string): string {
+  const firstLine = Buffer.from(script).toString('utf8').split('\n', 1)[0] ?? ''
   const interpreter = /^#!\s*(\S.*?)\s*$/.exec(firstLine)?.[1] ?? '/bin/sh -eu'
-  const become =
-    layer.user === 'root'
-      ? ''
-      : `HOME="$(getent passwd ${layer.user} | cut -d: -f6)" runuser -u ${layer.user} -- `
-  return `umask 022\ntrap 'rm -f ${path}' EXIT\n${become}${interpreter} ${path}\n`
+  const isRoot = user === 'root'
+  const become = isRoot ? '' : `HOME="$(getent passwd ${user} | cut -d: -f6)" runuser -u ${user} -- `
+  return [
+    `trap 'rm -f ${path}' EXIT`,
+    'umask 077',
+    // Not over what is there: others may write in /tmp, too.
+    'set -C',
+    `cat > ${path} || exit`,
+    'set +C',
+    // A connection that is lost looks like the end of the input.
+    `[ "$(stat -c %s ${path})" = ${script.byteLength} ] || { echo 'the script did not arrive whole' >&2; exit 255; }`,
+    `chmod 0700 ${path}`,
+    ...(isRoot ? [] : [`chown ${user} ${path}`]),
+    'umask 022',
+    `${become}${interpreter} ${path}`,
+    '',
+  ].join('\n')
 }
 
 async function run(
@@ -196,10 +234,12 @@ async function run(
   to: Provisioning,
   command: string,
   env: Record<string, string>,
+  stdin?: Readable,
 ): Promise<RunResult> {
   return await to.session.run(command, {
     sudo: true,
     env,
+    ...(stdin && { stdin }),
     seconds: layer.timeoutSeconds,
     signal: to.signal,
     onLine: (stream, line) => to.emit({ type: 'output', image: to.image, step: 'layer', stream, line }),

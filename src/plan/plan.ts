@@ -19,7 +19,7 @@ export interface Plan {
   digest: Digest
   /** what the layers start from, as it goes into the digest */
   start: { [key: string]: Json | undefined }
-  /** the definition's own, then those that its certificates and its hardening come to */
+  /** hardening's packages, the definition's own, then those that its certificates and the rest of its hardening come to */
   layers: PlannedLayer[]
   /** what the layers end in, as it goes into the digest */
   result: { [key: string]: Json | undefined }
@@ -87,6 +87,7 @@ export function makePlan(image: ImageSpec, { sourceIdentity, ssh }: PlanFacts): 
     return { layer, digest: chain, identity, by }
   }
   const layers = [
+    ...(hardening.packages === undefined ? [] : [hardening.packages]).map(chained('hardening')),
     ...image.layers.map(chained('definition')),
     ...certificateLayers(image, certificates).map(chained('certificates')),
     ...hardening.layers.map(chained('hardening')),

@@ -1,5 +1,15 @@
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 
+/** What apt-get asked in vain for, by its three ways to say so in English. */
+export function missingPackages(output: string): string[] {
+  const complaints =
+    /Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate|Version '[^']+' for '([^']+)' was not found/g
+  const names = [...output.matchAll(complaints)].map(([, unknown, virtual, version]) =>
+    String(unknown ?? virtual ?? version),
+  )
+  return [...new Set(names)]
+}
+
 /**
  * What apt says of an archive that it cannot get, told in one sentence: by apt, it stands among forty lines of what came
  * of it.

@@ -1,7 +1,7 @@
 import { readdir, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ImagebuildError } from '../core/errors.ts'
-import { AptComplaints } from './apt-failure.ts'
+import { AptComplaints, missingPackages } from './apt-failure.ts'
 import { archiveLines, publicMirrors, type SystemFile } from './bootstrap-files.ts'
 import { type BootstrapKind, type BootstrapRecipe, recipePackages } from './bootstrap-recipe.ts'
 import { containerHooks } from './container-files.ts'
@@ -9,6 +9,20 @@ import type { SourceContext } from './context.ts'
 import { quoted, withPackageCache } from './package-cache.ts'
 import { layOutFiles, requireModes } from './system-modes.ts'
 import { runTool } from './tool.ts'
+
+/** Packages that none of a suite's archives has. */
+export class NoSuchPackages extends ImagebuildError {
+  readonly names: readonly string[]
+
+  constructor(names: readonly string[], suite: string) {
+    super({
+      code: 'build_failed',
+      what: `there is no such package in ${suite}: ${names.join(', ')}`,
+      next: 'check the spelling, or add the repository in an earlier layer',
+    })
+    this.names = names
+  }
+}
 
 /** What must be gone from a system that many machines will be made from, as paths relative to its root. */
 const MACHINE_STATE = [
@@ -56,19 +70,55 @@ const KEEP_DISABLED = `chroot "$1" sh -ec '${[
   'rm /tmp/disabled',
 ].join('; ')}'`
 
+/** Where what is installed last finds mmdebstrap's archives: the guest's own file names the public ones. */
+const SOURCES = '/root/imagebuild-sources.list'
+
+/** As the layers of a guest install packages (build/provision.ts). */
+const APT_INSTALL =
+  'apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold --no-install-recommends'
+
+/** From outside, where names can be resolved: systemd-resolved has put its own file into the system, and does not run. */
+function downloadHooks(extra: readonly string[]): string[] {
+  if (extra.length === 0) return []
+  return [
+    `cp "$1"/etc/apt/sources.list "$1"${SOURCES}`,
+    `APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" ${APT_INSTALL} --download-only install ${extra.map(quoted).join(' ')}`,
+  ]
+}
+
+/** A transaction of its own, once the system is what a guest would boot: so accounts get the numbers that they get there. */
+function installHooks(extra: readonly string[]): string[] {
+  if (extra.length === 0) return []
+  const only = `-o Dir::Etc::SourceList=${SOURCES} -o Dir::Etc::SourceParts=-`
+  return [
+    `chroot "$1" env DEBIAN_FRONTEND=noninteractive ${APT_INSTALL} ${only} --no-download install ${extra.map(quoted).join(' ')}`,
+    `rm "$1"${SOURCES}`,
+  ]
+}
+
 /** Through the file's name, which is a link to /etc/locale.conf (not there yet) since Debian 13 and Ubuntu 24.04. */
 const SET_LOCALE = `chroot "$1" sh -c 'echo LANG=C.UTF-8 > /etc/default/locale'`
 
+/** The root file system that is made. */
+export interface SystemTree {
+  recipe: BootstrapRecipe
+  kind: BootstrapKind
+  /** laid over the packages' own */
+  files: readonly SystemFile[]
+  /** packages that are installed into the finished system, as a guest's first layer would */
+  extra: readonly string[]
+  /** new folder */
+  root: string
+}
+
 /**
- * Makes the root file system of a recipe in the (new) folder `root`: packages, the files given, and nothing
- * that two machines must not share.
+ * Makes the root file system of a recipe in a new folder: packages, the files given, and nothing that two machines must
+ * not share.
  * @throws ImagebuildError `prerequisite_missing` if not root; `build_failed` with mmdebstrap's last lines
+ * @throws NoSuchPackages where one of `extra` is in none of the archives
  */
 export async function makeSystemTree(
-  recipe: BootstrapRecipe,
-  kind: BootstrapKind,
-  files: readonly SystemFile[],
-  root: string,
+  { recipe, kind, files, extra, root }: SystemTree,
   ctx: SourceContext,
 ): Promise<void> {
   if (process.getuid?.() !== 0) {
@@ -92,10 +142,22 @@ export async function makeSystemTree(
   await layOutFiles(files, overlay)
   await using debs = await withPackageCache(recipe, ctx)
   const complaints = new AptComplaints()
+  const missing: string[] = []
   const onLine = (line: string) => {
     complaints.read(line)
+    missing.push(...missingPackages(line))
     ctx.onLine?.(line)
   }
+  const hooks = [
+    ...downloadHooks(extra),
+    debs.keep,
+    `cp -r --preserve=mode -- ${quoted(overlay)}/. "$1"/`,
+    SET_LOCALE,
+    DISABLE,
+    ...installHooks(extra),
+    ...(kind === 'disk' ? [MAKE_INITRAMFS] : containerHooks(recipe)),
+    KEEP_DISABLED,
+  ]
   await runTool(
     'unshare',
     [
@@ -120,13 +182,7 @@ export async function makeSystemTree(
       ),
       ...debs.options,
       ...(kind === 'disk' ? [`--essential-hook=${HOLD_INITRAMFS}`] : []),
-      `--customize-hook=cp -r --preserve=mode -- ${quoted(overlay)}/. "$1"/`,
-      `--customize-hook=${SET_LOCALE}`,
-      `--customize-hook=${DISABLE}`,
-      ...(kind === 'disk' ? [MAKE_INITRAMFS] : containerHooks(recipe)).map(
-        (hook) => `--customize-hook=${hook}`,
-      ),
-      `--customize-hook=${KEEP_DISABLED}`,
+      ...hooks.map((hook) => `--customize-hook=${hook}`),
       recipe.suite,
       root,
       ...archiveLines(recipe.distribution, recipe.suite, mirrors),
@@ -137,6 +193,8 @@ export async function makeSystemTree(
     },
     { signal: ctx.signal, onLine },
   ).catch((thrown) => {
+    ctx.signal.throwIfAborted()
+    if (missing.some((name) => extra.includes(name))) throw new NoSuchPackages(missing, recipe.suite)
     throw complaints.explain(thrown)
   })
   await Promise.all(MACHINE_STATE.map((path) => rm(join(root, path), { force: true })))

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
+import { asImagebuildError } from '../core/errors.ts'
 import { type DiskIdentity, makeBootableDisk } from './bootable-disk.ts'
 import { diskFiles, systemFiles } from './bootstrap-files.ts'
 import { type BootstrapKind, type BootstrapRecipe, bootstrapIdentity } from './bootstrap-recipe.ts'
-import { makeSystemTree } from './bootstrap-tree.ts'
-import { adoptFile, readPointer, writePointer } from './cache.ts'
+import { makeSystemTree, NoSuchPackages } from './bootstrap-tree.ts'
+import { findSystem, keepSystem } from './bootstrapped-systems.ts'
+import { adoptFile } from './cache.ts'
 import { containerFiles } from './container-files.ts'
 import type { CachedFile, SourceContext } from './context.ts'
 import { demandRoom, outOfRoom } from './disk-room.ts'
@@ -24,6 +26,17 @@ const ROOM: Readonly<Record<BootstrapKind, number>> = { disk: 2.1e9, rootfs: 0.5
 export interface BootstrapOptions {
   /** build again although the cache has it: for newer packages */
   refresh?: boolean
+  /**
+   * Packages that the system is to bring along, as if a guest of it had installed them: what it takes seconds to install here
+   * takes minutes in an emulated machine. They are no part of the recipe's identity.
+   */
+  extra?: readonly string[]
+}
+
+/** What a recipe became. */
+export interface BootstrappedSystem extends CachedFile {
+  /** those of `extra` that are installed in it */
+  brought: readonly string[]
 }
 
 /**
@@ -34,13 +47,14 @@ export async function bootstrapDisk(
   recipe: BootstrapRecipe,
   ctx: SourceContext,
   options: BootstrapOptions = {},
-): Promise<CachedFile> {
-  return bootstrapped(recipe, 'disk', ctx, options, async (work) => {
+): Promise<BootstrappedSystem> {
+  return bootstrapped(recipe, 'disk', ctx, options, async (work, extra) => {
     const identity = diskIdentity(bootstrapIdentity(recipe, 'disk'))
     const tree = join(work, 'root')
     const raw = join(work, 'disk.raw')
     const disk = join(work, 'disk.qcow2')
-    await makeSystemTree(recipe, 'disk', [...systemFiles(recipe), ...diskFiles(identity)], tree, ctx)
+    const files = [...systemFiles(recipe), ...diskFiles(identity)]
+    await makeSystemTree({ recipe, kind: 'disk', files, extra, root: tree }, ctx)
     await makeBootableDisk({ tree, disk: raw, sizeMib: DISK_MIB, arch: recipe.arch, identity }, ctx)
     await runTool(
       'qemu-img',
@@ -60,11 +74,12 @@ export async function bootstrapRootfs(
   recipe: BootstrapRecipe,
   ctx: SourceContext,
   options: BootstrapOptions = {},
-): Promise<CachedFile> {
-  return bootstrapped(recipe, 'rootfs', ctx, options, async (work) => {
+): Promise<BootstrappedSystem> {
+  return bootstrapped(recipe, 'rootfs', ctx, options, async (work, extra) => {
     const tree = join(work, 'root')
     const archive = join(work, 'rootfs.tar.zst')
-    await makeSystemTree(recipe, 'rootfs', [...systemFiles(recipe), ...containerFiles(recipe)], tree, ctx)
+    const files = [...systemFiles(recipe), ...containerFiles(recipe)]
+    await makeSystemTree({ recipe, kind: 'rootfs', files, extra, root: tree }, ctx)
     await runTool(
       'tar',
       [
@@ -91,25 +106,36 @@ async function bootstrapped(
   recipe: BootstrapRecipe,
   kind: BootstrapKind,
   ctx: SourceContext,
-  { refresh = false }: BootstrapOptions,
-  build: (work: string) => Promise<string>,
-): Promise<CachedFile> {
+  { refresh = false, extra = [] }: BootstrapOptions,
+  build: (work: string, extra: readonly string[]) => Promise<string>,
+): Promise<BootstrappedSystem> {
   const identity = bootstrapIdentity(recipe, kind)
-  const known = refresh ? undefined : await readPointer(ctx, identity)
-  if (known) return known
-  return await withWorkFolder(ctx.cacheDir, 'bootstrap', async (work) => {
-    const extension = kind === 'disk' ? 'qcow2' : 'tar.zst'
-    const need = { purpose: `bootstrapping ${recipe.distribution} ${recipe.suite}`, needed: ROOM[kind] }
-    await demandRoom(work, need.needed, need.purpose)
-    try {
-      const file = await adoptFile(ctx, await build(work), extension)
-      await writePointer(ctx.cacheDir, identity, file)
-      return file
-    } catch (error) {
-      ctx.signal.throwIfAborted()
-      throw await outOfRoom(error, work, need)
-    }
-  })
+  const known = refresh ? undefined : await findSystem(ctx, identity, extra)
+  if (known !== undefined) return known
+  const make = (packages: readonly string[]) =>
+    withWorkFolder(ctx.cacheDir, 'bootstrap', async (work) => {
+      const extension = kind === 'disk' ? 'qcow2' : 'tar.zst'
+      const need = { purpose: `bootstrapping ${recipe.distribution} ${recipe.suite}`, needed: ROOM[kind] }
+      await demandRoom(work, need.needed, need.purpose)
+      try {
+        const file = await adoptFile(ctx, await build(work, packages), extension)
+        return await keepSystem(ctx, identity, file, packages)
+      } catch (error) {
+        ctx.signal.throwIfAborted()
+        throw await outOfRoom(error, work, need)
+      }
+    })
+  try {
+    return await make(extra)
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    const isTheirs = extra.length > 0 && asImagebuildError(error).code === 'build_failed'
+    if (!isTheirs || error instanceof NoSuchPackages) throw error
+    // Some packages want a system that runs.
+    const why = asImagebuildError(error).output.at(-1) ?? (error as Error).message
+    ctx.onWarning?.(`${extra.join(', ')} cannot be installed while bootstrapping (${why}); the guest does it`)
+    return await make([])
+  }
 }
 
 /** UUIDs that follow from the identity: one recipe, one disk, whoever builds it. */

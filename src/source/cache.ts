@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { readFile, rm } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { placeDurably, writeDurably } from '../core/durable-file.ts'
@@ -27,6 +27,13 @@ const TICK_MILLISECONDS = 20
 
 /** Of what a pointer is: files that earlier versions made were neither fsynced nor looked at for their modes. */
 const POINTER_SCHEMA = 2
+
+export interface Pointer {
+  digest: string
+  extension: string
+  /** packages that are in the file beyond what its identity says */
+  brought: readonly string[]
+}
 
 /** Where a file with this digest lies, whether or not it does. */
 export function cachedPath(cacheDir: string, digest: string, extension: string): string {
@@ -111,34 +118,52 @@ export async function hashFile(algorithm: string, path: string, signal: AbortSig
   return hash.digest('hex')
 }
 
+/** The pointers whose identity begins like this one, by identity. */
+export async function pointersFrom(cacheDir: string, identity: string): Promise<Map<string, Pointer>> {
+  const start = basename(pointerPath(cacheDir, identity), '.json')
+  const names = (await readdir(join(cacheDir, 'pointers')).catch(ignoreMissing)) ?? []
+  const pointers = new Map<string, Pointer>()
+  for (const name of names.filter((one) => one.startsWith(start) && one.endsWith('.json'))) {
+    const whole = `${identity}${name.slice(start.length, -'.json'.length)}`
+    const pointer = await pointerOf(cacheDir, whole)
+    if (pointer !== undefined) pointers.set(whole, pointer)
+  }
+  return pointers
+}
+
 /** The file that `identity` became, if the cache still has it. */
 export async function readPointer(ctx: SourceContext, identity: string): Promise<CachedFile | undefined> {
-  const pointer = await readFile(pointerPath(ctx.cacheDir, identity), 'utf8').then(
-    parsePointer,
-    ignoreMissing,
-  )
+  const pointer = await pointerOf(ctx.cacheDir, identity)
   return pointer && (await findCached(ctx, pointer.digest, pointer.extension))
 }
 
-export async function writePointer(cacheDir: string, identity: string, file: CachedFile): Promise<void> {
+async function pointerOf(cacheDir: string, identity: string): Promise<Pointer | undefined> {
+  return await readFile(pointerPath(cacheDir, identity), 'utf8').then(parsePointer, ignoreMissing)
+}
+
+/** @param brought packages that are in the file beyond what its identity says */
+export async function writePointer(
+  cacheDir: string,
+  identity: string,
+  file: CachedFile,
+  brought: readonly string[] = [],
+): Promise<void> {
   const name = basename(file.path)
-  const pointer = {
-    schema: POINTER_SCHEMA,
-    digest: file.digest,
-    extension: name.slice(name.indexOf('.') + 1),
-  }
+  const extension = name.slice(name.indexOf('.') + 1)
+  const pointer = { schema: POINTER_SCHEMA, digest: file.digest, extension, brought }
   await makeFolder(join(cacheDir, 'pointers'))
   await writeDurably(pointerPath(cacheDir, identity), JSON.stringify(pointer), FILE_MODE)
 }
 
 /** Undefined for one of an earlier version, and for what is no pointer: then it is made again. */
-function parsePointer(text: string): { digest: string; extension: string } | undefined {
+function parsePointer(text: string): Pointer | undefined {
   const pointer = parsed(text)
   if (pointer?.schema !== POINTER_SCHEMA) return undefined
-  const { digest, extension } = pointer
+  const { digest, extension, brought } = pointer
   if (typeof digest !== 'string' || !/^sha(256|512):[0-9a-f]+$/.test(digest)) return undefined
   if (typeof extension !== 'string' || !/^\w+(\.\w+)*$/.test(extension)) return undefined
-  return { digest, extension }
+  if (!Array.isArray(brought) || brought.some((name) => typeof name !== 'string')) return undefined
+  return { digest, extension, brought }
 }
 
 function parsed(text: string): Record<string, unknown> | undefined {

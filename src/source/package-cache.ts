@@ -8,8 +8,10 @@ import type { SourceContext } from './context.ts'
 const KEEP_DAYS = 60
 
 export interface PackageCache extends AsyncDisposable {
-  /** options for mmdebstrap */
+  /** options for mmdebstrap, by which it finds what was kept */
   options: string[]
+  /** command for its customize hook, once all packages are downloaded */
+  keep: string
 }
 
 /**
@@ -32,9 +34,9 @@ export async function withPackageCache(
       '--skip=essential/unlink',
       `--setup-hook=mkdir -p ${archives} && find ${kept} -name '*.deb' -exec cp -t ${archives} -- {} +`,
       '--aptopt=APT::Keep-Downloaded-Packages "true"',
-      // Complete under its own name at once: copy under a name of this process, then rename.
-      `--customize-hook=for deb in ${archives}/*.deb; do name=\${deb##*/}; cp -- "$deb" ${kept}/".$$.$name" && mv -- ${kept}/".$$.$name" ${kept}/"$name"; done`,
     ],
+    // Complete under its own name at once: copy under a name of this process, then rename.
+    keep: `for deb in ${archives}/*.deb; do name=\${deb##*/}; cp -- "$deb" ${kept}/".$$.$name" && mv -- ${kept}/".$$.$name" ${kept}/"$name"; done`,
     async [Symbol.asyncDispose]() {
       const oldest = Date.now() - KEEP_DAYS * 24 * 3600 * 1000
       for (const name of await readdir(folder)) {

@@ -1,10 +1,19 @@
 import { chmod, mkdir, mkdtemp, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { inspect } from 'node:util'
 import { execa } from 'execa'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { demandSecrets, packagesScript, provision, scriptCommand } from '../../src/build/provision.ts'
+import {
+  demandSecrets,
+  type Provisioning,
+  packagesScript,
+  provision,
+  provisionFirst,
+  scriptCommand,
+} from '../../src/build/provision.ts'
 import { ImagebuildError } from '../../src/core/errors.ts'
 import { createBus, type Event } from '../../src/core/events.ts'
 import { DeadlineError } from '../../src/core/scope.ts'
@@ -101,13 +110,15 @@ describe('the script of a packages layer, run by sh', () => {
   })
 })
 
-describe('the command that runs an uploaded script, run by sh', () => {
-  async function run(text: string, user = 'root') {
+describe('the command that takes a script and runs it, run by sh', () => {
+  async function run(script: string, user = 'root', input = script) {
     const path = join(folder, 'script')
-    await writeFile(path, text, { mode: 0o600 }) // not executable: as on a noexec /tmp
-    const command = scriptCommand({ script: bytes(text), user }, path)
+    // As where /tmp is mounted noexec, nothing that lies there can be run by its name.
+    await executable('chmod', 'shift; exec /bin/chmod 0600 "$@"')
+    const command = scriptCommand({ script: bytes(script), user }, path)
     const result = await execa('/bin/sh', ['-c', command], {
       reject: false,
+      input,
       env: { GREETING: 'hello', PATH: `${folder}/bin:${process.env.PATH}` },
     })
     return {
@@ -122,6 +133,23 @@ describe('the command that runs an uploaded script, run by sh', () => {
   test('removes the script, and gives its exit code', async () => {
     expect(await run('exit 3\n')).toMatchObject({ exitCode: 3, gone: true })
     expect(await run('echo "$GREETING"\n')).toMatchObject({ exitCode: 0, stdout: 'hello', gone: true })
+  })
+
+  test('runs nothing of a script that arrives in part', async () => {
+    const cut = await run('echo one\necho two\n', 'root', 'echo one\n')
+    expect(cut).toMatchObject({ exitCode: 255, stdout: '', gone: true })
+    expect(cut.stderr).toContain('did not arrive whole')
+  })
+
+  test('writes over nothing that is there', async () => {
+    const path = join(folder, 'script')
+    await writeFile(path, 'echo mine\n')
+    const command = scriptCommand({ script: bytes('echo new\n'), user: 'root' }, path)
+    const { exitCode, stdout } = await execa('/bin/sh', ['-c', command], {
+      reject: false,
+      input: 'echo new\n',
+    })
+    expect([exitCode === 0, stdout]).toEqual([false, ''])
   })
 
   test('stops at the first command that fails, and at a variable that is not set', async () => {
@@ -140,6 +168,7 @@ describe('the command that runs an uploaded script, run by sh', () => {
 
   test('becomes another user, with that user’s home and the layer’s environment', async () => {
     await executable('runuser', 'echo "$HOME $*"; shift 3; exec "$@"')
+    await executable('chown', 'exit 0')
     await executable(
       'getent',
       '[ "$*" = "passwd builder" ] && echo builder:x:1000:1000::/home/builder:/bin/sh',
@@ -150,6 +179,11 @@ describe('the command that runs an uploaded script, run by sh', () => {
     expect(userInfo().homedir).not.toBe('/home/builder')
   })
 })
+
+function provisioning(session: FakeSession): Provisioning {
+  const secrets = new SecretRegistry()
+  return { session, secrets, image: 'web', signal: new AbortController().signal, emit: () => {} }
+}
 
 describe('a layer', () => {
   const controller = () => new AbortController()
@@ -163,6 +197,33 @@ describe('a layer', () => {
     )
     return { error, events, secrets }
   }
+
+  test('packages that an image begins with are installed at once, without those that are there', async () => {
+    const session = new FakeSession()
+    const hardening = packagesLayer({ name: 'hardening: packages', install: ['nftables', 'sudo'] })
+    const layers = [hardening, packagesLayer({ install: ['curl', 'sudo'] })]
+    const to = provisioning(session)
+    await provisionFirst(layers, ['sudo'], to)
+    expect(session.ran.map(({ command }) => / install .*/.exec(command)?.[0])).toEqual([
+      ' install curl nftables',
+    ])
+    await provisionFirst(layers, ['curl', 'nftables', 'sudo'], to)
+    expect(session.ran).toHaveLength(1)
+  })
+
+  test('of those, one that does not exist is the fault of the layer that names it', async () => {
+    const session = new FakeSession(() => ({ code: 100, stderr: 'E: Unable to locate package crul\n' }))
+    const there = { ...WHERE, line: 12 }
+    const layers = [
+      packagesLayer({ install: ['nftables'] }),
+      packagesLayer({ install: ['crul'], where: there }),
+    ]
+    await expect(provisionFirst(layers, [], provisioning(session))).rejects.toMatchObject({
+      code: 'build_failed',
+      where: there,
+      why: 'no such package in the guest’s sources: crul',
+    })
+  })
 
   test('a file is written as root, with its owner and mode', async () => {
     const session = new FakeSession()
@@ -212,11 +273,8 @@ describe('a layer', () => {
     })
     const { error, events } = await apply(shellLayer({ env: { VERSION: '2' } }), session)
     expect(error).toBeUndefined()
-    expect(session.uploads).toMatchObject([
-      { content: 'true\n', options: { mode: 0o700, owner: 'root', sudo: true } },
-    ])
     expect(session.ran).toMatchObject([{ options: { sudo: true, env: { VERSION: '2' }, seconds: 60 } }])
-    expect(session.ran[0]?.command).toContain(session.uploads[0]?.path)
+    expect(await text(session.ran[0]?.options.stdin as Readable)).toBe('true\n')
     expect(events).toEqual([
       { type: 'output', image: 'web', step: 'layer', stream: 'stderr', line: 'working' },
     ])
@@ -247,7 +305,7 @@ describe('a layer', () => {
     )
     expect(session.ran[0]?.options.env).toEqual({ TOKEN: 'hunter2' })
     expect(session.ran[0]?.command).not.toContain('hunter2')
-    expect(session.uploads[0]?.content).not.toContain('hunter2')
+    expect(await text(session.ran[0]?.options.stdin as Readable)).not.toContain('hunter2')
     expect(JSON.stringify(events)).not.toContain('hunter2')
     expect(JSON.stringify(events)).toContain(REDACTED)
     expect(secrets.redact(inspect(error, { depth: 10 }))).not.toContain('hunter2')
@@ -258,7 +316,6 @@ describe('a layer', () => {
     const { error } = await apply(shellLayer({ secrets: { TOKEN: 'env:IB_TEST_UNSET' } }), session)
     expect(error).toMatchObject({ code: 'definition_invalid', exitCode: 65, where: WHERE })
     expect(error?.why).toContain('env:IB_TEST_UNSET')
-    expect(session.uploads).toEqual([])
     expect(session.ran).toEqual([])
   })
 
