@@ -22,13 +22,16 @@ export type Question =
       exit: number
       /** a regular expression (of JavaScript, with flag m) that is found in stdout */
       output?: string
+      /** a regular expression that no line of stdout fits */
+      lacks?: string
       /** that it may take, where a minute is too short */
       seconds?: number
     }
   | {
       kind: 'file'
       path: string
-      present: boolean
+      /** missing: where it is not there, nothing is asked of it */
+      present?: boolean
       /** octal digits, permission bits and nothing else: what it may have at most */
       mode?: string
       /** user:group */

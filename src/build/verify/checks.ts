@@ -1,7 +1,7 @@
 import type { Check } from '../../definition/check.ts'
 import { quote } from '../../ssh/remote-script.ts'
-import { decode, type Examiner, readLines } from './examiner.ts'
-import { ANSWER_BYTES, judge } from './judge.ts'
+import type { Examiner } from './examiner.ts'
+import { ANSWER_BYTES, type Answer, judge, sysctlPath } from './judge.ts'
 import type { Result } from './report.ts'
 
 /** All checks of a machine by one script, which runs as root and prints an answer a line. */
@@ -10,8 +10,11 @@ import type { Result } from './report.ts'
 export const CHECK_SECONDS = 60
 
 /**
- * `timeout` ends with 124, or 137 where it had to kill. Files, since a pipe would stay open for whatever a command
- * leaves running, and since the end of one would end a command that prints much.
+ * In an emulated machine a process takes longer than most of what is asked, so there are as few as can be: what each probe
+ * says goes into files, which are read at the end, all at once. (Files also because a pipe would stay open for whatever a
+ * command leaves running, and since the end of one would end a command that prints much.)
+ *
+ * `ask` is for commands, which may not end: timeout(1) ends with 124, or 137 where it had to kill. `look` is for the rest.
  */
 const PRELUDE = `set -u
 LC_ALL=C; export LC_ALL
@@ -19,35 +22,61 @@ dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 cd /
 ask() {
-  timeout -k 2 "$2" /bin/sh -c "$3" >"$dir/out" 2>"$dir/err" </dev/null; code=$?
-  out= err=
-  [ ! -s "$dir/out" ] || out=$(head -c ${ANSWER_BYTES} "$dir/out" | base64 -w0)
-  [ ! -s "$dir/err" ] || err=$(tail -c 2048 "$dir/err" | base64 -w0)
-  echo "{\\"n\\":$1,\\"code\\":$code,\\"out\\":\\"$out\\",\\"err\\":\\"$err\\"}"
+  timeout -k 2 "$2" /bin/sh -c "$3" >"$dir/$1.out" 2>"$dir/$1.err" </dev/null; echo "code $1 $?"
 }
+look() {
+  (eval "$2") >"$dir/$1.out" 2>"$dir/$1.err" </dev/null; echo "code $1 $?"
+}
+`
+
+/** Bytes of a probe's stderr that are read: its end. */
+const ERROR_BYTES = 2048
+
+/** Sizes, then what is in the files, in the same order. */
+const ANSWERS = `cd "$dir"
+find . -name '*.err' -size +${ERROR_BYTES}c -exec sh -c '
+  for file do tail -c ${ERROR_BYTES} "$file" >end && mv end "$file"; done' sh {} +
+find . -name '*.out' -size +${ANSWER_BYTES}c -exec truncate -s ${ANSWER_BYTES} {} +
+set -- *.out *.err
+stat -c 'size %n %s' -- "$@"
+printf 'data '
+cat -- "$@" | base64 -w0
+echo
+exit 0
 `
 
 /** Checks of one kind may have the same probe, and then one answer. */
 export function compileChecks(checks: readonly Check[], seconds = CHECK_SECONDS): string {
-  const asked = [...probes(checks, seconds)].map(([probe, most], n) => `ask ${n} ${most} ${quote(probe)}\n`)
-  return `${PRELUDE}${asked.join('')}exit 0\n`
+  const asked = [...probes(checks, seconds)].map(([probe, { most, isCommand }], n) =>
+    isCommand ? `ask ${n} ${most} ${quote(probe)}\n` : `look ${n} ${quote(probe)}\n`,
+  )
+  return `${PRELUDE}${asked.join('')}${ANSWERS}`
 }
 
-/** Each probe once, with the seconds that it may take: those of the most patient check that has it. */
-function probes(checks: readonly Check[], seconds: number): Map<string, number> {
-  const found = new Map<string, number>()
+interface Limits {
+  /** seconds that it may take: those of the most patient check that has it */
+  most: number
+  /** of a `command` check */
+  isCommand: boolean
+}
+
+/** Each probe once. */
+function probes(checks: readonly Check[], seconds: number): Map<string, Limits> {
+  const limits = new Map<string, Limits>()
   for (const check of checks) {
-    const probe = probeOf(check)
-    found.set(probe, Math.max(found.get(probe) ?? 0, secondsFor(check, seconds)))
+    const probe = probeOf(check, checks)
+    const most = Math.max(limits.get(probe)?.most ?? 0, secondsFor(check, seconds))
+    limits.set(probe, { most, isCommand: check.kind === 'command' })
   }
-  return found
+  return limits
 }
 
 function secondsFor(check: Check, seconds: number): number {
   return check.kind === 'command' ? (check.seconds ?? seconds) : seconds
 }
 
-function probeOf(check: Check): string {
+/** @param all checks of the same script: of some kinds one probe asks for all */
+function probeOf(check: Check, all: readonly Check[]): string {
   switch (check.kind) {
     case 'command':
       return check.command
@@ -68,14 +97,11 @@ function probeOf(check: Check): string {
       return `cat /proc/net/${check.protocol} /proc/net/${check.protocol}6 2>/dev/null; [ -r /proc/net/${check.protocol} ]`
     case 'sshd':
       return 'PATH=$PATH:/usr/sbin:/sbin; sshd -T'
-    case 'sysctl':
-      return `cat /proc/sys/${quote(sysctlPath(check.key))}`
+    case 'sysctl': {
+      const paths = all.flatMap((one) => (one.kind === 'sysctl' ? [`/proc/sys/${sysctlPath(one.key)}`] : []))
+      return `grep -H '' -- ${[...new Set(paths)].map(quote).join(' ')}`
+    }
   }
-}
-
-/** Where a name has slashes, as interfaces with dots need it, those part it: sysctl(8). */
-function sysctlPath(key: string): string {
-  return key.includes('/') ? key : key.replaceAll('.', '/')
 }
 
 /**
@@ -91,25 +117,22 @@ export async function runChecks(
   if (checks.length === 0) return []
   const script = compileChecks(checks, seconds)
   const limits = probes(checks, seconds)
-  const total = [...limits.values()].reduce((sum, most) => sum + most + 3, 0)
+  const total = [...limits.values()].reduce((sum, { most }) => sum + most + 3, 0)
   const { stdout, stderr } = await examiner.run(script, {
     asRoot: true,
     seconds: total + 60,
     ...(signal && { signal }),
   })
-  const lines = readLines<{ n: number; code: number; out: string; err: string }>(stdout)
-  const answers = new Map(
-    lines.map(({ n, code, out, err }) => [n, { code, stdout: decode(out), stderr: decode(err) }]),
-  )
+  const answers = readAnswers(stdout)
   const numbers = new Map([...limits.keys()].map((probe, n) => [probe, n]))
   return checks.map((check) => {
-    const probe = probeOf(check)
+    const probe = probeOf(check, checks)
     const answer = answers.get(numbers.get(probe) ?? -1)
     const { id, title, sources, where } = check
     const found =
       answer === undefined
         ? `no answer${stderr === '' ? '' : `: ${stderr.trim()}`}`
-        : judge(check, answer, limits.get(probe) ?? seconds)
+        : judge(check, answer, limits.get(probe)?.most ?? seconds)
     return {
       group: 'checks',
       id,
@@ -119,4 +142,29 @@ export async function runChecks(
       ...(found === undefined ? { outcome: 'passed' } : { outcome: 'failed', found }),
     }
   })
+}
+
+/** What the script has printed: exit codes by number, sizes by name of the file, and the files' bytes. */
+function readAnswers(printed: string): Map<number, Answer> {
+  const codes = new Map<number, number>()
+  const sizes: { name: string; size: number }[] = []
+  let data: Buffer | undefined
+  for (const line of printed.split('\n')) {
+    const [word, name = '', value = ''] = line.split(' ')
+    if (word === 'code') codes.set(Number(name), Number(value))
+    else if (word === 'size') sizes.push({ name, size: Number(value) })
+    else if (word === 'data') data = Buffer.from(name, 'base64')
+  }
+  // Of a script that was cut off nothing is known.
+  if (data === undefined) return new Map()
+  const texts = new Map<string, string>()
+  let offset = 0
+  for (const { name, size } of sizes) {
+    texts.set(name, data.subarray(offset, offset + size).toString('utf8'))
+    offset += size
+  }
+  const text = (name: string) => texts.get(name) ?? ''
+  return new Map(
+    [...codes].map(([n, code]) => [n, { code, stdout: text(`${n}.out`), stderr: text(`${n}.err`) }]),
+  )
 }

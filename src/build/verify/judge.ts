@@ -38,21 +38,20 @@ export function judge(check: Check, answer: Answer, seconds: number): string | u
       return judgePort(check, answer)
     case 'sshd':
       return judgeSshd(check, answer)
-    case 'sysctl': {
-      if (answer.code !== 0) return withErrors(`${check.key} cannot be read`, answer)
-      const value = answer.stdout.trim().split(/\s+/).join(' ')
-      return value === check.value.trim().split(/\s+/).join(' ')
-        ? undefined
-        : `${check.key} is ${value}, not ${check.value}`
-    }
+    case 'sysctl':
+      return judgeSysctl(check, answer)
   }
 }
 
 type Of<K extends Check['kind']> = Extract<Check, { kind: K }>
 
-function judgeCommand({ exit, output }: Of<'command'>, answer: Answer): string | undefined {
+function judgeCommand({ exit, output, lacks }: Of<'command'>, answer: Answer): string | undefined {
   if (answer.code !== exit)
     return withErrors(`exit code ${answer.code} instead of ${exit}`, answer, answer.stdout)
+  const unwanted = answer.stdout
+    .split('\n')
+    .filter((line) => lacks !== undefined && new RegExp(lacks).test(line))
+  if (unwanted.length > 0) return `it printed:\n${quoted(unwanted.join('\n'))}`
   if (output === undefined || new RegExp(output, 'm').test(answer.stdout)) return undefined
   const printed = answer.stdout.trim()
   return printed === ''
@@ -64,8 +63,8 @@ function judgeFile(check: Of<'file'>, answer: Answer): string | undefined {
   const { path, present, mode, owner, contains, lacks } = check
   const newline = answer.stdout.indexOf('\n')
   const [state, has = '', whose = '', size = '', ...type] = answer.stdout.slice(0, newline).split(' ')
-  if (state === 'absent') return present ? `${path} is not there` : undefined
-  if (!present) return `${path} is there`
+  if (state === 'absent') return present === true ? `${path} is not there` : undefined
+  if (present === false) return `${path} is there`
   if (state !== 'present') return withErrors(`${path} cannot be looked at`, answer)
   const wrong: string[] = []
   if (mode !== undefined) {
@@ -149,6 +148,25 @@ function judgeSshd({ keyword, value }: Of<'sshd'>, answer: Answer): string | und
   const wanted = new RegExp(`^(?:${value})$`)
   if (values.some((one) => wanted.test(one))) return undefined
   return values.length === 0 ? `sshd has no ${keyword}` : `${keyword} is ${values.join(' | ')}`
+}
+
+/** Where a name has slashes, as interfaces with dots need it, those part it: sysctl(8). */
+export function sysctlPath(key: string): string {
+  return key.includes('/') ? key : key.replaceAll('.', '/')
+}
+
+/** The answer is about all kernel parameters that were asked for: `<path>:<value>`, or a complaint with the path. */
+function judgeSysctl({ key, value }: Of<'sysctl'>, { stdout, stderr }: Answer): string | undefined {
+  const path = `/proc/sys/${sysctlPath(key)}`
+  const of = (text: string, mark: string) => text.split('\n').filter((line) => line.includes(mark))
+  const lines = of(stdout, `${path}:`).map((line) => line.slice(path.length + 1))
+  if (lines.length === 0) {
+    const [complaint = ''] = of(stderr, path)
+    return withErrors(`${key} cannot be read`, { code: 1, stdout: '', stderr: complaint })
+  }
+  const plain = (text: string) => text.trim().split(/\s+/).join(' ')
+  const is = plain(lines.join(' '))
+  return is === plain(value) ? undefined : `${key} is ${is}, not ${value}`
 }
 
 function withErrors(what: string, { stderr }: Answer, stdout = ''): string {

@@ -7,10 +7,10 @@ Whoever goes on agrees to these terms; everybody else must disconnect now.
 `
 
 /**
- * Mode that a file may have at most, and its owner, or either of two. Missing files are fine: many are the copies that tools
- * make. `files-account-copies` gives that of gshadow the second owner.
+ * Mode that a file may have at most, and its owner, unless another item gives it another. Missing files are fine: many are
+ * the copies that tools make.
  */
-const DATABASES: readonly (readonly [path: string, mode: string, owner: string, also?: string])[] = [
+const DATABASES: readonly (readonly [path: string, mode: string, owner: string, other?: string])[] = [
   ['/etc/passwd', '644', 'root:root'],
   ['/etc/passwd-', '644', 'root:root'],
   ['/etc/group', '644', 'root:root'],
@@ -18,7 +18,7 @@ const DATABASES: readonly (readonly [path: string, mode: string, owner: string, 
   ['/etc/shadow', '640', 'root:shadow'],
   ['/etc/shadow-', '640', 'root:shadow'],
   ['/etc/gshadow', '640', 'root:shadow'],
-  ['/etc/gshadow-', '640', 'root:shadow', 'root:root'],
+  ['/etc/gshadow-', '640', 'root:shadow', 'files-account-copies'],
   ['/etc/shells', '644', 'root:root'],
   ['/etc/security/opasswd', '600', 'root:root'],
   ['/etc/security/opasswd.old', '600', 'root:root'],
@@ -28,15 +28,14 @@ const COPIES = 'imagebuild-account-copies'
 
 const CRON = ['hourly', 'daily', 'weekly', 'monthly', 'yearly', 'd'].map((name) => `/etc/cron.${name}`)
 
-/** Asked only where the file is there, in one command: mode and owner. */
-function atMost(path: string, mode: string, owner: string, also = owner): ItemCheck {
-  const [user, group] = owner.split(':')
-  const more = (0o7777 & ~Number.parseInt(mode, 8)).toString(8)
+/** Asked only where the file is there; without an owner, of its mode alone. */
+function atMost(path: string, mode: string, owner?: string): ItemCheck {
   return {
-    title: `${path} has at most the mode ${mode}, and the owner ${[...new Set([owner, also])].join(' or ')}`,
-    kind: 'command',
-    command: `[ -e '${path}' ] && find '${path}' -maxdepth 0 \\( -perm /${more} -o ! -user ${user} -o ! -group ${group} ! -group ${also.split(':')[1]} \\) | grep .`,
-    exit: 1,
+    title: `${path} has at most the mode ${mode}${owner === undefined ? '' : `, and the owner ${owner}`}`,
+    kind: 'file',
+    path,
+    mode,
+    ...(owner !== undefined && { owner }),
   }
 }
 
@@ -59,6 +58,13 @@ const OTHER_SYSTEMS = [
  * container.
  */
 const FIND_IN_ROOT = `find / -xdev \\( ${['/lost+found', ...OTHER_SYSTEMS].map((path) => `-path ${path}`).join(' -o ')} \\) -prune -o`
+
+/** One pass for three checks; what vanishes meanwhile is no matter. */
+const EVERYBODYS = `${FIND_IN_ROOT} \\( ${[
+  "-type f -perm -0002 -printf 'writable %p\\n'",
+  "-type d -perm -0002 ! -perm -1000 -printf 'not-sticky %p\\n'",
+  "\\( -nouser -o -nogroup \\) -printf 'ownerless %p\\n'",
+].join(' , ')} \\) || true`
 
 export const FILES: readonly HardeningItem[] = [
   {
@@ -119,7 +125,9 @@ fi`,
           `if [ -e '${path}' ]; then chown ${owner} '${path}'; chmod ${mode} '${path}'; fi`,
       ).join('\n'),
     },
-    checks: DATABASES.map((database) => atMost(...database)),
+    checks: DATABASES.map(([path, mode, owner, other]) =>
+      atMost(path, mode, other === undefined ? owner : undefined),
+    ),
   },
   {
     id: 'files-account-copies',
@@ -161,8 +169,7 @@ WantedBy=paths.target
 `,
         },
       ],
-      script: `systemctl daemon-reload
-systemctl --quiet enable ${COPIES}.service ${COPIES}.path`,
+      enable: [`${COPIES}.service`, `${COPIES}.path`],
     },
     checks: [
       {
@@ -265,20 +272,23 @@ ${FIND_IN_ROOT} -type d -perm -0002 ! -perm -1000 -exec chmod +t {} +`,
       {
         title: 'No file is for everybody to write',
         kind: 'command',
-        command: `${FIND_IN_ROOT} -type f -perm -0002 -print | head | grep .`,
-        exit: 1,
+        command: EVERYBODYS,
+        exit: 0,
+        lacks: '^writable ',
       },
       {
         title: 'In folders that are for everybody, nobody removes the files of others',
         kind: 'command',
-        command: `${FIND_IN_ROOT} -type d -perm -0002 ! -perm -1000 -print | head | grep .`,
-        exit: 1,
+        command: EVERYBODYS,
+        exit: 0,
+        lacks: '^not-sticky ',
       },
       {
         title: 'User and group of every file are there',
         kind: 'command',
-        command: `${FIND_IN_ROOT} \\( -nouser -o -nogroup \\) -print | head | grep .`,
-        exit: 1,
+        command: EVERYBODYS,
+        exit: 0,
+        lacks: '^ownerless ',
       },
     ],
   },

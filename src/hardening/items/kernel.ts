@@ -82,8 +82,7 @@ WantedBy=multi-user.target
 `,
         },
       ],
-      script: `systemctl daemon-reload
-systemctl --quiet enable ${REAPPLY}`,
+      enable: [REAPPLY],
     },
     checks: [{ kind: 'service', unit: REAPPLY, state: 'active' }],
   },

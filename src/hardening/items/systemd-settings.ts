@@ -33,8 +33,9 @@ export function effective(daemon: string, settings: Settings, title: (key: strin
   return Object.entries(settings).map(([key, value]) => ({
     title: title(key),
     kind: 'command',
-    command: effectiveLine(daemon, key),
+    // One answer for all settings of a daemon; the last line counts.
+    command: `systemd-analyze cat-config systemd/${daemon}.conf`,
     exit: 0,
-    output: `^${key}=${value.replaceAll('.', '\\.')}$`,
+    output: `^${key}=${value.replaceAll('.', '\\.')}$(?![\\s\\S]*^${key}=)`,
   }))
 }

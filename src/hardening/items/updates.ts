@@ -40,14 +40,15 @@ export const UPDATES: readonly HardeningItem[] = [
       ...Object.entries(SETTINGS).map(([name, value]) => ({
         title: `${name} is ${value}`,
         kind: 'command' as const,
-        command: `apt-config shell value ${name}`,
+        // One answer for all.
+        command: 'apt-config dump',
         exit: 0,
-        output: `^value='${value}'$`,
+        output: `^${name} "${value}";$`,
       })),
       {
         title: 'Security updates are among what is installed',
         kind: 'command',
-        command: 'apt-config dump Unattended-Upgrade',
+        command: 'apt-config dump',
         exit: 0,
         output: '(label=Debian-Security|:\\$\\{distro_codename\\}-security)',
       },

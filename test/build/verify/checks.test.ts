@@ -42,6 +42,8 @@ describe('a command', () => {
     [{ command: 'printf \'%s\' "it\'s" | grep -q "it\'s"', exit: 0 }, undefined],
     [{ command: 'cat; echo end', exit: 0, output: '^end$' }, undefined],
     [{ command: 'exit 124', exit: 124 }, undefined],
+    [{ command: 'printf "one\\ntwo\\n"', exit: 0, lacks: '^three$' }, undefined],
+    [{ command: 'printf "one\\ntwo\\n"', exit: 0, lacks: '^tw' }, 'it printed:\ntwo'],
   ])('%j: %j', async (question, found) => {
     expect(await ask({ kind: 'command', ...question })).toBe(found)
   })
@@ -99,6 +101,8 @@ test('a file', async () => {
     `${path}s is not there`,
   )
   expect(await ask({ kind: 'file', path: `${path}s`, present: false })).toBeUndefined()
+  expect(await ask({ kind: 'file', path: `${path}s`, mode: '0600' })).toBeUndefined()
+  expect(await ask({ kind: 'file', path, mode: '0600' })).toBe(`${path}: its mode is 0640, more than 0600`)
   const link = join(folder, 'dangling')
   await symlink('/nowhere', link)
   expect(await ask({ kind: 'file', path: link, present: false })).toBe(`${link} is there`)
@@ -180,10 +184,32 @@ test.each([
   expect(judge(asked, { code: 1, stdout: `${stdout}\n`, stderr }, 60)).toBe(found)
 })
 
+test('answers of any size and kind come back whole, each to its check', async () => {
+  const big = { kind: 'command', command: 'yes | head -c 3000000; echo end >&2', exit: 0 } as const
+  const asked = [
+    check({ ...big, lacks: 'n' }, 'big'),
+    check(
+      { kind: 'command', command: 'printf "\\000\\377ü\\n\\n"; printf %05000d 7 >&2; exit 1', exit: 0 },
+      'bytes',
+    ),
+    check({ kind: 'command', command: 'true', exit: 0, output: 'x' }, 'empty'),
+    ...Array.from({ length: 12 }, (_, n) =>
+      check({ kind: 'command', command: `echo "it is ${n}"`, exit: 0, output: `^it is ${n}$` }, `${n}`),
+    ),
+  ]
+  const results = await runChecks(THIS_MACHINE, asked)
+  expect(results.map(({ id, found }) => [id, found?.slice(0, 60)])).toEqual([
+    ['big', undefined],
+    ['bytes', expect.stringMatching(/^exit code 1 instead of 0:\n0+7?$/)],
+    ['empty', 'it printed nothing, instead of /x/'],
+    ...Array.from({ length: 12 }, (_, n) => [`${n}`, undefined]),
+  ])
+})
+
 test('checks with one probe ask once', () => {
   const sshd = (keyword: string) => check({ kind: 'sshd', keyword, value: 'no' }, keyword)
   const script = compileChecks([sshd('permitrootlogin'), sshd('passwordauthentication')])
-  expect(script.match(/^ask /gm)).toHaveLength(1)
+  expect(script.match(/^(ask|look) \d/gm)).toHaveLength(1)
 })
 
 test('results name the check, its sources and its line', async () => {
