@@ -20,7 +20,7 @@ import { awaitPreparation } from './preparation.ts'
 import { provision, provisionFirst } from './provision.ts'
 import { reasonOf } from './reason.ts'
 import { requireRoom } from './require-room.ts'
-import { hardenAtLast, oneSshUnit, seal } from './seal.ts'
+import { deferred, hardenAtLast, oneSshUnit, seal } from './seal.ts'
 
 /** An emulated machine needs seconds for a handshake. */
 const RECONNECT_SECONDS = 120
@@ -53,7 +53,9 @@ export async function buildOn(
     if (hasSeed(image))
       await during(build, 'cloud-init', 'waiting for cloud-init', () => awaitCloudInit(build, session))
     await oneSshUnit(session, build, 'prepare')
+    await deferred(session, build, 'hold')
     await provisionAll(build, session, plan, source)
+    await during(build, 'seal', 'finishing what was put off', () => deferred(session, build, 'run'))
     // Before anything is removed: what was done to sshd must let people in.
     await session.reconnect({ seconds: RECONNECT_SECONDS, signal: build.signal })
     if (plan.atSeal !== '')
@@ -102,9 +104,11 @@ async function provisionAll(
   }
   for (const [index, { layer }] of layers.entries()) {
     if (index < first.length) continue
-    await during(build, 'layer', `layer ${index + 1}/${layers.length}: ${layer.name}`, () =>
-      provision(layer, to),
-    )
+    await during(build, 'layer', `layer ${index + 1}/${layers.length}: ${layer.name}`, async () => {
+      if (layer.kind === 'reboot') await deferred(session, build, 'run')
+      await provision(layer, to)
+      if (layer.kind === 'reboot') await deferred(session, build, 'hold')
+    })
   }
 }
 

@@ -22,6 +22,14 @@ export async function oneSshUnit(session: Session, build: Build, during: 'prepar
 }
 
 /**
+ * `hold` before the first layer and after a reboot, `run` after the last and before a reboot: what packages do to the whole
+ * system, such as a new initial RAM disk, happens once (see deferred.sh).
+ */
+export async function deferred(session: Session, build: Build, action: 'hold' | 'run'): Promise<void> {
+  await runFile('deferred.sh', { ACTION: action }, session, build, action === 'hold' ? 'prepare' : 'seal')
+}
+
+/**
  * Makes the guest one that can be cloned (see seal.sh). A virtual machine powers itself off a moment later, since
  * nobody could become root in it any more; a container goes on running until it is stopped.
  */
