@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Access, machineAccess } from '../src/build/access.ts'
+import { machineAccess } from '../src/build/access.ts'
 import type { VmSpec } from '../src/definition/spec.ts'
 import { chooseAccelerator } from '../src/lab/accelerator.ts'
-import { type CloudConfig, cloudConfig, toYaml } from '../src/seed/cloud-config.ts'
-import { iso9660 } from '../src/seed/iso9660.ts'
+import { benchSeed } from './bench-seed.ts'
 import { packerTemplate } from './packer-template.ts'
 import { type Phase, type TimedBuild, timeBuild } from './timed-build.ts'
 import { ROOT, type Workspace } from './workspace.ts'
@@ -30,7 +29,7 @@ export async function preparePacker(
   const { access } = await machineAccess(run, signal)
   const at = (name: string) => join(folder, name)
   await writeFile(at('key'), access.userKey.privateKey, { mode: 0o600 })
-  await writeFile(at('seed.iso'), seed(image, access))
+  await writeFile(at('seed.iso'), benchSeed(image, access))
   const { json, files } = packerTemplate({
     image,
     accelerator: await chooseAccelerator(),
@@ -46,28 +45,6 @@ export async function preparePacker(
   for (const { path, content } of files) await writeFile(path, content)
   await writeFile(at('template.json'), JSON.stringify(json, undefined, 2))
   return { template: at('template.json'), output: at('output'), folder }
-}
-
-/**
- * The seed as one writes it for Packer: the account that it logs in with, and the definition's own cloud-config.
- * Nothing in it concerns host keys, since Packer does not check them: the guest makes its own, of the one type that is
- * needed. The network is cloud-init's default, DHCP.
- */
-function seed(image: VmSpec, { user, userKey }: Access): Buffer {
-  const config = cloudConfig().user(
-    { name: user, authorizedKeys: [userKey.publicKey], sudo: true, shell: '/bin/sh' },
-    'packer',
-  )
-  for (const fragment of image.cloudInit) config.merge(fragment.config as CloudConfig, fragment.name)
-  config.merge({ ssh_genkeytypes: ['ed25519'] }, 'packer')
-  return iso9660(
-    'cidata',
-    [
-      { name: 'user-data', content: config.render() },
-      { name: 'meta-data', content: toYaml({ 'instance-id': 'packer', 'local-hostname': image.name }) },
-    ],
-    new Date(0),
-  )
 }
 
 /** Builds the image once, and removes the artifact afterwards. */

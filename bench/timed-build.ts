@@ -11,6 +11,7 @@ export const PHASES = [
   'seal',
   'shutdown',
   'convert',
+  'verify',
   'end',
 ] as const
 export type Phase = (typeof PHASES)[number]

@@ -2,14 +2,12 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { stopLab } from '../src/lab/lab.ts'
+import type { CachedFile } from '../src/source/context.ts'
 
 export const ROOT = resolve(import.meta.dirname, '..')
 
-/** The image that is measured: the one that is shipped, from a source that both sides can have. */
-export const IMAGE = 'debian-base'
-
-/** The source in its definition: Debian 13, bootstrapped from packages. */
-const SOURCE = 'source:\n  bootstrap: { distribution: debian, suite: trixie }\n'
+/** What is measured: the image that is shipped, without its hardening, and as it is. */
+export const IMAGES = { plain: 'plain', hardened: 'hardened' } as const
 
 /** A project and a lab in a temporary folder. Its end stops the lab and removes everything. */
 export interface Workspace extends AsyncDisposable {
@@ -20,19 +18,16 @@ export interface Workspace extends AsyncDisposable {
   env: Record<string, string>
 }
 
-/** Below TMPDIR, which needs some gigabytes of room. The cache of bootstrapped systems is the user's own. */
-export async function makeWorkspace(): Promise<Workspace> {
+/**
+ * Below TMPDIR, which needs some gigabytes of room.
+ * @param disk that its images begin with; without one there are none
+ */
+export async function makeWorkspace(disk?: CachedFile): Promise<Workspace> {
   const folder = await mkdtemp(join(tmpdir(), 'imagebuild-bench-'))
   const project = join(folder, 'project')
   const lab = join(folder, 'lab')
   await mkdir(project)
-  for (const part of ['cloud-init', 'images'])
-    await cp(join(ROOT, part), join(project, part), { recursive: true })
-  const definition = join(project, 'images', IMAGE, 'image.yaml')
-  const text = await readFile(definition, 'utf8')
-  const changed = text.replace(/^source:\n(?:(?: .*)?\n)+/m, `${SOURCE}\n`)
-  if (changed === text) throw new Error(`${IMAGE} has no source that could be replaced`)
-  await writeFile(definition, changed)
+  if (disk !== undefined) await addImages(project, disk)
   await writeFile(
     join(project, 'imagebuild.yaml'),
     'namespace: bench\ntarget: lab\ntargets:\n  lab: { kind: lab }\n',
@@ -47,4 +42,24 @@ export async function makeWorkspace(): Promise<Workspace> {
       await rm(folder, { recursive: true, force: true })
     },
   }
+}
+
+async function addImages(project: string, disk: CachedFile): Promise<void> {
+  await cp(join(ROOT, 'cloud-init'), join(project, 'cloud-init'), { recursive: true })
+  for (const name of Object.values(IMAGES)) {
+    const image = join(project, 'images', name)
+    await cp(join(ROOT, 'images/debian-base'), image, { recursive: true })
+    const definition = join(image, 'image.yaml')
+    const source = `source:\n  url: file://${disk.path}\n  checksum: ${disk.digest}\n\n`
+    let text = replaced(await readFile(definition, 'utf8'), /^source:\n(?:(?: .*)?\n)+/m, source)
+    text = replaced(text, /^name: .*/m, `name: ${name}`)
+    if (name === IMAGES.plain) text = replaced(text, /^hardening: .*/m, 'hardening: none')
+    await writeFile(definition, text)
+  }
+}
+
+function replaced(text: string, pattern: RegExp, by: string): string {
+  const changed = text.replace(pattern, by)
+  if (changed === text) throw new Error(`the shipped image has nothing like ${pattern}`)
+  return changed
 }
