@@ -69,11 +69,10 @@ export function expandHardening(
   const measures = applied.map((item) => ({ item, ...measuresOf(item, machine, ids) }))
   const install = [...new Set(measures.flatMap(({ packages = [] }) => packages))].sort()
   const remove = [...new Set(measures.flatMap((one) => one.remove ?? []))].sort()
-  const packages = { kind: 'packages', where, timeoutSeconds: PACKAGES_SECONDS, upgrade: false } as const
   const layers: Layer[] = []
-  // Last, so that nothing that a layer of the definition installs is left out.
+  // After the definition's own, so that nothing that one of them installs is left out.
   if (remove.length > 0)
-    layers.push({ ...packages, name: 'hardening: packages that must not be there', install: [], remove })
+    layers.push(shellLayer('hardening: packages that must not be there', [purge(remove)], where))
   for (const area of AREAS) {
     const here = measures.filter(({ item }) => item.area === area)
     const pam = here.flatMap((one) => one.pam ?? [])
@@ -90,9 +89,7 @@ export function expandHardening(
     .flatMap(({ item, atSeal: script }) => (script === undefined ? [] : [subshell(item.id, script)]))
     .join('')
   return {
-    ...(install.length > 0 && {
-      packages: { ...packages, name: 'hardening: packages', install, remove: [] },
-    }),
+    ...(install.length > 0 && { packages: packagesLayer(install, where) }),
     layers,
     atSeal,
     checks: applied.flatMap((item) => checksOf(item, machine, ids)),
@@ -149,6 +146,26 @@ function checksOf(
     title: check.title ?? title,
     sources,
   }))
+}
+
+function packagesLayer(install: string[], where: SourceLocation): Layer {
+  const name = 'hardening: packages'
+  return {
+    kind: 'packages',
+    name,
+    where,
+    timeoutSeconds: PACKAGES_SECONDS,
+    install,
+    remove: [],
+    upgrade: false,
+  }
+}
+
+/** Most systems have none of them: then apt, which takes seconds to begin, has nothing to do. */
+function purge(packages: readonly string[]): string {
+  return `there=$(dpkg-query -W -f '\${db:Status-Status} \${Package}\\n' ${packages.join(' ')} 2>/dev/null | sed -n 's/^installed //p')
+[ -z "$there" ] || apt-get -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 purge --autoremove $there
+`
 }
 
 function shellLayer(name: string, parts: readonly string[], where: SourceLocation): Layer {

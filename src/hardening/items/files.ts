@@ -265,8 +265,7 @@ done`,
     sources: ['CIS Debian 12 7.1.11', 'CIS Debian 12 7.1.12', 'lynis FILE-6344'],
     profile: 'baseline',
     measures: {
-      script: `${FIND_IN_ROOT} -type f -perm -0002 -exec chmod o-w {} +
-${FIND_IN_ROOT} -type d -perm -0002 ! -perm -1000 -exec chmod +t {} +`,
+      script: `${FIND_IN_ROOT} \\( -type f -perm -0002 -exec chmod o-w {} + , -type d -perm -0002 ! -perm -1000 -exec chmod +t {} + \\)`,
     },
     checks: [
       {

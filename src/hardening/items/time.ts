@@ -20,7 +20,7 @@ pool=$(. /etc/os-release && echo "$ID").pool.ntp.org
 mkdir -p /etc/systemd/timesyncd.conf.d
 # Servers that DHCP or an administrator names go first.
 printf '[Time]\\nFallbackNTP=%s %s %s %s\\n' "0.$pool" "1.$pool" "2.$pool" "3.$pool" > /etc/systemd/timesyncd.conf.d/50-pool.conf
-systemctl --quiet enable systemd-timesyncd.service`,
+systemctl --quiet is-enabled systemd-timesyncd.service || systemctl --quiet --no-reload enable systemd-timesyncd.service`,
     },
     checks: [
       {
