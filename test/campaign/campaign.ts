@@ -68,6 +68,12 @@ const PARTS: readonly Part[] = [
     vitest: campaign('verify-machine'),
   },
   {
+    name: 'natively',
+    what: 'a virtual machine and a container whose packages were installed before they booted, compared with those that installed them',
+    minutes: { full: 20 },
+    vitest: campaign('natively'),
+  },
+  {
     name: 'dhcp',
     what: 'ten boots by DHCP (CI, in its end-to-end tests: two)',
     minutes: { full: 20 },
