@@ -96,6 +96,12 @@ function installHooks(extra: readonly string[]): string[] {
   ]
 }
 
+/**
+ * What packages have made of what they brought (the cache of libraries, the catalog of messages, accounts) is made: the first
+ * boot, which takes files older than /usr for out of date, need not do it again. See ConditionNeedsUpdate= in systemd.unit(5).
+ */
+const UP_TO_DATE = 'touch -r "$1"/usr "$1"/etc/.updated "$1"/var/.updated'
+
 /** Through the file's name, which is a link to /etc/locale.conf (not there yet) since Debian 13 and Ubuntu 24.04. */
 const SET_LOCALE = `chroot "$1" sh -c 'echo LANG=C.UTF-8 > /etc/default/locale'`
 
@@ -157,6 +163,7 @@ export async function makeSystemTree(
     ...installHooks(extra),
     ...(kind === 'disk' ? [MAKE_INITRAMFS] : containerHooks(recipe)),
     KEEP_DISABLED,
+    UP_TO_DATE,
   ]
   await runTool(
     'unshare',
