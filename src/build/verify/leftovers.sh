@@ -14,7 +14,11 @@ LC_ALL=C; export LC_ALL
 left() { printf '{"left":"%s","path":"%s","detail":"%s"}\n' "$1" "$(printf %s "${2#"$ROOT"}" | base64 -w0)" "$(printf %s "$3" | base64 -w0)"; }
 listed() { [ -n "$1" ] && printf '%s\n' "$2" | grep -qxF -e "$1"; }
 written() { listed "${1#"$ROOT"}" "$KNOWN_PATHS"; }
-private() { head -n 1 "$1" 2>/dev/null | grep -q -e '-----BEGIN .*PRIVATE KEY-----'; }
+# By what the shell has built in: it is asked of many files.
+private() {
+  IFS= read -r line < "$1" || [ -n "$line" ] || return 1
+  case $line in *'-----BEGIN '*'PRIVATE KEY-----'*) return 0 ;; *) return 1 ;; esac
+} 2>/dev/null
 
 # --- the builder's account
 for file in passwd group shadow gshadow subuid subgid passwd- group- shadow- gshadow- subuid- subgid-; do
@@ -55,7 +59,7 @@ for home in $homes; do
   whose=other; [ "$home" = /root ] && whose=root
   for file in "$here"/.ssh/authorized_keys "$here"/.ssh/authorized_keys2; do [ -f "$file" ] && keys_in "$file" "$whose"; done
   for file in "$here"/.ssh/*; do
-    [ -f "$file" ] && ! written "$file" && private "$file" && left private-key "$file" "$(head -n 1 "$file")"
+    [ -f "$file" ] && private "$file" && ! written "$file" && left private-key "$file" "$(head -n 1 "$file")"
   done
   for name in .bash_history .sh_history .zsh_history .ash_history .ksh_history .history .local/share/fish/fish_history \
     .lesshst .viminfo .python_history .mysql_history .psql_history .sqlite_history .node_repl_history .rediscli_history .wget-hsts; do
@@ -66,7 +70,7 @@ for home in $homes; do
     .vault-token .pypirc .kube/config .config/gcloud/credentials.db .azure/accessTokens.json .terraform.d/credentials.tfrc.json; do
     [ -e "$here/$name" ] && ! written "$here/$name" && left token "$here/$name" 'holds credentials'
   done
-  grep -qs '_authToken' "$here/.npmrc" && ! written "$here/.npmrc" && left token "$here/.npmrc" 'holds a token'
+  [ -f "$here/.npmrc" ] && grep -qs '_authToken' "$here/.npmrc" && ! written "$here/.npmrc" && left token "$here/.npmrc" 'holds a token'
 done
 for file in "$ROOT"/etc/ssh/authorized_keys "$ROOT"/etc/ssh/authorized_keys/* "$ROOT"/etc/ssh/authorized_keys.d/*; do
   [ -f "$file" ] && keys_in "$file" other
@@ -77,7 +81,7 @@ find "$ROOT/etc/ssh" -type f 2>/dev/null | while read -r file; do
   case ${file##*/} in ssh_host_rsa_key | ssh_host_ecdsa_key | ssh_host_ed25519_key | ssh_host_dsa_key)
     [ "${file%/*}" = "$ROOT/etc/ssh" ] && continue ;;
   esac
-  ! written "$file" && private "$file" && left private-key "$file" "$(head -n 1 "$file")"
+  private "$file" && ! written "$file" && left private-key "$file" "$(head -n 1 "$file")"
 done
 for file in "$ROOT"/etc/ssh/ssh_host_*_key.pub; do
   grep -qs ' imagebuild-host-' "$file" && left host-key "$file" "the build's: $(cut -d' ' -f3- "$file")"
