@@ -274,11 +274,11 @@ describe('repeating', () => {
 
 describe('deadlines', () => {
   test('a request without an answer ends, and is not repeated', async () => {
-    await using quick = await open({ requestSeconds: 1 })
+    await using quick = await open({ requestSeconds: 3 })
     fake.on('GET /nodes', () => undefined)
     const error = await rejection<PveError>(quick.api.nodes.$get())
     expect(error).toMatchObject({ code: 'unreachable', delivery: 'unknown' })
-    expect(error.why).toContain('longer than 1 s')
+    expect(error.why).toContain('longer than 3 s')
     expect(fake.of('GET /nodes')).toHaveLength(1)
   })
 

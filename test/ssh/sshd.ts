@@ -39,9 +39,25 @@ export interface Sshd extends AsyncDisposable {
   stop(): Promise<void>
 }
 
-export async function startSshd(
-  options: { port?: number; hostKey?: KeyPair; extra?: string } = {},
-): Promise<Sshd> {
+interface SshdOptions {
+  port?: number
+  hostKey?: KeyPair
+  extra?: string
+}
+
+/** Tries another port where somebody has taken the one that was free a moment ago. */
+export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
+  for (let left = 5; ; left -= 1) {
+    try {
+      return await startOnce(options)
+    } catch (error) {
+      const isTaken = options.port === undefined && /Address already in use/.test(String(error))
+      if (!isTaken || left === 0) throw error
+    }
+  }
+}
+
+async function startOnce(options: SshdOptions): Promise<Sshd> {
   const directory = await mkdtemp(join(tmpdir(), 'imagebuild-sshd-'))
   const [hostKey, userKey] = await Promise.all([
     options.hostKey ?? generateKeyPair('host'),
