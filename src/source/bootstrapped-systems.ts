@@ -8,10 +8,10 @@ import type { CachedFile, SourceContext } from './context.ts'
  * beyond those of the recipe.
  */
 
-/** A system that lacks no more packages than this serves: a guest installs them in less time than a bootstrap takes. */
-const FEW = 5
-
-/** The system that has most of the packages, and none beyond them; undefined where a new one is quicker. */
+/**
+ * The system that has most of the packages, and none beyond them. What it lacks the guest installs, which takes less time than
+ * another bootstrap wherever guests run at the machine's own speed.
+ */
 export async function findSystem(
   ctx: SourceContext,
   identity: string,
@@ -19,7 +19,6 @@ export async function findSystem(
 ): Promise<BootstrappedSystem | undefined> {
   const systems = [...(await pointersFrom(ctx.cacheDir, identity))]
     .filter(([, { brought }]) => brought.every((name) => wanted.includes(name)))
-    .filter(([, { brought }]) => wanted.length - brought.length <= FEW)
     .sort(([, a], [, b]) => b.brought.length - a.brought.length)
   for (const [pointer, { brought }] of systems) {
     const file = await readPointer(ctx, pointer)

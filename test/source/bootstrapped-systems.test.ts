@@ -32,11 +32,9 @@ test('the system that has most of what is wanted serves, and never one with more
   expect(await found(['jq', 'htop', 'curl'])).toEqual(['curl', 'htop'])
 })
 
-test('one that lacks many is no gain', async () => {
+test('where all have more, none serves', async () => {
   await keep(['curl'])
-  const five = ['a', 'b', 'c', 'd', 'e']
-  expect(await found(['curl', ...five])).toEqual(['curl'])
-  expect(await found(['curl', ...five, 'f'])).toBeUndefined()
+  expect(await found(['htop', 'jq'])).toBeUndefined()
 })
 
 test('packages are a set: the same in another order are the same system', async () => {
