@@ -64,10 +64,17 @@ net.ipv6.conf.default.accept_ra net.ipv6.conf.default.accept_redirects'
 # What the kernel says. A container has its host's, which is no property of the image.
 sysctl_effective() {
   if systemd-detect-virt --container --quiet; then return 3; fi
-  { cut -f 1 "$work/sysctl.keys"; printf '%s\n' $WATCHED; } | sort -u | while read -r key; do
-    path=/proc/sys/$(printf '%s' "$key" | tr './' '/.')
-    [ -f "$path" ] && printf '%s\t%s\n' "$key" "$(tr -s '\t\n' ' ' < "$path" | sed 's/ $//')"
-  done
+  { cut -f 1 "$work/sysctl.keys"; printf '%s\n' $WATCHED; } | sort -u | perl -ne '
+    chomp;
+    (my $name = $_) =~ tr{./}{/.};
+    next unless -f "/proc/sys/$name";
+    local $/;
+    my $value = "";
+    if (open my $file, "<", "/proc/sys/$name") { $value = <$file> // ""; }
+    $value =~ tr{\t\n }{ }s;
+    $value =~ s/ $//;
+    print "$_\t$value\n";
+  '
   return 0
 }
 
