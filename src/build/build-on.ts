@@ -93,13 +93,14 @@ async function provisionAll(
   const to = { ...build, image: build.image.name, session }
   const brought = ('brought' in source && source.brought) || []
   const first = firstPackages(layers)
+  const later = layers.slice(first.length).map(({ layer }) => layer)
   if (first.length > 0) {
     const places = first.length === 1 ? 'layer 1' : `layers 1–${first.length}`
     const names = first.map(({ name }) => name).join('; ')
     const lacking = packagesOf(first, brought).length
     const how = brought.length === 0 ? '' : lacking === 0 ? ': brought along' : `: ${lacking} lacking`
     await during(build, 'layer', `${places}/${layers.length}: ${names}${how}`, () =>
-      provisionFirst(first, brought, to),
+      provisionFirst(first, brought, later, to),
     )
   }
   for (const [index, { layer }] of layers.entries()) {

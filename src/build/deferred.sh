@@ -11,6 +11,9 @@ programs='/usr/sbin/update-initramfs /usr/sbin/update-grub /usr/bin/mandb'
 if [ "$ACTION" = hold ]; then
   # What they start takes the lock of apt, and changes packages while the layers do.
   systemctl stop apt-daily.timer apt-daily-upgrade.timer 2>/dev/null || true
+  # For everybody: man-db runs its program as the user man.
+  [ -e "$asked" ] || : > "$asked"
+  chmod 0666 "$asked"
   for program in $programs; do
     [ -x "$program" ] && [ ! -e "$program.imagebuild" ] || continue
     mv "$program" "$program.imagebuild"
@@ -21,6 +24,7 @@ if [ "$ACTION" = hold ]; then
 # Held by imagebuild until the layers are done.
 case " \$* " in *' -d '*) exec $program.imagebuild "\$@" ;; esac
 echo ${program##*/} >> $asked
+echo '${program##*/} is put off until the layers are done'
 STUB
     chmod 0755 "$program"
   done
@@ -31,9 +35,9 @@ for program in $programs; do
   [ -e "$program.imagebuild" ] || continue
   if grep -qs '^# Held by imagebuild' "$program"; then mv "$program.imagebuild" "$program"; else rm "$program.imagebuild"; fi
 done
-[ -e "$asked" ] || exit 0
-is_asked() { grep -qx "$1" "$asked"; }
-if is_asked update-initramfs; then
+# A later layer may have removed it again.
+is_asked() { grep -qsx "${1##*/}" "$asked" && [ -x "$1" ]; }
+if is_asked /usr/sbin/update-initramfs; then
   for kernel in /boot/vmlinuz-*; do
     [ -e "$kernel" ] || continue
     version=${kernel#/boot/vmlinuz-}
@@ -41,6 +45,6 @@ if is_asked update-initramfs; then
   done
 fi
 # Where there is a new initial RAM disk, it belongs into the menu.
-if [ -x /usr/sbin/update-grub ] && { is_asked update-grub || is_asked update-initramfs; }; then update-grub 2>&1; fi
-if is_asked mandb; then dpkg-trigger --by-package=man-db /usr/share/man; dpkg --triggers-only man-db; fi
+if [ -x /usr/sbin/update-grub ] && { is_asked /usr/sbin/update-grub || is_asked /usr/sbin/update-initramfs; }; then update-grub 2>&1; fi
+if is_asked /usr/bin/mandb; then dpkg-trigger --by-package=man-db /usr/share/man; dpkg --triggers-only man-db; fi
 rm -f "$asked"

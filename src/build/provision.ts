@@ -28,21 +28,29 @@ export async function provision(layer: Layer, to: Provisioning): Promise<void> {
 }
 
 /**
- * Installs what an image begins with, in one transaction.
+ * Installs what an image begins with, in one transaction. Where nothing is left to install, apt's lists are fetched for
+ * later scripts alone.
  * @param brought what the system has already
+ * @param later layers that come after these
  * @throws ImagebuildError `build_failed`, with the place of the layer that names a package which is nowhere to be had
  */
 export async function provisionFirst(
   layers: readonly PackagesLayer[],
   brought: readonly string[],
+  later: readonly Layer[],
   to: Provisioning,
 ): Promise<void> {
   const [first] = layers
   const install = packagesOf(layers, brought)
-  if (first === undefined || install.length === 0) return
+  if (first === undefined || (install.length === 0 && !later.some(callsApt))) return
   const timeoutSeconds = layers.reduce((sum, layer) => sum + layer.timeoutSeconds, 0)
   const whole = { ...first, install, timeoutSeconds }
   await asLayer(whole, to, () => installPackages(whole, layers, to))
+}
+
+/** A script that installs something by itself expects what every packages layer has left so far: lists of what there is. */
+function callsApt(layer: Layer): boolean {
+  return layer.kind === 'shell' && /\bapt(-get|itude)?\b/.test(Buffer.from(layer.script).toString('latin1'))
 }
 
 async function asLayer(layer: Layer, to: Provisioning, work: () => Promise<void>): Promise<void> {

@@ -24,6 +24,13 @@ export class NoSuchPackages extends ImagebuildError {
   }
 }
 
+/** The system is there, but what it should bring along does not install into one that does not run. */
+export class CannotBringAlong extends Error {
+  constructor(cause: unknown) {
+    super((cause as Error).message, { cause })
+  }
+}
+
 /** What must be gone from a system that many machines will be made from, as paths relative to its root. */
 const MACHINE_STATE = [
   // mmdebstrap's own settings: unsafe dpkg, perhaps a proxy of this machine
@@ -86,12 +93,21 @@ function downloadHooks(extra: readonly string[]): string[] {
   ]
 }
 
-/** A transaction of its own, once the system is what a guest would boot: so accounts get the numbers that they get there. */
+/** Said before packages are installed into the system: what fails after it is theirs. */
+const INSTALLING = 'imagebuild: installing what the system brings along'
+
+/**
+ * A transaction of its own, once the system is what a guest would boot: so accounts get the numbers that they get there.
+ * Scripts of packages see neither this machine's name nor its network: some write down what they find.
+ */
 function installHooks(extra: readonly string[]): string[] {
   if (extra.length === 0) return []
   const only = `-o Dir::Etc::SourceList=${SOURCES} -o Dir::Etc::SourceParts=-`
+  const install = `${APT_INSTALL} ${only} --no-download install ${extra.join(' ')}`
+  const inside = `hostname localhost && export DEBIAN_FRONTEND=noninteractive && exec ${install}`
   return [
-    `chroot "$1" env DEBIAN_FRONTEND=noninteractive ${APT_INSTALL} ${only} --no-download install ${extra.map(quoted).join(' ')}`,
+    `echo '${INSTALLING}'`,
+    `unshare --net --uts --ipc -- chroot "$1" sh -c ${quoted(inside)}`,
     `rm "$1"${SOURCES}`,
   ]
 }
@@ -122,6 +138,7 @@ export interface SystemTree {
  * not share.
  * @throws ImagebuildError `prerequisite_missing` if not root; `build_failed` with mmdebstrap's last lines
  * @throws NoSuchPackages where one of `extra` is in none of the archives
+ * @throws CannotBringAlong where they do not install
  */
 export async function makeSystemTree(
   { recipe, kind, files, extra, root }: SystemTree,
@@ -149,9 +166,11 @@ export async function makeSystemTree(
   await using debs = await withPackageCache(recipe, ctx)
   const complaints = new AptComplaints()
   const missing: string[] = []
+  let isInstalling = false
   const onLine = (line: string) => {
     complaints.read(line)
     missing.push(...missingPackages(line))
+    isInstalling ||= line === INSTALLING
     ctx.onLine?.(line)
   }
   const hooks = [
@@ -201,8 +220,10 @@ export async function makeSystemTree(
     { signal: ctx.signal, onLine },
   ).catch((thrown) => {
     ctx.signal.throwIfAborted()
-    if (missing.some((name) => extra.includes(name))) throw new NoSuchPackages(missing, recipe.suite)
-    throw complaints.explain(thrown)
+    if (missing.some((name) => extra.some((one) => one.replace(/=.*/, '') === name)))
+      throw new NoSuchPackages(missing, recipe.suite)
+    const explained = complaints.explain(thrown)
+    throw isInstalling ? new CannotBringAlong(explained) : explained
   })
   await Promise.all(MACHINE_STATE.map((path) => rm(join(root, path), { force: true })))
   for (const name of await readdir(join(root, 'etc/ssh'))) {

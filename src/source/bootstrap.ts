@@ -4,7 +4,7 @@ import { asImagebuildError } from '../core/errors.ts'
 import { type DiskIdentity, makeBootableDisk } from './bootable-disk.ts'
 import { diskFiles, systemFiles } from './bootstrap-files.ts'
 import { type BootstrapKind, type BootstrapRecipe, bootstrapIdentity } from './bootstrap-recipe.ts'
-import { makeSystemTree, NoSuchPackages } from './bootstrap-tree.ts'
+import { CannotBringAlong, makeSystemTree } from './bootstrap-tree.ts'
 import { findSystem, keepSystem } from './bootstrapped-systems.ts'
 import { adoptFile } from './cache.ts'
 import { containerFiles } from './container-files.ts'
@@ -128,12 +128,12 @@ async function bootstrapped(
   try {
     return await make(extra)
   } catch (error) {
-    ctx.signal.throwIfAborted()
-    const isTheirs = extra.length > 0 && asImagebuildError(error).code === 'build_failed'
-    if (!isTheirs || error instanceof NoSuchPackages) throw error
+    if (!(error instanceof CannotBringAlong)) throw error
     // Some packages want a system that runs.
-    const why = asImagebuildError(error).output.at(-1) ?? (error as Error).message
-    ctx.onWarning?.(`${extra.join(', ')} cannot be installed while bootstrapping (${why}); the guest does it`)
+    const reason = asImagebuildError(error.cause).output.at(-1) ?? error.message
+    ctx.onWarning?.(
+      `${extra.join(', ')} cannot be installed while bootstrapping (${reason}); the guest does it`,
+    )
     return await make([])
   }
 }

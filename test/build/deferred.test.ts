@@ -72,6 +72,37 @@ test('where nothing was asked for, nothing is done, and all is as it was', async
   expect(await log()).toEqual([])
 })
 
+const notRoot = process.getuid?.() !== 0
+
+test.skipIf(notRoot)(
+  `another user may ask for it, too${notRoot ? ' (skipped: needs root)' : ''}`,
+  async () => {
+    await deferred('hold')
+    await chmod(root, 0o755)
+    const asked = await execa('setpriv', [
+      '--reuid=65534',
+      '--clear-groups',
+      join(root, 'usr/bin/mandb'),
+      '-pq',
+    ])
+    expect(asked.stdout).toBe('mandb is put off until the layers are done')
+    await deferred('run')
+    expect(await log()).toContain('dpkg --triggers-only man-db')
+  },
+)
+
+test('what a later layer has removed is not run', async () => {
+  await writeFile(join(root, 'boot/vmlinuz-6.1'), '')
+  await deferred('hold')
+  for (const path of ['usr/sbin/update-initramfs', 'usr/bin/mandb']) {
+    await call(path)
+    await rm(join(root, path))
+    await rm(join(root, `${path}.imagebuild`))
+  }
+  await deferred('run')
+  expect(await log()).toEqual([])
+})
+
 test('what removes something is not put off', async () => {
   await deferred('hold')
   await call('usr/sbin/update-initramfs', '-d', '-k', '6.1')

@@ -203,12 +203,16 @@ describe('a layer', () => {
     const hardening = packagesLayer({ name: 'hardening: packages', install: ['nftables', 'sudo'] })
     const layers = [hardening, packagesLayer({ install: ['curl', 'sudo'] })]
     const to = provisioning(session)
-    await provisionFirst(layers, ['sudo'], to)
+    await provisionFirst(layers, ['sudo'], [], to)
     expect(session.ran.map(({ command }) => / install .*/.exec(command)?.[0])).toEqual([
       ' install curl nftables',
     ])
-    await provisionFirst(layers, ['curl', 'nftables', 'sudo'], to)
+    await provisionFirst(layers, ['curl', 'nftables', 'sudo'], [shellLayer()], to)
     expect(session.ran).toHaveLength(1)
+    const script = shellLayer({ script: bytes('apt-get install -y jq\n') })
+    await provisionFirst(layers, ['curl', 'nftables', 'sudo'], [script], to)
+    expect(session.ran[1]?.command).toMatch(/ update; do/)
+    expect(session.ran[1]?.command).not.toContain(' install ')
   })
 
   test('of those, one that does not exist is the fault of the layer that names it', async () => {
@@ -218,7 +222,7 @@ describe('a layer', () => {
       packagesLayer({ install: ['nftables'] }),
       packagesLayer({ install: ['crul'], where: there }),
     ]
-    await expect(provisionFirst(layers, [], provisioning(session))).rejects.toMatchObject({
+    await expect(provisionFirst(layers, [], [], provisioning(session))).rejects.toMatchObject({
       code: 'build_failed',
       where: there,
       why: 'no such package in the guest’s sources: crul',

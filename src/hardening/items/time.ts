@@ -15,7 +15,7 @@ export const TIME: readonly HardeningItem[] = [
       script: `for daemon in ${DAEMONS.join(' ')}; do
   if dpkg-query --show --showformat '\${db:Status-Status}' "$daemon" 2>/dev/null | grep -qx installed; then exit 0; fi
 done
-[ -x /lib/systemd/systemd-timesyncd ] || DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends systemd-timesyncd
+[ -x /lib/systemd/systemd-timesyncd ] || { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends systemd-timesyncd; }
 pool=$(. /etc/os-release && echo "$ID").pool.ntp.org
 mkdir -p /etc/systemd/timesyncd.conf.d
 # Servers that DHCP or an administrator names go first.
