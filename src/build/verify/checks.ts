@@ -14,7 +14,8 @@ export const CHECK_SECONDS = 60
  * says goes into files, which are read at the end, all at once. (Files also because a pipe would stay open for whatever a
  * command leaves running, and since the end of one would end a command that prints much.)
  *
- * `ask` is for commands, which may not end: timeout(1) ends with 124, or 137 where it had to kill. `look` is for the rest.
+ * `ask` is for commands, which may not end: timeout(1) ends with 124, or 137 where it had to kill. `look` is for the rest,
+ * which one more timeout watches, all together: what is asked after one that hangs has no answer.
  */
 const PRELUDE = `set -u
 LC_ALL=C; export LC_ALL
@@ -24,33 +25,56 @@ cd /
 ask() {
   timeout -k 2 "$2" /bin/sh -c "$3" >"$dir/$1.out" 2>"$dir/$1.err" </dev/null; echo "code $1 $?"
 }
-look() {
+`
+
+/** How much longer than one command all of them may take. */
+const LOOKS = 5
+
+const LOOK = `look() {
   (eval "$2") >"$dir/$1.out" 2>"$dir/$1.err" </dev/null; echo "code $1 $?"
 }
 `
 
 /** Bytes of a probe's stderr that are read: its end. */
-const ERROR_BYTES = 2048
+const ERROR_BYTES = 16 * 1024
 
-/** Sizes, then what is in the files, in the same order. */
-const ANSWERS = `cd "$dir"
-find . -name '*.err' -size +${ERROR_BYTES}c -exec sh -c '
-  for file do tail -c ${ERROR_BYTES} "$file" >end && mv end "$file"; done' sh {} +
-find . -name '*.out' -size +${ANSWER_BYTES}c -exec truncate -s ${ANSWER_BYTES} {} +
-set -- *.out *.err
-stat -c 'size %n %s' -- "$@"
+/**
+ * Copies first, since what a command has left running may still write; then their sizes, and what is in them, in the same
+ * order.
+ */
+const ANSWERS = `mkdir "$dir/answers"
+cd "$dir"
+for file in *.out *.err; do [ ! -s "$file" ] || echo "$file"; done >list
+while read -r file; do
+  case $file in
+    *.out) head -c ${ANSWER_BYTES} "$file" ;;
+    *) tail -c ${ERROR_BYTES} "$file" ;;
+  esac >"answers/$file"
+done <list
+cd answers
+set -- *
+[ -e "$1" ] || set --
+[ $# -eq 0 ] || stat -c 'size %n %s' -- "$@"
 printf 'data '
-cat -- "$@" | base64 -w0
+[ $# -eq 0 ] || cat -- "$@" | base64 -w0
 echo
 exit 0
 `
 
 /** Checks of one kind may have the same probe, and then one answer. */
 export function compileChecks(checks: readonly Check[], seconds = CHECK_SECONDS): string {
-  const asked = [...probes(checks, seconds)].map(([probe, { most, isCommand }], n) =>
-    isCommand ? `ask ${n} ${most} ${quote(probe)}\n` : `look ${n} ${quote(probe)}\n`,
-  )
-  return `${PRELUDE}${asked.join('')}${ANSWERS}`
+  const asked = [...probes(checks, seconds)].map(([probe, limits], n) => ({ probe, n, ...limits }))
+  const commands = asked.filter(({ isCommand }) => isCommand)
+  const looks = asked.filter(({ isCommand }) => !isCommand)
+  const watched = `${LOOK}${looks.map(({ probe, n }) => `look ${n} ${quote(probe)}\n`).join('')}`
+  return [
+    PRELUDE,
+    ...commands.map(({ probe, n, most }) => `ask ${n} ${most} ${quote(probe)}\n`),
+    looks.length === 0
+      ? ''
+      : `dir=$dir timeout -k 2 ${LOOKS * seconds} /bin/sh -c ${quote(watched)} </dev/null\n`,
+    ANSWERS,
+  ].join('')
 }
 
 interface Limits {
@@ -86,7 +110,7 @@ function probeOf(check: Check, all: readonly Check[]): string {
       return [
         `[ -e ${path} ] || [ -L ${path} ] || { echo absent; exit 0; }`,
         `stat -L -c 'present %a %U:%G %s %F' -- ${path} || exit 1`,
-        ...(content ? [`head -c ${ANSWER_BYTES} -- ${path}`] : []),
+        ...(content ? [`[ ! -f ${path} ] || head -c ${ANSWER_BYTES} -- ${path}`] : []),
       ].join('\n')
     }
     case 'package':
@@ -117,7 +141,7 @@ export async function runChecks(
   if (checks.length === 0) return []
   const script = compileChecks(checks, seconds)
   const limits = probes(checks, seconds)
-  const total = [...limits.values()].reduce((sum, { most }) => sum + most + 3, 0)
+  const total = [...limits.values()].reduce((sum, { most }) => sum + most + 3, LOOKS * seconds)
   const { stdout, stderr } = await examiner.run(script, {
     asRoot: true,
     seconds: total + 60,

@@ -1,4 +1,4 @@
-import { chmod, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { hostname, tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
@@ -203,6 +203,35 @@ test('answers of any size and kind come back whole, each to its check', async ()
     ['bytes', expect.stringMatching(/^exit code 1 instead of 0:\n0+7?$/)],
     ['empty', 'it printed nothing, instead of /x/'],
     ...Array.from({ length: 12 }, (_, n) => [`${n}`, undefined]),
+  ])
+})
+
+test('what a check has left running changes no answer of another', async () => {
+  const writer = '(while :; do echo noise; done) & sleep 0.2; kill -0 $! && echo $! > pid'
+  const pid = join(folder, 'pid')
+  const asked = [
+    check({ kind: 'command', command: writer.replace('> pid', `> ${pid}`), exit: 0 }, 'writer'),
+    check({ kind: 'command', command: 'echo right', exit: 0, output: '^right$', lacks: 'noise' }, 'next'),
+  ]
+  const results = await runChecks(THIS_MACHINE, asked)
+  process.kill(Number(await readFile(pid, 'utf8')), 'SIGKILL')
+  expect(results.map(({ id, found }) => [id, found])).toEqual([
+    ['writer', undefined],
+    ['next', undefined],
+  ])
+})
+
+test('a file that nobody can read to its end hangs nothing', async () => {
+  const pipe = join(folder, 'pipe')
+  await execa('mkfifo', [pipe])
+  const asked = [
+    check({ kind: 'file', path: pipe, present: true, contains: 'x' }, 'pipe'),
+    check({ kind: 'package', package: 'base-files', installed: true }, 'after'),
+  ]
+  const results = await runChecks(THIS_MACHINE, asked)
+  expect(results.map(({ id, found }) => [id, found])).toEqual([
+    ['pipe', `${pipe}: it is a fifo, no file with content`],
+    ['after', undefined],
   ])
 })
 
