@@ -55,7 +55,7 @@ export async function buildOn(
     await oneSshUnit(session, build, 'prepare')
     await deferred(session, build, 'hold')
     await provisionAll(build, session, plan, source)
-    await during(build, 'seal', 'finishing what was put off', () => deferred(session, build, 'run'))
+    await during(build, 'finish', 'finishing what was put off', () => deferred(session, build, 'run'))
     // Before anything is removed: what was done to sshd must let people in.
     await session.reconnect({ seconds: RECONNECT_SECONDS, signal: build.signal })
     if (plan.atSeal !== '')

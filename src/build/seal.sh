@@ -155,4 +155,4 @@ sync
 # are unmounted all the same. A moment later, so that this script's exit code still gets through. The guest agent sometimes
 # misses the signal to end, and is then waited for, 90 seconds.
 [ "$AND_THEN" = poweroff ] || exit 0
-setsid sh -c 'sleep 0.3; systemctl kill --signal=KILL qemu-guest-agent.service; exec systemctl poweroff --force' </dev/null >/dev/null 2>&1 &
+setsid sh -c 'sleep 0.3; systemctl --quiet --runtime mask qemu-guest-agent.service; systemctl kill --signal=KILL qemu-guest-agent.service; exec systemctl poweroff --force' </dev/null >/dev/null 2>&1 &

@@ -5,6 +5,14 @@ import type { Access } from './access.ts'
 import { type Build, outputOf } from './context.ts'
 import { outputTail } from './provision.ts'
 
+type Stage = 'prepare' | 'finish' | 'seal'
+
+const FAILED: Readonly<Record<Stage, string>> = {
+  prepare: 'the guest could not be prepared',
+  finish: 'what layers have put off to the end failed',
+  seal: 'the guest could not be sealed',
+}
+
 /** Seconds; trimming a large disk is the slowest part. */
 const SEAL_SECONDS = 900
 
@@ -26,7 +34,7 @@ export async function oneSshUnit(session: Session, build: Build, during: 'prepar
  * system, such as a new initial RAM disk, happens once (see deferred.sh).
  */
 export async function deferred(session: Session, build: Build, action: 'hold' | 'run'): Promise<void> {
-  await runFile('deferred.sh', { ACTION: action }, session, build, action === 'hold' ? 'prepare' : 'seal')
+  await runFile('deferred.sh', { ACTION: action }, session, build, action === 'hold' ? 'prepare' : 'finish')
 }
 
 /**
@@ -49,7 +57,7 @@ async function runFile(
   env: Record<string, string>,
   session: Session,
   build: Build,
-  during: 'prepare' | 'seal' = 'seal',
+  during: Stage = 'seal',
 ): Promise<void> {
   const script = await readFile(new URL(name, import.meta.url), 'utf8')
   await runScript(name, script, env, session, build, during)
@@ -61,7 +69,7 @@ async function runScript(
   env: Record<string, string>,
   session: Session,
   build: Build,
-  during: 'prepare' | 'seal' = 'seal',
+  during: Stage = 'seal',
 ): Promise<void> {
   const result = await session.run(script, {
     sudo: true,
@@ -73,7 +81,7 @@ async function runScript(
   if (result.code !== 0) {
     throw new ImagebuildError({
       code: 'build_failed',
-      what: `the guest could not be ${during === 'seal' ? 'sealed' : 'prepared'}`,
+      what: FAILED[during],
       why: `${name} ended with exit code ${result.code}`,
       output: outputTail(result),
       next: 'run again with --on-error keep to look into the guest',

@@ -22,8 +22,9 @@ export async function makeFolder(path: string, mode = 0o755): Promise<void> {
   }
 }
 
-/** mkdir(2) takes the bits of the umask away. */
+/** mkdir(2) takes the bits of the umask away. What it adds, such as the group of a folder that people share, stays. */
 async function makeOne(path: string, mode: number): Promise<void> {
   await mkdir(path, { mode })
-  await chmod(path, mode)
+  const { mode: bits } = await stat(path)
+  if ((bits & mode) !== mode) await chmod(path, (bits & 0o7777) | mode)
 }

@@ -88,9 +88,10 @@ test('the last line of a run says what to clone and what to type', () => {
     ...{ image, status: 'built' as const, held: false, seconds: 1 },
     templates: [{ node: 'lab', vmid, name: image, version: '20260101.1', digest: 'sha256:1' }],
   })
-  expect(whatNext([built('dns', 9000)], ' --target home')).toBe(
+  expect(whatNext([{ ...built('dns', 9000), verifySeconds: 9 }], ' --target home')).toBe(
     'clone it by VMID 9000 on lab; next: imagebuild show dns --verify --target home\n',
   )
+  expect(whatNext([built('dns', 9000)], '')).toBe('clone it by VMID 9000 on lab; next: imagebuild show dns\n')
   expect(whatNext([built('a', 9000), built('b', 9001)], '')).toBe(
     'clone a by VMID 9000 on lab, b by VMID 9001 on lab; next: imagebuild list\n',
   )

@@ -26,11 +26,11 @@ describe('a reader that has gone', () => {
     expect({ stdout, stderr }).toEqual({ stdout: '', stderr: '0\n' })
   })
 
-  test('of stderr', async () => {
+  test('of stderr: the exit code is that of the command', async () => {
     const { stdout } = await shell(
-      '{ $imagebuild show nothing; echo "$?" >&3; } 3>&1 2>&1 >&3 | { exec <&-; sleep 1; } 3>&-',
+      '{ $imagebuild show nothing; echo "$?" > code; } 2>&1 > /dev/null | { exec <&-; sleep 1; }; cat code',
     )
-    expect(stdout).toBe('')
+    expect(stdout).toBe('64\n')
   })
 })
 

@@ -16,6 +16,8 @@ listed() { [ -n "$1" ] && printf '%s\n' "$2" | grep -qxF -e "$1"; }
 written() { listed "${1#"$ROOT"}" "$KNOWN_PATHS"; }
 # By what the shell has built in: it is asked of many files.
 private() {
+  [ -r "$1" ] || return 1
+  line=
   IFS= read -r line < "$1" || [ -n "$line" ] || return 1
   case $line in *'-----BEGIN '*'PRIVATE KEY-----'*) return 0 ;; *) return 1 ;; esac
 } 2>/dev/null

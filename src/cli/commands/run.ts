@@ -229,6 +229,7 @@ export function whatNext(results: readonly RunResult[], target: string): string 
   )
   if (places.length === 0) return ''
   const [first] = built
-  const next = built.length === 1 ? `show ${first?.image} --verify${target}` : `list${target}`
+  const verify = first?.verifySeconds === undefined ? '' : ' --verify'
+  const next = built.length === 1 ? `show ${first?.image}${verify}${target}` : `list${target}`
   return `clone ${built.length === 1 ? 'it by ' : ''}${places.join(', ')}; next: imagebuild ${next}\n`
 }
