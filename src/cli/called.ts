@@ -1,4 +1,5 @@
 import { shellWord } from '../core/shell-word.ts'
+import { fitting } from './on-lab.ts'
 
 /**
  * Hints name the command as it was called, so that they can be typed as they stand: `./imagebuild`, the path of a link, and
@@ -32,7 +33,7 @@ export function withConfig(config: string | undefined): void {
 
 /** A text for a person, with the commands in it as they are to be typed. */
 export function asCalled(text: string): string {
-  return text.replaceAll(NAMED, () => `${called} ${options}`)
+  return fitting(text).replaceAll(NAMED, () => `${called} ${options}`)
 }
 
 /** Says something between the results. */

@@ -1,6 +1,7 @@
 import { stripVTControlCharacters, styleText } from 'node:util'
 import type { ErrorCode, ImagebuildError } from '../core/errors.ts'
 import { asCalled } from './called.ts'
+import { fitting } from './on-lab.ts'
 
 /** What has nothing to do with who answered. */
 const OWN_AFFAIR = new Set<ErrorCode>([
@@ -17,7 +18,12 @@ const answerer = (error: ImagebuildError, talksTo: string | undefined) =>
 /** An error in results: with `on`, where who answered may matter. */
 export function failureAsJson(error: ImagebuildError, talksTo: string | undefined): Record<string, unknown> {
   const on = answerer(error, talksTo)
-  return { ...error.toJSON(), ...(on !== undefined && { on }) }
+  const { next } = error
+  return {
+    ...error.toJSON(),
+    ...(next !== undefined && { next: fitting(next) }),
+    ...(on !== undefined && { on }),
+  }
 }
 
 /** An error for a person, on stderr: what, where, why, the last output, what to do. */

@@ -3,6 +3,7 @@ import { dirname } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
 import type { Event, RunResult, Sink } from '../core/events.ts'
 import { asCalled } from './called.ts'
+import { fitting } from './on-lab.ts'
 
 /**
  * What people and programs see of events. Progress goes to stderr, results to stdout; nothing else in the
@@ -113,5 +114,8 @@ export function endLine(result: RunResult): string {
 
 /** One JSON object per line, as `run --json` promises. */
 export function jsonRenderer(out: Writer): Sink {
-  return (event) => out.write(`${JSON.stringify(event)}\n`)
+  return (event) => {
+    const told = event.type === 'leak' ? { ...event, next: fitting(event.next) } : event
+    out.write(`${JSON.stringify(told)}\n`)
+  }
 }

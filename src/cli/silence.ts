@@ -1,5 +1,3 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname } from 'node:path'
 import type { Event, Sink } from '../core/events.ts'
 import { formatSeconds, subject } from './render.ts'
 
@@ -45,14 +43,12 @@ interface Running {
 export class Silence implements Disposable {
   readonly #running = new Map<string, Running>()
   readonly #screen: Sink
-  readonly #times: StepTimes
   readonly #now: () => number
   readonly #timer: NodeJS.Timeout
 
   /** @param now milliseconds, monotonic */
-  constructor(screen: Sink, times: StepTimes, now: () => number = () => performance.now()) {
+  constructor(screen: Sink, now: () => number = () => performance.now()) {
     this.#screen = screen
-    this.#times = times
     this.#now = now
     this.#timer = setInterval(() => this.look(), LOOK_EVERY)
     this.#timer.unref()
@@ -65,7 +61,6 @@ export class Silence implements Disposable {
       this.#running.set(subject(event), { start: event, began: now, heard: now, said: now })
     } else if (event.type === 'step.end') {
       this.#running.delete(subject(event))
-      if (event.ok) this.#times.learn(event, event.seconds)
     } else if (event.type === 'output' || event.type === 'progress') {
       const running = this.#running.get(subject(event))
       if (running !== undefined) running.heard = running.said = now
@@ -78,10 +73,9 @@ export class Silence implements Disposable {
       const { start, began, heard, said } = running
       if (now - said < SILENT_SECONDS * 1000) continue
       running.said = now
-      const last = this.#times.of(start)
       const line = [
         `silent for ${formatSeconds((now - heard) / 1000)}: waiting for ${WAITS_FOR[start.step] ?? start.label}`,
-        `this step has taken ${formatSeconds((now - began) / 1000)}${last === undefined ? '' : `, and last time ${formatSeconds(last)}`}`,
+        `this step has taken ${formatSeconds((now - began) / 1000)}${start.lastSeconds === undefined ? '' : `, and last time ${formatSeconds(start.lastSeconds)}`}`,
       ].join('; ')
       const { image, node, step } = start
       this.#screen({
@@ -93,54 +87,5 @@ export class Silence implements Disposable {
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer)
-  }
-}
-
-/** How long steps took last time on this target, in seconds: a file beside the logs, which may be deleted. */
-export class StepTimes {
-  readonly #path: string
-  readonly #target: string
-  readonly #seconds: Record<string, number>
-
-  constructor(path: string, target: string) {
-    this.#path = path
-    this.#target = target
-    this.#seconds = read(path)
-  }
-
-  of(step: Pick<StepStart, 'image' | 'step' | 'label'>): number | undefined {
-    return this.#seconds[this.#key(step)]
-  }
-
-  learn(step: Pick<StepStart, 'image' | 'step' | 'label'>, seconds: number): void {
-    this.#seconds[this.#key(step)] = Math.round(seconds * 10) / 10
-  }
-
-  /** A time that cannot be kept is no reason to lose a build. */
-  save(): void {
-    try {
-      mkdirSync(dirname(this.#path), { recursive: true })
-      // Another run may have learned meanwhile.
-      writeFileSync(
-        this.#path,
-        `${JSON.stringify({ ...read(this.#path), ...this.#seconds }, undefined, 2)}\n`,
-      )
-    } catch {
-      // The next run does without.
-    }
-  }
-
-  #key({ image, step, label }: Pick<StepStart, 'image' | 'step' | 'label'>): string {
-    return [this.#target, image, step, label].join(' / ')
-  }
-}
-
-function read(path: string): Record<string, number> {
-  try {
-    const found: unknown = JSON.parse(readFileSync(path, 'utf8'))
-    const entries = Object.entries(found ?? {}).filter((entry) => typeof entry[1] === 'number')
-    return Object.fromEntries(entries)
-  } catch {
-    return {}
   }
 }

@@ -12,6 +12,7 @@ import type { Pve, PveConnection } from '../pve/client.ts'
 import type { Place, VmidRange } from '../pve/place.ts'
 import { labFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
+import { hintsForLab } from './on-lab.ts'
 import { credentials, endpointOf, trust } from './target-login.ts'
 
 /**
@@ -63,6 +64,7 @@ export async function connectTarget(
   // It and what it needs are slow to load, which commands of one request do without.
   const { connect } = await import('../pve/client.ts')
   const { name, target } = chooseTarget(project, asked)
+  hintsForLab(target.kind === 'lab' ? labFolder() : undefined)
   const common = {
     target: name,
     vmids: {
@@ -146,6 +148,7 @@ export async function reachTarget(
   asked: string | undefined,
 ): Promise<{ connection: PveConnection; nodes: readonly string[] } | undefined> {
   const { target } = chooseTarget(project, asked)
+  hintsForLab(target.kind === 'lab' ? labFolder() : undefined)
   if (target.kind === 'pve')
     return { connection: await connectionTo(invocation, project, target), nodes: nodesOf(target) }
   const { runningLab } = await import('../lab/connection.ts')

@@ -11,7 +11,15 @@ export type Event =
   | { type: 'image.end'; image: string; result: RunResult }
   // Of an image that is built on several nodes, these say on which one they are.
   /** a stage of the pipeline: 'source', 'upload', 'create', 'boot', 'cloud-init', 'layer', 'seal', 'convert', … */
-  | { type: 'step.start'; image: string; node?: string; step: string; label: string }
+  | {
+      type: 'step.start'
+      image: string
+      node?: string
+      step: string
+      label: string
+      /** how long it took when it last ended well on this target; missing where that is not known */
+      lastSeconds?: number
+    }
   | {
       type: 'step.end'
       image: string

@@ -1,27 +1,15 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { Silence, StepTimes } from '../../src/cli/silence.ts'
+import { describe, expect, test } from 'vitest'
+import { Silence } from '../../src/cli/silence.ts'
 import type { Event } from '../../src/core/events.ts'
 
 const STEP = { image: 'dns', step: 'archive', label: 'keeping the archive' }
 
-let dir: string
-beforeEach(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'imagebuild-silence-'))
-})
-afterEach(async () => {
-  await rm(dir, { recursive: true })
-})
-const times = (target = 'lab') => new StepTimes(join(dir, 'new folder/steps.json'), target)
-
 /** A screen, and a clock that goes by hand. */
-function watched(known = times()) {
+function watched() {
   const seen: string[] = []
   let seconds = 0
   const screen = (event: Event) => event.type === 'output' && seen.push(event.line)
-  const silence = new Silence(screen, known, () => seconds * 1000)
+  const silence = new Silence(screen, () => seconds * 1000)
   const wordsAfter = (more: number) => {
     seconds += more
     silence.look()
@@ -54,27 +42,12 @@ describe('a silent step', () => {
     expect(wordsAfter(60)).toEqual([])
   })
 
-  test('says how long it took last time on this target', () => {
-    const first = times()
-    first.learn(STEP, 61.04)
-    first.save()
-    const { silence, wordsAfter } = watched(times())
+  test('says how long it took last time, where that is known', () => {
+    const { silence, wordsAfter } = watched()
     using _ = silence
-    silence.sink({ type: 'step.start', ...STEP })
+    silence.sink({ type: 'step.start', ...STEP, lastSeconds: 61 })
     expect(wordsAfter(40)).toEqual([
       expect.stringMatching(/; this step has taken 40s, and last time 1m 01s$/),
     ])
-    expect(times('home').of(STEP)).toBeUndefined()
   })
-})
-
-test('what failed is not learned, and a file that is damaged counts for none', async () => {
-  const known = times()
-  using silence = new Silence(() => undefined, known)
-  silence.sink({ type: 'step.end', ...STEP, seconds: 5, ok: false })
-  expect(known.of(STEP)).toBeUndefined()
-  known.learn(STEP, 7)
-  known.save()
-  await writeFile(join(dir, 'new folder/steps.json'), '{ "lab / dns')
-  expect(times().of(STEP)).toBeUndefined()
 })

@@ -18,7 +18,8 @@ import { openProject } from '../project.ts'
 import { formatResult, jsonRenderer, logFile, plainRenderer } from '../render.ts'
 import { sayOnce } from '../say-once.ts'
 import { inOrder } from '../schedule.ts'
-import { Silence, StepTimes } from '../silence.ts'
+import { Silence } from '../silence.ts'
+import { StepTimes } from '../step-times.ts'
 import { type Connected, chooseTarget, connectTarget, onTarget } from '../target.ts'
 import { tellPauses } from '../tell-pauses.ts'
 import { TerminalRenderer } from '../terminal.ts'
@@ -59,10 +60,10 @@ export async function run(
   const log = logFile(logPath)
   const terminal = !options.json && process.stderr.isTTY ? new TerminalRenderer(process.stderr) : undefined
   const times = new StepTimes(join(buildFolder(project.root), 'step-seconds.json'), target)
-  using silence = new Silence(sayOnce(terminal?.sink ?? plainRenderer(process.stderr)), times)
+  using silence = new Silence(sayOnce(terminal?.sink ?? plainRenderer(process.stderr)))
   const screen: Sink = options.json ? jsonRenderer(process.stdout) : silence.sink
   const left = new LeftBehind()
-  const emit = createBus(invocation.secrets, [log, screen, left.sink])
+  const emit = createBus(invocation.secrets, [log, times.told(screen), left.sink])
   invocation.say = (message) => emit({ type: 'info', message })
   const lane: Lane = { invocation, project, options, emit, failures: new Map() }
   using _telling = tellPauses(emit)
