@@ -1,5 +1,5 @@
 import { shellWord } from '../core/shell-word.ts'
-import { fitting } from './on-lab.ts'
+import { fitting } from './lab-hints.ts'
 
 /**
  * Hints name the command as it was called, so that they can be typed as they stand: `./imagebuild`, the path of a link, and

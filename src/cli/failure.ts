@@ -1,7 +1,7 @@
 import { stripVTControlCharacters, styleText } from 'node:util'
 import type { ErrorCode, ImagebuildError } from '../core/errors.ts'
 import { asCalled } from './called.ts'
-import { fitting } from './on-lab.ts'
+import { fitting } from './lab-hints.ts'
 
 /** What has nothing to do with who answered. */
 const OWN_AFFAIR = new Set<ErrorCode>([

@@ -3,7 +3,7 @@ import { dirname } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
 import type { Event, RunResult, Sink } from '../core/events.ts'
 import { asCalled } from './called.ts'
-import { fitting } from './on-lab.ts'
+import { fitting } from './lab-hints.ts'
 
 /**
  * What people and programs see of events. Progress goes to stderr, results to stdout; nothing else in the

@@ -12,7 +12,7 @@ import type { Pve, PveConnection } from '../pve/client.ts'
 import type { Place, VmidRange } from '../pve/place.ts'
 import { labFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
-import { hintsForLab } from './on-lab.ts'
+import { hintsForLab } from './lab-hints.ts'
 import { credentials, endpointOf, trust } from './target-login.ts'
 
 /**

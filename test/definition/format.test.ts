@@ -89,17 +89,6 @@ describe('formatDocument', () => {
       "#cloud-config\nb: 1\na: '2'\n",
     )
   })
-  test('every definition in README is in this form', async () => {
-    const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8')
-    const blocks = [...readme.matchAll(/^( *)```yaml\n([\s\S]*?)^ *```$/gm)].map(
-      ([, indent = '', text = '']) => text.replaceAll(new RegExp(`^${indent}`, 'gm'), ''),
-    )
-    const images = blocks.filter((text) =>
-      /^(# yaml-language-server|hardening|provision|template|checks):/m.test(text),
-    )
-    expect(images.length).toBeGreaterThan(5)
-    for (const text of images) expect(formatDocument(text)).toBe(text)
-  })
   test('what is not YAML is refused', () => {
     expect(() => formatDocument('a: [')).toThrow(InvalidDefinition)
   })

@@ -18,11 +18,11 @@ export async function teardown(): Promise<void> {
   if (left.length > 0) throw new Error(`the lab left behind:\n${left.join('\n')}`)
 }
 
-/** What of the tests' own lab is still on this machine; another lab may be running beside it. */
-export async function traces(): Promise<string[]> {
-  const { bridge, table, runtime, lxcPath } = labNames(LAB_DIR)
+/** What of a lab, the tests' own when none is named, is still on this machine; another lab may be running beside it. */
+export async function traces(dir = LAB_DIR): Promise<string[]> {
+  const { bridge, table, runtime, lxcPath } = labNames(dir)
   const [processes, links, rules, mounts] = await Promise.all([
-    execa('pgrep', ['-af', `${LAB_DIR}|${runtime}`], { reject: false }),
+    execa('pgrep', ['-af', `${dir}|${runtime}`], { reject: false }),
     execa('ip', ['-br', 'link', 'show'], { reject: false }),
     execa('nft', ['list', 'tables'], { reject: false }),
     execa('cat', ['/proc/mounts']),
@@ -33,7 +33,7 @@ export async function traces(): Promise<string[]> {
       .split('\n')
       .filter((line) => line.startsWith(bridge) || line.startsWith(`ibt${bridge.slice(6, 10)}`)),
     ...rules.stdout.split('\n').filter((line) => line.includes(table)),
-    ...mounts.stdout.split('\n').filter((line) => line.includes(LAB_DIR)),
+    ...mounts.stdout.split('\n').filter((line) => line.includes(dir)),
     ...[runtime, lxcPath].filter((path) => existsSync(path)),
   ]
 }

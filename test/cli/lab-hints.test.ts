@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { asCalled } from '../../src/cli/called.ts'
 import { failureAsJson, renderFailure } from '../../src/cli/failure.ts'
-import { fitting, hintsForLab } from '../../src/cli/on-lab.ts'
+import { fitting, hintsForLab } from '../../src/cli/lab-hints.ts'
 import { jsonRenderer } from '../../src/cli/render.ts'
 import { ImagebuildError } from '../../src/core/errors.ts'
 import { PveTaskError } from '../../src/pve/errors.ts'
@@ -91,7 +91,7 @@ const ELSEWHERE = [
   'pve/session.ts',
   'pve/permissions.ts',
   'cli/target-login.ts',
-  'cli/on-lab.ts',
+  'cli/lab-hints.ts',
 ]
 
 /** The strings of a source file that name something of a node, with what is put into them. */
