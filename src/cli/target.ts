@@ -29,7 +29,10 @@ export interface Connected extends AsyncDisposable {
   places: readonly Place[]
 }
 
-/** The target that was asked for, or the project's default. On CI there is no default: a build must not end in a lab unnoticed. */
+/**
+ * The target that was asked for, or the project's default; hints are about it from now on. On CI there is no default: a build must
+ * not end in a lab unnoticed.
+ */
 export function chooseTarget(project: Config, asked: string | undefined): { name: string; target: Target } {
   const names = Object.keys(project.targets)
   const only = names.length === 1 ? names[0] : undefined
@@ -52,6 +55,7 @@ export function chooseTarget(project: Config, asked: string | undefined): { name
       next: hint ?? `one of ${names.join(', ')}`,
     })
   }
+  hintsForLab(target.kind === 'lab' ? labFolder() : undefined)
   return { name, target }
 }
 
@@ -64,7 +68,6 @@ export async function connectTarget(
   // It and what it needs are slow to load, which commands of one request do without.
   const { connect } = await import('../pve/client.ts')
   const { name, target } = chooseTarget(project, asked)
-  hintsForLab(target.kind === 'lab' ? labFolder() : undefined)
   const common = {
     target: name,
     vmids: {
@@ -148,7 +151,6 @@ export async function reachTarget(
   asked: string | undefined,
 ): Promise<{ connection: PveConnection; nodes: readonly string[] } | undefined> {
   const { target } = chooseTarget(project, asked)
-  hintsForLab(target.kind === 'lab' ? labFolder() : undefined)
   if (target.kind === 'pve')
     return { connection: await connectionTo(invocation, project, target), nodes: nodesOf(target) }
   const { runningLab } = await import('../lab/connection.ts')

@@ -1,15 +1,17 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { asCalled } from '../../src/cli/called.ts'
 import { failureAsJson, renderFailure } from '../../src/cli/failure.ts'
 import { fitting, hintsForLab } from '../../src/cli/lab-hints.ts'
 import { jsonRenderer } from '../../src/cli/render.ts'
+import { chooseTarget } from '../../src/cli/target.ts'
 import { ImagebuildError } from '../../src/core/errors.ts'
 import { PveTaskError } from '../../src/pve/errors.ts'
 import { consoleCommand } from '../../src/pve/guest-ref.ts'
 import { describeLocked } from '../../src/pve/locked-guest.ts'
 import { restrictedTag } from '../../src/pve/restricted-tags.ts'
+import { projectOnDisk } from '../definition/project-on-disk.ts'
 
 /** Commands and files of a Proxmox node, as hints name them. */
 const OF_A_NODE =
@@ -20,7 +22,10 @@ const CT = { kind: 'lxc', node: 'lab', vmid: 9002 } as const
 const UPID = 'UPID:lab:00000001:00000002:66000000:vzdump:9002:imagebuild@pve!lab:'
 
 beforeEach(() => hintsForLab('/srv/lab'))
-afterEach(() => hintsForLab(undefined))
+afterEach(() => {
+  hintsForLab(undefined)
+  vi.unstubAllEnvs()
+})
 
 const failedTask = () =>
   new PveTaskError({ upid: UPID, type: 'vzdump', id: '9002', exitstatus: 'it broke', output: [] })
@@ -65,6 +70,20 @@ describe('of a lab a hint says', () => {
     hintsForLab(undefined)
     expect(fitting(locked(VM))).toBe('on lab, as root: qm unlock 9001 && qm destroy 9001')
   })
+})
+
+test('which of both a hint is about follows from the target', async () => {
+  vi.stubEnv('IMAGEBUILD_LAB_DIR', '/srv/other lab')
+  vi.stubEnv('CI', '')
+  await using project = await projectOnDisk({
+    'imagebuild.yaml':
+      'namespace: home\ntarget: lab\ntargets:\n  lab: { kind: lab }\n  home: { kind: pve, node: pve, storages: { disks: a, images: a } }\n',
+  })
+  const config = await project.load()
+  chooseTarget(config, undefined)
+  expect(fitting(consoleCommand(VM))).toBe("tail -f '/srv/other lab/machines/9001/serial.log'")
+  chooseTarget(config, 'home')
+  expect(fitting(consoleCommand(VM))).toBe('qm terminal 9001')
 })
 
 test('people and readers of JSON see the same, in errors and in what was left behind', () => {

@@ -57,7 +57,7 @@ export const EXAMPLES: Readonly<Record<Document, Readonly<Record<string, Fate>>>
     'data "external" "host_key"': { how: 'hcl' },
     'cloud-init devel make-mime': {
       how: 'syntax',
-      since: 'it is for a machine with cloud-init, of which this project needs none',
+      since: 'it wants cloud-init, which no test installs on this machine',
     },
     'pct pull 101': { how: 'syntax', since: 'pct is on a Proxmox node alone' },
     './imagebuild ssh-ca revoke': { how: 'run', by: SSH_CA },
