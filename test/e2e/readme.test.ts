@@ -55,20 +55,23 @@ test('the container is built as it stands there, examined, and unchanged then', 
   expect((await typed('./imagebuild run dns')).stdout).toMatch(/^dns {2}unchanged {2}/)
 })
 
-/** README's `web`, as a container; the rest of it stays. */
-function webAsContainer(): string {
-  const changes: readonly [RegExp, string][] = [
-    [/^kind: vm$/m, 'kind: lxc'],
-    [/^source:\n {2}release: .*$/m, BOOTSTRAP],
-    [/^ {2}disk: 10G$/m, '  rootfs: 10G'],
-    [/^cloudInit: .*\n/m, ''],
-  ]
+/** A text with each of these changes; one that changes nothing is a mistake. */
+function changed(text: string, changes: readonly (readonly [RegExp, string])[]): string {
   return changes.reduce((before, [pattern, instead]) => {
     const after = before.replace(pattern, instead)
     expect(after, String(pattern)).not.toBe(before)
     return after
-  }, block('README.md', 'name: web').text)
+  }, text)
 }
+
+/** README's `web`, as a container; the rest of it stays. */
+const webAsContainer = () =>
+  changed(block('README.md', 'name: web').text, [
+    [/^kind: vm$/m, 'kind: lxc'],
+    [/^source:\n {2}release: .*$/m, BOOTSTRAP],
+    [/^ {2}disk: 10G$/m, '  rootfs: 10G'],
+    [/^cloudInit: .*\n/m, ''],
+  ])
 
 describe('an image of your own', () => {
   test('is built with the files beside it, and unchanged when it is run again', async () => {
@@ -119,22 +122,30 @@ describe('an image of your own', () => {
 describe('on your Proxmox, which is the lab here', () => {
   test('the token that those lines make can build', async () => {
     const secret = await makeToken()
-    const pool = lab.network.pool
-    const target = block('README.md', '    endpoint: https://pve.example:8006')
-      .text.replace('https://pve.example:8006', lab.endpoint)
-      .replace('"AA:BB:…"', `'${lab.fingerprint}'`)
-      .replace('node: pve', `node: ${lab.node}`)
-      .replace('192.0.2.100-192.0.2.119', `${pool.first}-${pool.last}`)
-      .replace('prefix: 24', `prefix: ${lab.network.cidr.split('/')[1]}`)
-      .replaceAll('192.0.2.1', lab.network.gateway)
-    expect(target).not.toContain('example')
+    const { pool, cidr, gateway } = lab.network
+    const target = changed(block('README.md', '    endpoint: https://pve.example:8006').text, [
+      [/https:\/\/pve.example:8006/, lab.endpoint],
+      [/"AA:BB:…"/, `'${lab.fingerprint}'`],
+      [/^ {4}node: pve$/m, `    node: ${lab.node}`],
+      [/192\.0\.2\.100-192\.0\.2\.119/, `${pool.first}-${pool.last}`],
+      [/prefix: 24, gateway: 192\.0\.2\.1\b/, `prefix: ${cidr.split('/')[1]}, gateway: ${gateway}`],
+      [/dns: \[192\.0\.2\.1\]/, `dns: [${gateway}]`],
+    ])
     // The same cluster for another network: a namespace of its own.
-    await me.write({ 'imagebuild.yaml': `namespace: home\n${target}` })
-    const run = `PROXMOX_VE_API_TOKEN='imagebuild@pve!ci=${secret}' ./imagebuild run web --target home`
+    await me.write({
+      'imagebuild.yaml': `namespace: home\n${target}`,
+      'images/web/image.yaml': webAsContainer(),
+    })
+    const { text } = block('README.md', 'mkdir -p images/web/files')
+    await typed(text.replaceAll(/^\.\/imagebuild .*$/gm, ''))
+    const run = `PROXMOX_VE_API_TOKEN='${USER}!ci=${secret}' ./imagebuild run web --target home`
     const { stdout } = await typed(`export REGISTRY_TOKEN=s3cret-token\n${run}`, UNVERIFIED)
     expect(stdout).toMatch(/^web {2}built {2}template \d+ on lab {2}\(/)
   })
 })
+
+/** The lab has imagebuild@pve and that role already, for a token that may do everything. */
+const USER = 'reader@pve'
 
 /** Does by the API what README's `pveum` lines do on a node, as root does them there; gives the token's secret. */
 async function makeToken(): Promise<string> {
@@ -143,7 +154,8 @@ async function makeToken(): Promise<string> {
     auth: { kind: 'ticket', ...lab.root },
     tls: { fingerprint: lab.fingerprint },
   })
-  const { text } = block('README.md', 'pveum user add')
+  const { text: lines } = block('README.md', 'pveum user add')
+  const text = lines.replaceAll('imagebuild@pve', USER).replaceAll(/\bImagebuild\b/g, 'Reader')
   let secret = ''
   for (const { method, path, params } of wordsOf('pveum', callsOf('pveum', text), me.home).map(pveumCall)) {
     const { data } = await root.request(method, path, params, { signal: AbortSignal.timeout(60_000) })
