@@ -24,6 +24,9 @@ export class AptComplaints {
   readonly read = (line: string): void => {
     if (this.#pending !== undefined && /^\s+\S/.test(line)) this.#failed.set(this.#pending, line.trim())
     this.#pending = /^Err:\d+ (\S+)/.exec(line)?.[1]
+    // Tried again, it came.
+    const [, came] = /^(?:Get|Hit):\d+ (\S+)/.exec(line) ?? []
+    if (came !== undefined) this.#failed.delete(came)
     const [, url, why = ''] = /^[EW]: Failed to fetch (\S+)\s+(.*)/.exec(line) ?? []
     if (url !== undefined) this.#failed.set(url, why.trim())
     const [, repository] = /^E: The repository '(\S+) .*' does not have a Release file/.exec(line) ?? []

@@ -121,7 +121,7 @@ async function bootstrapped(
       await demandRoom(work, need.needed, need.purpose)
       try {
         const file = await adoptFile(ctx, await build(work, packages), extension)
-        return await keepSystem(ctx, identity, file, packages)
+        return await keepSystem(ctx, identity, file, { brought: packages, isFresh: refresh })
       } catch (error) {
         ctx.signal.throwIfAborted()
         throw await outOfRoom(error, work, need)

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { BootstrappedSystem } from './bootstrap.ts'
-import { pointersFrom, readPointer, writePointer } from './cache.ts'
+import { pointersFrom, readPointer, removePointer, writePointer } from './cache.ts'
 import type { CachedFile, SourceContext } from './context.ts'
 
 /**
@@ -27,14 +27,17 @@ export async function findSystem(
   return undefined
 }
 
+/** @param isFresh made because somebody asked for newer packages: older systems of the recipe count no more */
 export async function keepSystem(
   { cacheDir }: SourceContext,
   identity: string,
   file: CachedFile,
-  brought: readonly string[],
+  { brought, isFresh = false }: { brought: readonly string[]; isFresh?: boolean },
 ): Promise<BootstrappedSystem> {
   const list = createHash('sha256').update(JSON.stringify([...brought].sort()))
   const name = brought.length === 0 ? identity : `${identity}+${list.digest('hex').slice(0, 16)}`
+  if (isFresh)
+    for (const older of (await pointersFrom(cacheDir, identity)).keys()) await removePointer(cacheDir, older)
   await writePointer(cacheDir, name, file, brought)
   return { ...file, brought }
 }

@@ -155,6 +155,11 @@ export async function writePointer(
   await writeDurably(pointerPath(cacheDir, identity), JSON.stringify(pointer), FILE_MODE)
 }
 
+/** The file stays: another pointer may name it. */
+export async function removePointer(cacheDir: string, identity: string): Promise<void> {
+  await rm(pointerPath(cacheDir, identity), { force: true })
+}
+
 /** Undefined for one of an earlier version, and for what is no pointer: then it is made again. */
 function parsePointer(text: string): Pointer | undefined {
   const pointer = parsed(text)

@@ -36,6 +36,17 @@ test.each([
   expect(explained).toMatchObject({ next: expect.stringContaining('mirror') })
 })
 
+test('an archive that answers at the second try is not blamed', () => {
+  const complaints = new AptComplaints()
+  for (const line of [
+    'Err:1 http://mirror.example/debian trixie InRelease',
+    '  Connection reset',
+    'Get:1 http://mirror.example/debian trixie InRelease [140 kB]',
+  ])
+    complaints.read(line)
+  expect(complaints.explain(failure)).toBe(failure)
+})
+
 test('a failure of which apt has said nothing stays what it is', () => {
   const complaints = new AptComplaints()
   complaints.read('E: mmdebstrap failed to run')

@@ -17,10 +17,10 @@ afterEach(async () => {
 const ctx = () => ({ cacheDir, signal: new AbortController().signal })
 
 /** A system of some bytes that brings these packages along. */
-async function keep(brought: readonly string[], identity = IDENTITY): Promise<void> {
+async function keep(brought: readonly string[], identity = IDENTITY, isFresh = false): Promise<void> {
   const path = join(cacheDir, 'made')
   await writeFile(path, `a system with ${brought.join()}`)
-  await keepSystem(ctx(), identity, await adoptFile(ctx(), path, 'qcow2'), brought)
+  await keepSystem(ctx(), identity, await adoptFile(ctx(), path, 'qcow2'), { brought, isFresh })
 }
 const found = async (wanted: readonly string[]) => (await findSystem(ctx(), IDENTITY, wanted))?.brought
 
@@ -41,6 +41,14 @@ test('packages are a set: the same in another order are the same system', async 
   await keep(['curl', 'htop'])
   await keep(['htop', 'curl'])
   expect(await found(['curl', 'htop'])).toEqual(['htop', 'curl'])
+})
+
+test('one that was made for newer packages replaces all others of its recipe', async () => {
+  await keep(['curl', 'htop'])
+  await keep(['curl'], OTHER)
+  await keep(['curl'], IDENTITY, true)
+  expect(await found(['curl', 'htop'])).toEqual(['curl'])
+  expect((await findSystem(ctx(), OTHER, ['curl']))?.brought).toEqual(['curl'])
 })
 
 test('one whose file is gone serves nobody, another does', async () => {
