@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { useUsualModes } from '../core/umask.ts'
 import { endQuietly } from './closed-pipes.ts'
+import { leaveOutLocales } from './without-locales.ts'
 
 /**
  * The entry. `--version` is answered before anything is loaded: scripts ask it often, and the rest of the
@@ -25,6 +26,7 @@ const [, , first, ...rest] = process.argv
 if (rest.length === 0 && (first === '--version' || first === '-V')) {
   process.stdout.write(`imagebuild ${VERSION}\n`)
 } else {
+  leaveOutLocales()
   const { runProgram } = await import('./program.ts')
   const { calledAs } = await import('./called.ts')
   if (called !== undefined) calledAs(called)

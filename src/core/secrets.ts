@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { ImagebuildError } from './errors.ts'
 
 /**
@@ -11,6 +12,13 @@ const REFERENCE = /^(env|file|cmd):(.+)$/s
 
 export function isSecretReference(text: string): text is SecretReference {
   return REFERENCE.test(text)
+}
+
+/** `file:` references are relative to the file that they stand in. */
+export function absoluteReference(reference: SecretReference, folder: string): SecretReference {
+  return reference.startsWith('file:')
+    ? `file:${resolve(folder, reference.slice('file:'.length))}`
+    : reference
 }
 
 /** What stands for a secret in all output. */

@@ -23,12 +23,12 @@ export async function loadConfig(
 ): Promise<Config | undefined> {
   const file = resolve(path)
   const root = dirname(file)
-  const yaml = await YamlFile.read(file)
+  const yaml = YamlFile.read(file)
   for (const diagnostic of yaml.diagnostics) report(diagnostic)
   if (yaml.value === undefined) return undefined
-  const { value, diagnostics } = check(configFile, yaml)
+  const { value, diagnostics } = check(configFile, yaml, { once: true })
   for (const diagnostic of diagnostics) report(diagnostic)
-  const targets = await loadTargets(yaml, root, report)
+  const targets = await loadTargets(yaml, value, root, report)
   if (value === undefined) return undefined
   const { namespace, target } = value
   return {

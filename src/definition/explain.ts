@@ -9,18 +9,18 @@ type Issue = z.core.$ZodIssue
 
 /**
  * Checks a file's value against a schema.
- * @param whereElse why an unknown key is known elsewhere: `only means something with …`
  * @returns the parsed value, or undefined and what is wrong, each mistake at its place and in plain words
  */
 export function check<Schema extends z.ZodType>(
   schema: Schema,
   file: YamlFile,
-  whereElse: WhereElse = () => undefined,
+  { whereElse = () => undefined, once = false }: CheckOptions = {},
 ): { value?: z.output<Schema>; diagnostics: Diagnostic[] } {
   // Which keys a map may have is known to the schema that refuses one, and to nobody else.
   const knownKeys = new WeakMap<object, readonly string[]>()
   const result = schema.safeParse(file.value, {
     reportInput: true,
+    jitless: once,
     error: (issue) => {
       const shape = (issue.inst as { _zod?: { def?: { shape?: object } } } | undefined)?._zod?.def?.shape
       if (issue.code === 'unrecognized_keys' && shape) {
@@ -36,6 +36,13 @@ export function check<Schema extends z.ZodType>(
 }
 
 type WhereElse = (path: Path, key: string) => string | undefined
+
+interface CheckOptions {
+  /** why an unknown key is known elsewhere: `only means something with …` */
+  whereElse?: WhereElse
+  /** no second file is read by this schema: compiling a parser for each of its maps costs more than reading by them saves */
+  once?: boolean
+}
 
 interface Context {
   file: YamlFile

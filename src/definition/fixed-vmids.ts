@@ -1,8 +1,8 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Target } from './config-schema.ts'
 import type { Diagnostic } from './diagnostics.ts'
-import { IMAGE_FILE } from './image.ts'
+import { filesIn, IMAGE_FILE } from './image.ts'
 import { fixedVmid } from './image-schema.ts'
 import { type Path, YamlFile } from './yaml-file.ts'
 
@@ -59,29 +59,34 @@ export function findVmidConflicts(
  * The fixed VMIDs of all images, also of those that are not loaded: no build may take one of them for a temporary guest.
  * Of a definition with mistakes, whatever can be read.
  */
-export async function readFixedVmids(root: string, names: readonly string[]): Promise<number[]> {
-  const all = await Promise.all(names.map(async (name) => fixedOf(root, name)))
-  return [...new Set(all.flat().map(({ vmid }) => vmid))].sort((a, b) => a - b)
+export function readFixedVmids(root: string, names: readonly string[]): number[] {
+  const all = names.flatMap((name) => fixedOf(root, name))
+  return [...new Set(all.map(({ vmid }) => vmid))].sort((a, b) => a - b)
 }
 
 /** The same of all images of a project, for those who load none. */
-export async function allFixedVmids(root: string): Promise<number[]> {
-  return await readFixedVmids(root, await readdir(join(root, 'images')).catch(() => []))
+export function allFixedVmids(root: string): number[] {
+  return readFixedVmids(root, filesIn(join(root, 'images')) ?? [])
 }
 
 /** `template.vmid` of one image, whatever else is wrong with its definition. */
-export async function readFixedVmid(
-  root: string,
-  image: string,
-): Promise<number | Record<string, number> | undefined> {
-  const found = await fixedOf(root, image)
+export function readFixedVmid(root: string, image: string): number | Record<string, number> | undefined {
+  const found = fixedOf(root, image)
   const [only] = found
   if (only === undefined || only.path.length === 2) return only?.vmid
   return Object.fromEntries(found.map(({ vmid, path }) => [path.at(-1), vmid]))
 }
 
-async function fixedOf(root: string, image: string): Promise<Fixed[]> {
+function fixedOf(root: string, image: string): Fixed[] {
   const file = join(root, 'images', image, IMAGE_FILE)
-  const text = await readFile(file, 'utf8').catch(() => '')
-  return text.includes('vmid') ? fixedIn(await YamlFile.read(file)) : []
+  return textOf(file).includes('vmid') ? fixedIn(YamlFile.read(file)) : []
+}
+
+/** Empty where it cannot be read: who loads the image says why. */
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    return ''
+  }
 }

@@ -13,9 +13,9 @@ export interface LoadedFragment {
  * Reads cloud-init/<name>.yaml the way cloud-init would (YAML 1.1).
  * Secrets are refused: the seed is a disk that anybody with access to the storage can read.
  */
-export async function loadFragment(folder: string, name: string): Promise<LoadedFragment> {
+export function loadFragment(folder: string, name: string): LoadedFragment {
   const file = join(folder, `${name}.yaml`)
-  const yaml = await YamlFile.read(file, '1.1')
+  const yaml = YamlFile.read(file, '1.1')
   if (yaml.diagnostics.length > 0) return { diagnostics: [...yaml.diagnostics] }
   const { firstLine } = yaml
   const top = { line: 1, column: 1, endLine: 1, endColumn: 1 + firstLine.length }

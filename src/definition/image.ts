@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import { suggest } from '../core/did-you-mean.ts'
@@ -8,7 +8,7 @@ import { check } from './explain.ts'
 import { type LoadedFragment, loadFragment } from './fragments.ts'
 import { type KnownItem, loadHardening } from './hardening.ts'
 import { checkHardware, featuresOf } from './hardware.ts'
-import { type ImageKind, imageFile, vmFile } from './image-schema.ts'
+import { type ImageKind, imageFile, type LxcFile, type VmFile, vmFile } from './image-schema.ts'
 import { kindOf, kindWithKey, schemaOfAnyKind, schemaOfKind } from './kind.ts'
 import { loadLayers } from './layers.ts'
 import { type EndOfLife, loadSource } from './source.ts'
@@ -32,7 +32,7 @@ export interface ImageContext {
   /** names of all fragments in cloud-init/ */
   fragmentNames: readonly string[]
   /** fragments that were read already: their mistakes are told once */
-  fragments: Map<string, Promise<LoadedFragment>>
+  fragments: Map<string, LoadedFragment>
   report: (found: Diagnostic) => void
 }
 
@@ -51,24 +51,24 @@ export async function loadImageFile(
     if (found.severity === 'error') mistakes++
     context.report(found)
   }
-  const yaml = await YamlFile.read(file)
+  const yaml = YamlFile.read(file)
   for (const found of yaml.diagnostics) report(found)
   if (yaml.value === undefined) return { yaml }
   const { kind, misspelt } = kindOf(yaml.value)
-  const ofOtherKind = (path: Path, key: string) => {
+  const whereElse = (path: Path, key: string) => {
     const other = kindWithKey(path, key, kind)
     return other && `only means something with \`kind: ${other}\``
   }
   const { value, diagnostics } = misspelt
-    ? { ...check(schemaOfAnyKind(kind), yaml, ofOtherKind), value: undefined }
-    : check(imageFile, yaml, ofOtherKind)
+    ? { ...check(schemaOfAnyKind(kind), yaml, { whereElse }), value: undefined }
+    : check(imageFile, yaml, { whereElse })
   for (const found of diagnostics) report(found)
   checkName(folderName, yaml, context, report)
   const parent = checkParent(folderName, yaml, context, report)
   const parentName = parent === undefined ? {} : { parent }
 
   // Each part that is right in itself is looked into further, whatever is wrong elsewhere in the file.
-  const parts = rightParts(yaml.value, kind)
+  const parts = value === undefined ? rightParts(yaml.value, kind) : partsOf(value)
   const source =
     parts.source &&
     (await loadSource(parts.source, {
@@ -78,8 +78,8 @@ export async function loadImageFile(
     }))
   const machine =
     parts.machine && checkHardware(parts.machine, parts.source?.architecture ?? 'amd64', yaml, report)
-  const cloudInit = await loadFragments(parts.cloudInit, yaml, context, report)
-  const layers = await loadLayers(parts.provision, yaml, folder, report)
+  const cloudInit = loadFragments(parts.cloudInit, yaml, context, report)
+  const layers = loadLayers(parts.provision, yaml, folder, report)
   const ssh = await loadSsh(parts.ssh, folder, { yaml, report })
   refuseSshFiles(layers, yaml, report)
   const hardening = loadHardening(parts.hardening, {
@@ -117,6 +117,14 @@ export async function loadImageFile(
   const spec: ImageSpec = { ...common, kind: 'vm', hardware: machine, template: value.template }
   return { spec, yaml, ...parentName }
 }
+
+/** Of a definition in which nothing is wrong. */
+function partsOf(value: VmFile | LxcFile): ReturnType<typeof rightParts> {
+  const { source, cloudInit, provision, ssh, hardening, checks } = value
+  const machine = value.kind === 'vm' ? value.hardware : undefined
+  return { source, machine, cloudInit, provision, ssh, hardening, checks }
+}
+
 /** Those parts of a definition that its schema accepts on their own. */
 function rightParts(value: unknown, kind: ImageKind) {
   const written = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
@@ -170,12 +178,12 @@ function checkParent(
   return undefined
 }
 
-async function loadFragments(
+function loadFragments(
   names: readonly string[],
   yaml: YamlFile,
   context: ImageContext,
   report: (found: Diagnostic) => void,
-): Promise<Fragment[]> {
+): Fragment[] {
   const loaded: Fragment[] = []
   for (const [index, name] of names.entries()) {
     const span = yaml.at(['cloudInit', index])
@@ -188,19 +196,27 @@ async function loadFragments(
       report(yaml.diagnostic(span, message, suggest(name, context.fragmentNames, 'fragments')))
       continue
     }
-    const reading = context.fragments.get(name) ?? loadFragment(join(context.root, 'cloud-init'), name)
-    context.fragments.set(name, reading)
-    const { fragment, diagnostics } = await reading
+    const read = context.fragments.get(name) ?? loadFragment(join(context.root, 'cloud-init'), name)
+    context.fragments.set(name, read)
+    const { fragment, diagnostics } = read
     for (const found of diagnostics) report(found)
     if (fragment) loaded.push(fragment)
   }
   return loaded
 }
 
+/** Names of what is in a folder; undefined for what is no folder, or cannot be read. */
+export function filesIn(folder: string): string[] | undefined {
+  try {
+    return readdirSync(folder)
+  } catch {
+    return undefined
+  }
+}
+
 /** Names (without .yaml) of the fragments in a folder; none where there is no such folder. */
-export async function listFragments(root: string): Promise<string[]> {
-  const entries = await readdir(join(root, 'cloud-init')).catch(() => [])
-  return entries
+export function listFragments(root: string): string[] {
+  return (filesIn(join(root, 'cloud-init')) ?? [])
     .filter((entry) => entry.endsWith('.yaml'))
     .map((entry) => entry.slice(0, -'.yaml'.length))
     .sort()

@@ -1,5 +1,4 @@
-import { resolve } from 'node:path'
-import { isSecretReference, type SecretReference } from '../core/secrets.ts'
+import { absoluteReference, isSecretReference, type SecretReference } from '../core/secrets.ts'
 import type { Diagnostic, Span } from './diagnostics.ts'
 import type { LayerFile } from './layer-schema.ts'
 import { namesSecret } from './literal-secrets.ts'
@@ -11,15 +10,15 @@ import type { Path, YamlFile } from './yaml-file.ts'
 type Common = Pick<Layer, 'where'> & { timeout: number | undefined; name: string | undefined }
 
 /** The layers of one definition, with the bytes of all files that they name. A wrong one is left out. */
-export async function loadLayers(
+export function loadLayers(
   written: readonly (LayerFile | undefined)[],
   yaml: YamlFile,
   folder: string,
   report: (found: Diagnostic) => void,
-): Promise<Layer[]> {
+): Layer[] {
   const layers: Layer[] = []
   for (const [index, layer] of written.entries()) {
-    const loaded = layer && (await loadLayer(layer, ['provision', index], { yaml, folder, report }))
+    const loaded = layer && loadLayer(layer, ['provision', index], { yaml, folder, report })
     if (loaded) layers.push(loaded)
   }
   return layers
@@ -31,7 +30,7 @@ interface Context {
   report: (found: Diagnostic) => void
 }
 
-async function loadLayer(layer: LayerFile, path: Path, context: Context): Promise<Layer | undefined> {
+function loadLayer(layer: LayerFile, path: Path, context: Context): Layer | undefined {
   const { line, column } = context.yaml.at(path)
   const where = { file: context.yaml.file, line, column }
   const common = { where, timeout: layer.timeout, name: layer.name }
@@ -68,12 +67,12 @@ function packagesLayer(
   return finished({ kind: 'packages', install, remove, upgrade }, common, `packages: ${shortList(changes)}`)
 }
 
-async function fileLayer(
+function fileLayer(
   written: NonNullable<LayerFile['file']>,
   common: Common,
   path: Path,
   context: Context,
-): Promise<Layer | undefined> {
+): Layer | undefined {
   const { path: target, mode, owner } = written
   if (target.split('/').includes('..')) {
     const span = context.yaml.at([...path, 'file', 'path'])
@@ -84,7 +83,7 @@ async function fileLayer(
     const content = new TextEncoder().encode(written.content ?? '')
     return finished({ kind: 'file', path: target, content, mode, owner }, common, named)
   }
-  const source = await readOrReport(written.source, [...path, 'file', 'source'], context)
+  const source = readOrReport(written.source, [...path, 'file', 'source'], context)
   if (!source) return undefined
   return finished(
     { kind: 'file', path: target, content: source.bytes, mode, owner, source: source.path },
@@ -93,13 +92,13 @@ async function fileLayer(
   )
 }
 
-async function shellLayer(
+function shellLayer(
   written: NonNullable<LayerFile['shell']>,
   env: NonNullable<LayerFile['env']>,
   common: Common,
   path: Path,
   context: Context,
-): Promise<Layer | undefined> {
+): Layer | undefined {
   const environment = splitEnvironment(env, [...path, 'env'], context)
   const { script, inline, user } =
     typeof written === 'string' ? { inline: written, user: 'root', script: undefined } : written
@@ -117,7 +116,7 @@ async function shellLayer(
     )
   }
   const at = [...path, 'shell', 'script']
-  const source = await readOrReport(script, at, context)
+  const source = readOrReport(script, at, context)
   if (!source) return undefined
   const trouble = scriptTrouble(source.bytes)
   if (trouble) {
@@ -174,15 +173,8 @@ function literalSecret(yaml: YamlFile, span: Span, key: string): Diagnostic {
   )
 }
 
-/** `file:` references are relative to the file that they stand in. */
-export function absoluteReference(reference: SecretReference, folder: string): SecretReference {
-  return reference.startsWith('file:')
-    ? `file:${resolve(folder, reference.slice('file:'.length))}`
-    : reference
-}
-
-async function readOrReport(name: string, at: Path, { yaml, folder, report }: Context) {
-  const read = await readNamedFile(folder, name)
+function readOrReport(name: string, at: Path, { yaml, folder, report }: Context) {
+  const read = readNamedFile(folder, name)
   if (!('mistake' in read)) return read
   report(yaml.diagnostic(yaml.at(at), read.mistake, read.hint))
   return undefined

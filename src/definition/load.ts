@@ -1,4 +1,4 @@
-import { readdir, stat } from 'node:fs/promises'
+import { statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { suggest } from '../core/did-you-mean.ts'
 import { ImagebuildError } from '../core/errors.ts'
@@ -7,7 +7,7 @@ import { type Diagnostic, InvalidDefinition, sortDiagnostics } from './diagnosti
 import { findVmidConflicts, readFixedVmids } from './fixed-vmids.ts'
 import { loadFragment } from './fragments.ts'
 import { applies, type KnownItem } from './hardening.ts'
-import { IMAGE_FILE, type ImageContext, listFragments, loadImageFile } from './image.ts'
+import { filesIn, IMAGE_FILE, type ImageContext, listFragments, loadImageFile } from './image.ts'
 import type { ImageKind } from './image-schema.ts'
 import { isPattern, matchNames } from './match.ts'
 import { findCycles, findForeignParents, findUnfitParents, type Member } from './parents.ts'
@@ -53,7 +53,7 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
   const report = (diagnostic: Diagnostic) => void found.push(diagnostic)
 
   const config = await loadConfig(file, report)
-  const imageNames = await listImages(root, report)
+  const imageNames = listImages(root, report)
   const wanted =
     options.images && matchNames(options.images, imageNames, (name) => noSuchImage(name, imageNames, root))
   const context: ImageContext = {
@@ -62,12 +62,12 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
     releases: options.releases,
     hardeningItems: options.hardeningItems,
     endOfLife: options.endOfLife,
-    fragmentNames: await listFragments(root),
+    fragmentNames: listFragments(root),
     fragments: new Map(),
     report,
   }
   const images = await loadImages(wanted ?? imageNames, context, config?.targets ?? {})
-  if (options.images === undefined) await loadUnusedFragments(context)
+  if (options.images === undefined) loadUnusedFragments(context)
 
   const errors = found.filter((diagnostic) => diagnostic.severity === 'error')
   if (errors.length > 0 || config === undefined) throw new InvalidDefinition(errors)
@@ -75,7 +75,7 @@ export async function loadProject(configFile: string, options: LoadOptions): Pro
     ...config,
     imageNames,
     wanted: wanted ?? imageNames,
-    fixedVmids: await readFixedVmids(root, imageNames),
+    fixedVmids: readFixedVmids(root, imageNames),
     images,
     warnings: sortDiagnostics(found),
   }
@@ -157,21 +157,20 @@ function ancestorsFirst(spec: ImageSpec, specs: ReadonlyMap<string, ImageSpec>):
 }
 
 /** Fragments that no image names: nobody else would find their mistakes. */
-async function loadUnusedFragments({ root, fragmentNames, fragments, report }: ImageContext): Promise<void> {
+function loadUnusedFragments({ root, fragmentNames, fragments, report }: ImageContext): void {
   for (const name of fragmentNames.filter((one) => !fragments.has(one))) {
-    const { diagnostics } = await loadFragment(join(root, 'cloud-init'), name)
+    const { diagnostics } = loadFragment(join(root, 'cloud-init'), name)
     for (const diagnostic of diagnostics) report(diagnostic)
   }
 }
 
 /** Folders in images/ that hold an image.yaml, by name. */
-export async function listImages(root: string, report: (found: Diagnostic) => void): Promise<string[]> {
+export function listImages(root: string, report: (found: Diagnostic) => void): string[] {
   const folder = join(root, 'images')
   const names: string[] = []
-  for (const name of (await readdir(folder).catch(() => [])).sort()) {
-    const inside = await readdir(join(folder, name)).catch(() => undefined)
-    if (inside?.includes(IMAGE_FILE) && (await stat(join(folder, name, IMAGE_FILE))).isFile())
-      names.push(name)
+  for (const name of (filesIn(folder) ?? []).sort()) {
+    const inside = filesIn(join(folder, name))
+    if (inside?.includes(IMAGE_FILE) && statSync(join(folder, name, IMAGE_FILE)).isFile()) names.push(name)
     else if (inside && !name.startsWith('.')) report(notAnImage(join(folder, name), inside))
   }
   return names

@@ -1,4 +1,4 @@
-import { readFile, realpath, stat } from 'node:fs/promises'
+import { readFileSync, realpathSync, statSync } from 'node:fs'
 import { resolve, sep } from 'node:path'
 
 /** Largest file that a layer may carry, in bytes: it goes through memory, a digest and SFTP. */
@@ -7,25 +7,25 @@ export const LARGEST_FILE = 64 * 2 ** 20
 /**
  * Reads a file that a definition names. What lies outside of the definition's folder, by `..` or by a symbolic
  * link, is refused: it would not be there on the next machine, and a definition from elsewhere must not be
- * able to pull in a private key.
+ * able to pull in a private key. Reads at once, as YamlFile does.
  */
-export async function readNamedFile(
+export function readNamedFile(
   folder: string,
   name: string,
-): Promise<{ path: string; bytes: Uint8Array } | { mistake: string; hint?: string }> {
+): { path: string; bytes: Uint8Array } | { mistake: string; hint?: string } {
   const path = resolve(folder, name)
   if (!path.startsWith(folder + sep)) {
     return { mistake: `\`${name}\` is outside of the image’s folder`, hint: `copy it into ${folder}` }
   }
   try {
-    const real = await realpath(path)
-    if (!real.startsWith((await realpath(folder)) + sep)) {
+    const real = realpathSync.native(path)
+    if (!real.startsWith(realpathSync.native(folder) + sep)) {
       return {
         mistake: `\`${name}\` is a link to ${real}, outside of the image’s folder`,
         hint: 'put the file itself there',
       }
     }
-    const found = await stat(real)
+    const found = statSync(real)
     if (found.isDirectory()) return { mistake: `\`${name}\` is a folder`, hint: 'name one file per layer' }
     if (!found.isFile()) return { mistake: `\`${name}\` is not a plain file` }
     if (found.size > LARGEST_FILE) {
@@ -34,7 +34,7 @@ export async function readNamedFile(
         hint: 'let a shell layer download it, or make it a package',
       }
     }
-    return { path, bytes: await readFile(real) }
+    return { path, bytes: readFileSync(real) }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     return {

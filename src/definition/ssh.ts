@@ -16,13 +16,13 @@ export async function loadSsh(written: SshFile, folder: string, context: Context
   const { yaml, report } = context
   const { line, column } = yaml.keyAt(['ssh'])
   const readInFolder = async (name: string) => {
-    const read = await readNamedFile(folder, name)
+    const read = readNamedFile(folder, name)
     return 'mistake' in read ? read : { text: Buffer.from(read.bytes).toString('utf8') }
   }
   const spec: SshSpec = { principals: written.principals, where: { file: yaml.file, line, column } }
   if (written.ca !== undefined) spec.ca = await loadKeys(written.ca, ['ssh', 'ca'], readInFolder, context)
   if (written.revokedKeys !== undefined) {
-    const read = await readNamedFile(folder, written.revokedKeys)
+    const read = readNamedFile(folder, written.revokedKeys)
     const span = yaml.at(['ssh', 'revokedKeys'])
     if ('mistake' in read) report(yaml.diagnostic(span, read.mistake, read.hint))
     else spec.revokedKeys = read.bytes

@@ -1,19 +1,20 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { suggest } from '../core/did-you-mean.ts'
-import { isSecretReference } from '../core/secrets.ts'
-import { configFile, type PveTarget, type Target } from './config-schema.ts'
+import { absoluteReference, isSecretReference } from '../core/secrets.ts'
+import { type ConfigFile, configFile, type PveTarget, type Target } from './config-schema.ts'
 import type { Diagnostic } from './diagnostics.ts'
-import { absoluteReference } from './layers.ts'
 import { loadTargetSsh } from './ssh.ts'
 import type { Path, YamlFile } from './yaml-file.ts'
 
 /**
  * The targets of imagebuild.yaml, their paths made absolute, with all that can be checked without a network.
  * A target that is wrong in itself is left out; what the schema says of it is told elsewhere.
+ * @param valid the whole file, where nothing in it is wrong
  */
 export async function loadTargets(
   yaml: YamlFile,
+  valid: ConfigFile | undefined,
   root: string,
   report: (found: Diagnostic) => void,
 ): Promise<Record<string, Target>> {
@@ -30,7 +31,7 @@ export async function loadTargets(
   }
   const targets: Record<string, Target> = {}
   for (const [name, one] of Object.entries(written)) {
-    const target = configFile.shape.targets.valueType.safeParse(one).data
+    const target = valid?.targets[name] ?? configFile.shape.targets.valueType.safeParse(one).data
     if (target === undefined) continue
     const path = ['targets', name]
     checkVmids(target, path, yaml, report)

@@ -3,7 +3,17 @@ import type { Pve } from './client.ts'
 import { PveError } from './errors.ts'
 import { type GuestRef, guestApi, guestLabel, readConfig } from './guest-ref.ts'
 import { isAnswerLost } from './lost-answer.ts'
-import { foreignTags, fromTags, type Marks, type Note, parseNote, renderNote, toTags } from './marks.ts'
+import {
+  foreignTags,
+  fromTags,
+  type Marks,
+  type Note,
+  parseNote,
+  renderNote,
+  toTags,
+  type VerifySummary,
+} from './marks.ts'
+import type { Template } from './templates.ts'
 
 /** What is to be different; `undefined` takes a mark away. */
 export type MarksChange = { [Key in keyof Marks]?: Marks[Key] | undefined }
@@ -83,4 +93,23 @@ function noLongerThere(template: GuestRef & { marks: Marks }): ImagebuildError {
 export function replaceNote(description: string, note: Note): string {
   const text = description.slice(0, description.indexOf('```imagebuild')).trimEnd()
   return renderNote(note, text === '' ? undefined : text)
+}
+
+/** Writes down how verifying a template ended; `artifacts` are the SHA-256 of reports that lie elsewhere. */
+export async function recordVerification(
+  pve: Pve,
+  template: Template,
+  { verify, artifacts }: { verify: VerifySummary; artifacts: Record<string, string> },
+): Promise<void> {
+  const how = verify.inside === 'verified' ? 'inside' : 'outside'
+  await mark(
+    pve,
+    template,
+    () => ({ verified: verify.failed === 0 ? how : undefined }),
+    (note) => ({
+      ...note,
+      verify,
+      artifacts: { ...note.artifacts, ...artifacts },
+    }),
+  )
 }

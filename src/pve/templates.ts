@@ -8,16 +8,7 @@ import {
   nodeGuests,
   readConfig,
 } from './guest-ref.ts'
-import { mark } from './marking.ts'
-import {
-  compareVersions,
-  fromTags,
-  type Marks,
-  type Note,
-  parseNote,
-  type State,
-  type VerifySummary,
-} from './marks.ts'
+import { compareVersions, fromTags, type Marks, type Note, parseNote, type State } from './marks.ts'
 
 /** Proxmox is the store: what templates there are, which one counts, and how that changes. */
 export interface Template extends GuestRef {
@@ -174,23 +165,4 @@ export async function imageTemplates(
 
 export async function readNote(pve: Pve, guest: GuestRef): Promise<Note | undefined> {
   return parseNote(guest.vmid, (await readConfig(pve, guest)).description)
-}
-
-/** Writes down how verifying a template ended; `artifacts` are the SHA-256 of reports that lie elsewhere. */
-export async function recordVerification(
-  pve: Pve,
-  template: Template,
-  { verify, artifacts }: { verify: VerifySummary; artifacts: Record<string, string> },
-): Promise<void> {
-  const how = verify.inside === 'verified' ? 'inside' : 'outside'
-  await mark(
-    pve,
-    template,
-    () => ({ verified: verify.failed === 0 ? how : undefined }),
-    (note) => ({
-      ...note,
-      verify,
-      artifacts: { ...note.artifacts, ...artifacts },
-    }),
-  )
 }

@@ -1,4 +1,4 @@
-import { type Dispatcher, EnvHttpProxyAgent } from 'undici'
+import type { Dispatcher, EnvHttpProxyAgent } from 'undici'
 import { ImagebuildError } from '../core/errors.ts'
 import type { SourceContext } from './context.ts'
 
@@ -48,6 +48,8 @@ export async function openUrl(
   ctx: Pick<SourceContext, 'signal' | 'stallSeconds'>,
 ): Promise<OpenResponse> {
   const stall = (ctx.stallSeconds ?? STALL_SECONDS) * 1000
+  // Who only wants to know which releases there are downloads nothing.
+  const { EnvHttpProxyAgent } = await import('undici')
   const agent = new EnvHttpProxyAgent({
     headersTimeout: stall,
     bodyTimeout: stall,

@@ -1,7 +1,6 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { execa } from 'execa'
 import { ImagebuildError } from '../core/errors.ts'
 import { installLine } from './requirements.ts'
 
@@ -19,6 +18,8 @@ export async function verifySignature(
   { data, signature, keyring, name }: { data: Buffer; signature: Buffer; keyring: string; name: string },
   signal: AbortSignal,
 ): Promise<void> {
+  // The names of releases are known without checking anything.
+  const { execa } = await import('execa')
   const folder = await mkdtemp(join(tmpdir(), 'imagebuild-signature-'))
   try {
     const signatureFile = join(folder, 'signature')

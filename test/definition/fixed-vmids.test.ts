@@ -42,11 +42,11 @@ describe('template.keep and template.vmid', () => {
       'images/README.md': 'vmid',
     })
     const { root } = project
-    expect(await allFixedVmids(root)).toEqual([8000, 8001, 9000])
-    expect(await readFixedVmid(root, 'a')).toBeUndefined()
-    expect(await readFixedVmid(root, 'b')).toEqual({ pve1: 8001, pve2: 8000 })
-    expect(await readFixedVmid(root, 'c')).toBe(9000)
-    expect(await readFixedVmid(root, 'gone')).toBeUndefined()
+    expect(allFixedVmids(root)).toEqual([8000, 8001, 9000])
+    expect(readFixedVmid(root, 'a')).toBeUndefined()
+    expect(readFixedVmid(root, 'b')).toEqual({ pve1: 8001, pve2: 8000 })
+    expect(readFixedVmid(root, 'c')).toBe(9000)
+    expect(readFixedVmid(root, 'gone')).toBeUndefined()
   })
 
   test.each([

@@ -95,14 +95,14 @@ async function openSwitch(
   const left = new LeftBehind()
   const emit = createBus(invocation.secrets, [plainRenderer(process.stderr), left.sink])
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
-  const fixedVmids = await allFixedVmids(config.root)
+  const fixedVmids = allFixedVmids(config.root)
   const telling = tellPauses(emit)
   const connected = await connectTarget(invocation, { ...config, fixedVmids }, target, emit)
   const { root, namespace } = config
   return {
     ...{ root, namespace, image, emit, signal: connected.signal },
     tool: invocation.version,
-    vmid: await readFixedVmid(root, image),
+    vmid: readFixedVmid(root, image),
     pve: connected.pve,
     places: connected.places,
     [Symbol.asyncDispose]: async () => {

@@ -24,7 +24,7 @@ export async function pruneCommand(
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
   using _telling = tellPauses(emit)
   const images = await definitions(invocation, emit)
-  const fixedVmids = await allFixedVmids(config.root)
+  const fixedVmids = allFixedVmids(config.root)
   await using connected = await connectTarget(invocation, { ...config, fixedVmids }, options.target, emit)
   const { pve, places, signal } = connected
   let count = 0

@@ -4,7 +4,6 @@ import { type Config, readConfig } from '../../definition/config.ts'
 import { findConfig } from '../../definition/find.ts'
 import { askTemplates } from '../../pve/cluster.ts'
 import { PveError } from '../../pve/errors.ts'
-import { requireNode } from '../../pve/nodes.ts'
 import {
   nodeTemplates,
   readNote,
@@ -15,7 +14,7 @@ import {
 } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
 import { chooseTarget, connectTarget, reachTarget } from '../target.ts'
-import { readQuery, type Wanted } from './terraform-query.ts'
+import type { Wanted } from './terraform-query.ts'
 
 /** Prints one VMID. Nothing found: exit 1 and an empty stdout. */
 export async function resolve(
@@ -34,6 +33,7 @@ export async function resolveForTerraform(
   invocation: Invocation,
   options: { target?: string; node?: string },
 ): Promise<void> {
+  const { readQuery } = await import('./terraform-query.ts')
   const query = await readQuery(process.stdin)
   const wanted = { ...options, ...query }
   const config = await openConfig(invocation)
@@ -79,7 +79,10 @@ async function findTemplate(invocation: Invocation, config: Config, wanted: Want
   await using connected = await connectTarget(invocation, config, target, () => {})
   const { pve, place, places } = connected
   const names = places.map((one) => one.node)
-  if (node !== undefined && !names.includes(node)) await requireNode(pve, node)
+  if (node !== undefined && !names.includes(node)) {
+    const { requireNode } = await import('../../pve/nodes.ts')
+    await requireNode(pve, node)
+  }
   const near = [...new Set([...names, ...(node === undefined ? [] : [node])])]
   const asked = await Promise.allSettled(near.map((one) => nodeTemplates(pve, one, config.namespace)))
   const failed = asked.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined
@@ -125,7 +128,7 @@ async function inCluster(
 async function nextFor(config: Config, image: string, selector: string): Promise<string> {
   if (selector !== 'current') return 'imagebuild list shows the versions that there are'
   const { listImages } = await import('../../definition/load.ts')
-  const known = await listImages(config.root, () => {})
+  const known = listImages(config.root, () => {})
   if (known.includes(image)) return `build it: imagebuild run ${image}`
   return suggest(image, known, 'images here') ?? 'imagebuild list shows what there is'
 }
