@@ -6,6 +6,7 @@ import { PACK, UNPACK } from '../src/archive/packing.ts'
 import { writeTree } from './archive-tree.ts'
 import { PeakMemory } from './peak-memory.ts'
 import { type Measured, median } from './statistics.ts'
+import { ROOT } from './workspace.ts'
 
 const MIB = 2 ** 20
 const SIZE = 1024 * MIB
@@ -38,7 +39,11 @@ export async function measureArchive(signal: AbortSignal): Promise<Measured[]> {
       )
       ours.push(
         await seconds(async () => {
-          const running = execa(process.execPath, [program, input, output], { cancelSignal: signal })
+          // As the wrapper starts it for `run`.
+          const running = execa(process.execPath, ['--max-semi-space-size=2', program, input, output], {
+            cancelSignal: signal,
+            env: { NODE_COMPILE_CACHE: join(ROOT, 'node_modules/.cache/compile'), MALLOC_ARENA_MAX: '1' },
+          })
           using tree = new PeakMemory(running.pid as number)
           const { stdout } = await running
           peaks.push(Number(stdout))

@@ -1,5 +1,6 @@
 import { formatTable } from '../src/cli/table.ts'
 import { measureArchive } from './archive.ts'
+import { measureDefinitions } from './definitions.ts'
 import { interruptSignal } from './interrupt.ts'
 import { measureResolve } from './resolve.ts'
 import { measureRollback } from './rollback.ts'
@@ -7,10 +8,11 @@ import { measureStartup } from './startup.ts'
 import type { Measured } from './statistics.ts'
 import { measureStreaming } from './streaming.ts'
 
-/** `npm run bench [startup|resolve|rollback|memory|archive]`: what the tool itself costs. Ends with 1 when a limit is broken. */
+/** `npm run bench [startup|resolve|definitions|rollback|memory|archive]`: what the tool itself costs. Ends with 1 when a limit is broken. */
 const BENCHMARKS = {
   startup: measureStartup,
   resolve: measureResolve,
+  definitions: measureDefinitions,
   rollback: measureRollback,
   memory: measureStreaming,
   archive: measureArchive,

@@ -1,3 +1,4 @@
+import { freeMemory } from '../core/spent-memory.ts'
 import { PENDING_LIMIT } from './raw-headers.ts'
 
 /**
@@ -12,9 +13,9 @@ export async function* freeSpentChunks(chunks: AsyncIterable<Buffer>): AsyncGene
     recent.push(chunk)
     kept += chunk.length
     while (kept > 2 * PENDING_LIMIT) {
-      const spent = recent.shift() as Buffer<ArrayBuffer>
+      const spent = recent.shift() as Buffer
       kept -= spent.length
-      if (spent.length === spent.buffer.byteLength) spent.buffer.transfer(0)
+      freeMemory(spent)
     }
     yield chunk
   }

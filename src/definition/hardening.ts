@@ -59,11 +59,12 @@ export function loadHardening(written: HardeningFile, context: Context): Hardeni
   }
   const packages = layers.flatMap((layer) => (layer.kind === 'packages' ? layer.install : []))
   const containerHost = containers ?? [...fromPackages, ...packages].some(isEngine)
+  const there = installed(layers, yaml)
   for (const item of items) {
     if (!isOf(profile, item) || except[item.id] !== undefined) continue
     const { forbids, writes } = item.on({ kind, unprivileged, containerHost, postQuantum }) ?? NOTHING
     const hint = `if it has to be: hardening.except: { ${item.id}: <the reason> }`
-    for (const [name, path] of installed(layers, yaml)) {
+    for (const [name, path] of there) {
       if (!forbids.includes(name)) continue
       const message = `\`${name}\` is refused by \`hardening\`: ${item.id}`
       report(yaml.diagnostic(yaml.at(path), message, hint))

@@ -1,4 +1,3 @@
-import type { Readable } from 'node:stream'
 import pRetry from 'p-retry'
 import { ImagebuildError } from '../core/errors.ts'
 import { withDeadline } from '../core/scope.ts'
@@ -37,7 +36,7 @@ export interface WireRequest extends RequestOptions {
   path: string
   query?: string
   contentType?: string
-  body?: string | Readable
+  body?: string | AsyncIterable<Uint8Array>
   headers?: Record<string, string>
 }
 

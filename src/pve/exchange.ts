@@ -1,5 +1,5 @@
+import type { ClientRequest } from 'node:http'
 import { type Agent, type RequestOptions, request } from 'node:https'
-import { pipeline, type Readable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 
 export interface Exchange {
@@ -7,8 +7,8 @@ export interface Exchange {
   url: URL
   method: string
   headers: Record<string, string>
-  /** a stream needs a `content-length` among the headers */
-  body?: string | Readable
+  /** Chunks need a `content-length` among the headers. Each is done with when the next one is asked for. */
+  body?: string | AsyncIterable<Uint8Array>
   /** its reason is what an aborted exchange rejects with */
   signal: AbortSignal
 }
@@ -55,7 +55,24 @@ export async function exchange({ url, body, signal, ...options }: Exchange): Pro
       if (!asked.writableFinished) asked.destroy()
     })
   })
-  if (typeof body === 'object') pipeline(body, asked, (error) => error && reject(error))
-  else asked.end(body)
+  if (typeof body === 'object') {
+    send(body, asked).catch((error) => {
+      reject(error)
+      asked.destroy()
+    })
+  } else asked.end(body)
   return promise.finally(() => signal.removeEventListener('abort', onAbort))
+}
+
+/** Ends early, without an error of its own, where the connection does. */
+async function send(body: AsyncIterable<Uint8Array>, asked: ClientRequest): Promise<void> {
+  for await (const chunk of body) {
+    const { promise: taken, resolve } = Promise.withResolvers<void>()
+    asked.once('close', resolve)
+    asked.write(chunk, () => resolve())
+    await taken
+    asked.off('close', resolve)
+    if (asked.destroyed) return
+  }
+  asked.end()
 }

@@ -1,7 +1,6 @@
-import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { Readable } from 'node:stream'
 import { ImagebuildError } from '../core/errors.ts'
+import { fileChunks } from '../core/file-chunks.ts'
 import { pauses } from '../core/pauses.ts'
 import { RunningTimer } from '../core/running-timer.ts'
 import type { FileContent } from './api.ts'
@@ -37,9 +36,6 @@ const STALL_SECONDS = 120
 
 /** Seconds for an upload in all: a day. What ends one earlier is the lack of progress. */
 const LONGEST_SECONDS = 86_400
-
-/** Bytes read from a file at once: few enough for a flat memory, many enough for a fast line. */
-const CHUNK_BYTES = 256 * 1024
 
 /**
  * Streams one file to a storage; gives the UPID of the task that puts it in its place. Repeated only where Proxmox has
@@ -81,16 +77,12 @@ async function send(
   const { count } = pauses
   let done = 0
   let sourceFailure: unknown
-  /** a connection that breaks is thrown into the body where it waits, and is no failure of the source */
-  let handing = false
   const frame = await multipart(file)
   async function* body(): AsyncGenerator<Uint8Array> {
     yield frame.head
     try {
       for await (const chunk of open(file.source)) {
-        handing = true
         yield chunk
-        handing = false
         // Back here, the connection has taken the chunk.
         done += chunk.byteLength
         timer.refresh()
@@ -98,7 +90,8 @@ async function send(
       }
       if (done !== size) throw wrongSize(file.filename, done, size)
     } catch (error) {
-      if (!handing) sourceFailure = error
+      // A connection that breaks ends this without an error.
+      sourceFailure = error
       throw error
     }
     yield frame.tail
@@ -113,7 +106,7 @@ async function send(
         ...options.headers,
         'content-length': String(frame.head.byteLength + size + frame.tail.byteLength),
       },
-      body: Readable.from(body(), { objectMode: false, highWaterMark: CHUNK_BYTES }),
+      body: body(),
       signal: AbortSignal.any([options.signal, stall.signal]),
       seconds: LONGEST_SECONDS,
     })
@@ -208,5 +201,5 @@ export async function sizeOf(source: UploadSource): Promise<number> {
 async function* open(source: UploadSource): AsyncGenerator<Uint8Array> {
   if ('bytes' in source) yield source.bytes
   else if ('stream' in source) yield* source.stream
-  else yield* createReadStream(source.path, { highWaterMark: CHUNK_BYTES })
+  else yield* fileChunks(source.path)
 }

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { placeDurably, writeDurably } from '../core/durable-file.ts'
 import { ImagebuildError } from '../core/errors.ts'
+import { fileChunks } from '../core/file-chunks.ts'
 import { makeFolder } from '../core/make-folder.ts'
 import type { CachedFile, SourceContext } from './context.ts'
 import { isProven, removeProof, stampOf, writeProof } from './proof.ts'
@@ -111,10 +111,10 @@ export async function adoptFile(
   return file
 }
 
-/** Hex digest of a file, read as a stream. */
+/** Hex digest of a file. */
 export async function hashFile(algorithm: string, path: string, signal: AbortSignal): Promise<string> {
   const hash = createHash(algorithm)
-  for await (const chunk of createReadStream(path, { signal, highWaterMark: 1024 * 1024 })) hash.update(chunk)
+  for await (const chunk of fileChunks(path, signal)) hash.update(chunk)
   return hash.digest('hex')
 }
 

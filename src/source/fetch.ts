@@ -1,9 +1,10 @@
 import { createHash, type Hash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ImagebuildError } from '../core/errors.ts'
+import { fileChunks } from '../core/file-chunks.ts'
+import { freeMemory } from '../core/spent-memory.ts'
 import { adoptFile, findCached, hashFile } from './cache.ts'
 import { type Checksum, formatChecksum } from './checksum.ts'
 import type { CachedFile, SourceContext } from './context.ts'
@@ -128,7 +129,7 @@ interface DownloadState {
 
 async function hashExisting(path: string, state: DownloadState): Promise<void> {
   if (!(await stat(path).catch(() => undefined))) return
-  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
+  for await (const chunk of fileChunks(path)) {
     state.hash.update(chunk)
     state.done += chunk.length
   }
@@ -167,6 +168,7 @@ async function downloadOnce(
     await target.writeFile(chunk)
     state.hash.update(chunk)
     state.done += chunk.length
+    freeMemory(chunk)
     ctx.onProgress?.(state.done, total)
   }
   if (total !== undefined && state.done !== total) {
