@@ -94,6 +94,20 @@ describe('what Proxmox gets', () => {
   })
 })
 
+test('a chunk is done with when the next one is asked for: its memory may be used again', async () => {
+  const chunk = Buffer.alloc(2 ** 18)
+  async function* stream() {
+    for (let index = 1; index <= 64; index++) yield chunk.fill(index)
+  }
+  await send1({ stream: stream(), size: 64 * chunk.length })
+  const body = fake.of(ROUTE).at(-1)?.body as Buffer
+  const start = body.indexOf('octet-stream\r\n\r\n') + 'octet-stream\r\n\r\n'.length
+  for (let index = 1; index <= 64; index++) {
+    const at = start + (index - 1) * chunk.length
+    expect(body.subarray(at, at + chunk.length).equals(Buffer.alloc(chunk.length, index))).toBe(true)
+  }
+})
+
 describe('what goes wrong', () => {
   const large = { bytes: randomBytes(8 * 1024 * 1024) }
   const drop = () =>
