@@ -4,7 +4,7 @@ import { sourceRequest } from '../plan/plan.ts'
 import type { Reason } from '../plan/reason.ts'
 import { type PlanRecord, placeIn, recordPlan } from '../plan/record.ts'
 import type { Note } from '../pve/marks.ts'
-import { nodeTemplates, type Template } from '../pve/templates.ts'
+import type { Template } from '../pve/templates.ts'
 import { fixedVmidOf } from './at-fixed-vmid.ts'
 import { type Build, type BuildRequest, beginBuild } from './context.ts'
 import type { Decision } from './decide.ts'
@@ -41,7 +41,7 @@ export async function foresee(request: BuildRequest, parent?: Foresight): Promis
   const [first] = decisions
   if (first === undefined) throw new TypeError(`${build.image.name} is built nowhere`)
   const { plan } = first
-  const now = recordPlan(plan, { ...build, version: '', source: first.decision.record })
+  const now = () => recordPlan(plan, { ...build, version: '', source: first.decision.record })
   const templates = decisions.flatMap(({ current }) => (current ? [rowOf(current)] : []))
   const held = decisions.find(({ ready }) => ready?.template.marks.held)?.ready
   const told = (action: Foresight['action'], reasons: Reason[]): Foresight => ({
@@ -58,17 +58,17 @@ export async function foresee(request: BuildRequest, parent?: Foresight): Promis
     return moves.length === 0 ? told('nothing', []) : told('move', moves)
   }
 
-  const lacking = decisions.flatMap(({ current }, index) =>
-    current?.note?.digest === plan.digest ? [] : [{ current, build: builds[index] ?? build }],
+  const lacking = decisions.flatMap(({ current, templates: there }, index) =>
+    current?.note?.digest === plan.digest ? [] : [{ current, there, build: builds[index] ?? build }],
   )
-  const waiting = await Promise.all(lacking.map((one) => waitingCandidate(one.build, plan.digest)))
+  const waiting = await Promise.all(lacking.map((one) => waitingCandidate(one, plan.digest)))
   const reasons = await explainAll(lacking, now)
   const [candidate] = waiting
   if (candidate !== undefined && !waiting.includes(undefined))
     return told('verify', [whyWaiting(candidate), ...reasons])
   if (lacking.length > 0) return told(templates.length === 0 ? 'build' : 'rebuild', reasons)
   const unproven = decisions.find(({ ready }) => ready === undefined)?.current?.note
-  return told('verify', [whyVerify(unproven, now)])
+  return told('verify', [whyVerify(unproven, now())])
 }
 
 /** The parent's template will be made of its present definition: that is all of its identity. */
@@ -86,7 +86,7 @@ function sourceAfter({ image }: Build, { action, after, templates }: Foresight):
 /** Of each node that lacks it; the same reason on several is told once. */
 async function explainAll(
   lacking: readonly { current: Decision['current']; build: Build }[],
-  now: PlanRecord,
+  recorded: () => PlanRecord,
 ): Promise<Reason[]> {
   const reasons: Reason[] = []
   for (const { current, build } of lacking) {
@@ -99,7 +99,7 @@ async function explainAll(
     const note: Partial<Note> = current.note ?? {}
     const record = await recordOf(build, note)
     reasons.push(
-      ...explainRebuild({ note, ...(record && { record }) }, now, {
+      ...explainRebuild({ note, ...(record && { record }) }, recorded(), {
         image: placeIn(root, image.where),
         source: placeIn(root, image.source.where),
       }),
@@ -132,10 +132,12 @@ function notHere({ artifacts }: Partial<Note>): Reason {
 }
 
 /** A finished candidate of this definition on this node: `run` verifies and promotes it instead of building. */
-async function waitingCandidate(build: Build, digest: string): Promise<Template | undefined> {
-  const { pve, place, namespace, image } = build
-  for (const template of await nodeTemplates(pve, place.node, namespace)) {
-    if (template.marks.image !== image.name || template.marks.state !== 'candidate') continue
+async function waitingCandidate(
+  { build, there }: { build: Build; there: readonly Template[] },
+  digest: string,
+): Promise<Template | undefined> {
+  for (const template of there) {
+    if (template.marks.state !== 'candidate') continue
     if (await isWanted(build, template, digest)) return template
   }
   return undefined

@@ -3,8 +3,15 @@ import { readFile, readlink } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import type { Owner } from './marks.ts'
 
-/** This process, as a note names it. */
-export async function thisOwner(): Promise<Owner> {
+let here: Promise<Owner> | undefined
+
+/** This process, as a note names it: read once, since none of it changes while the process lives. */
+export function thisOwner(): Promise<Owner> {
+  here ??= readOwner()
+  return here
+}
+
+async function readOwner(): Promise<Owner> {
   return {
     host: hostname(),
     machine: await machineId(),
