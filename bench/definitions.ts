@@ -16,7 +16,7 @@ const ROUNDS = 7
 /** `validate` may take so many times what a process takes that reads the same files as YAML and does nothing else. */
 const VALIDATE_LIMIT = 3.5
 /** `plan`, which asks the lab about each of them as well. */
-const PLAN_LIMIT = 6
+const PLAN_LIMIT = 8
 
 /** `validate` and `plan` of many definitions, beside a process that parses their YAML once. */
 export async function measureDefinitions(signal: AbortSignal): Promise<Measured[]> {
