@@ -1,11 +1,11 @@
 import { execFile } from 'node:child_process'
-import { cp, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { ensureLab } from '../src/lab/lab.ts'
 import { sameNode } from './startup.ts'
 import { type Measured, median } from './statistics.ts'
-import { IMAGE, makeWorkspace, ROOT } from './workspace.ts'
+import { makeWorkspace, ROOT } from './workspace.ts'
 
 const run = promisify(execFile)
 
@@ -22,7 +22,7 @@ const PLAN_LIMIT = 8
 export async function measureDefinitions(signal: AbortSignal): Promise<Measured[]> {
   await using workspace = await makeWorkspace()
   const images = join(workspace.project, 'images')
-  await fill(images)
+  await fill(workspace.project)
   const env = { ...process.env, ...workspace.env }
   await ensureLab({ dir: workspace.env.IMAGEBUILD_LAB_DIR ?? '', signal, emit: () => {} })
   const node = await sameNode()
@@ -66,14 +66,14 @@ export async function measureDefinitions(signal: AbortSignal): Promise<Measured[
   ]
 }
 
-/** In place of the images that are shipped. */
-async function fill(images: string): Promise<void> {
-  const model = join(images, '..', 'model')
-  await cp(join(images, IMAGE), model, { recursive: true })
-  await rm(images, { recursive: true })
-  const text = await readFile(join(model, 'image.yaml'), 'utf8')
+/** The shipped image many times, from packages: nothing is asked of the servers of cloud images. */
+async function fill(project: string): Promise<void> {
+  await cp(join(ROOT, 'cloud-init'), join(project, 'cloud-init'), { recursive: true })
+  const model = join(ROOT, 'images/debian-base')
+  const source = 'source:\n  bootstrap: { distribution: debian, suite: trixie }\n\n'
+  const text = (await readFile(join(model, 'image.yaml'), 'utf8')).replace(/^source:\n(?:(?: .*)?\n)+/m, source)
   for (let index = 0; index < DEFINITIONS; index++) {
-    const folder = join(images, `web-${index}`)
+    const folder = join(project, 'images', `web-${index}`)
     await cp(model, folder, { recursive: true })
     await writeFile(join(folder, 'image.yaml'), text.replace(/^name: .*$/m, `name: web-${index}`))
   }
