@@ -71,7 +71,10 @@ async function fill(project: string): Promise<void> {
   await cp(join(ROOT, 'cloud-init'), join(project, 'cloud-init'), { recursive: true })
   const model = join(ROOT, 'images/debian-base')
   const source = 'source:\n  bootstrap: { distribution: debian, suite: trixie }\n\n'
-  const text = (await readFile(join(model, 'image.yaml'), 'utf8')).replace(/^source:\n(?:(?: .*)?\n)+/m, source)
+  const text = (await readFile(join(model, 'image.yaml'), 'utf8')).replace(
+    /^source:\n(?:(?: .*)?\n)+/m,
+    source,
+  )
   for (let index = 0; index < DEFINITIONS; index++) {
     const folder = join(project, 'images', `web-${index}`)
     await cp(model, folder, { recursive: true })
