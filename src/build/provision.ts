@@ -44,7 +44,8 @@ export async function provisionFirst(
   const install = packagesOf(layers, brought)
   if (first === undefined || (install.length === 0 && !later.some(callsApt))) return
   const timeoutSeconds = layers.reduce((sum, layer) => sum + layer.timeoutSeconds, 0)
-  const whole = { ...first, install, timeoutSeconds }
+  const name = layers.map((layer) => layer.name).join('; ')
+  const whole = { ...first, name, install, timeoutSeconds }
   await asLayer(whole, to, () => installPackages(whole, layers, to))
 }
 
@@ -140,10 +141,24 @@ async function installPackages(
   if (result.code === 0) return
   const missing = missingPackages(`${result.stdout}\n${result.stderr}`)
   if (missing.length > 0) throw layerWithout(askedBy, missing, result)
-  throw failed(layer, result, {
+  const broken = brokenPackages(result)
+  const culprit = askedBy.find((one) => one.install.some((name) => broken.includes(bare(name))))
+  throw failed(culprit ?? layer, result, {
     why: `apt-get ended with exit code ${result.code}`,
     next: 'read the lines above; if a mirror was unreachable, run again',
   })
+}
+
+/** Packages whose scripts have failed, as apt-get lists them at its end. */
+function brokenPackages({ stdout, stderr }: RunResult): string[] {
+  const [, list = ''] =
+    /Errors were encountered while processing:\n((?: \S+\n?)+)/.exec(`${stdout}\n${stderr}`) ?? []
+  return list.split('\n').map((line) => line.trim())
+}
+
+/** Without the version that is asked for. */
+function bare(name: string): string {
+  return name.replace(/=.*/, '')
 }
 
 /** The failure of the layer that asks for a package which is nowhere to be had. */
@@ -152,8 +167,7 @@ export function layerWithout(
   missing: readonly string[],
   result?: RunResult,
 ): ImagebuildError {
-  const asks = ({ install }: PackagesLayer) =>
-    install.some((name) => missing.includes(name.replace(/=.*/, '')))
+  const asks = ({ install }: PackagesLayer) => install.some((name) => missing.includes(bare(name)))
   const layer = layers.find(asks) ?? layers[0]
   return new ImagebuildError({
     code: 'build_failed',

@@ -229,6 +229,16 @@ describe('a layer', () => {
     })
   })
 
+  test('one whose scripts fail is the fault of the layer that asks for it', async () => {
+    const stderr = 'dpkg: error\nErrors were encountered while processing:\n nginx\nE: Sub-process failed\n'
+    const session = new FakeSession(() => ({ code: 100, stderr }))
+    const layers = [packagesLayer({ name: 'hardening: packages', install: ['sudo'] }), packagesLayer()]
+    await expect(provisionFirst(layers, [], [], provisioning(session))).rejects.toMatchObject({
+      what: 'layer “packages: nginx” failed',
+      why: 'apt-get ended with exit code 100',
+    })
+  })
+
   test('a file is written as root, with its owner and mode', async () => {
     const session = new FakeSession()
     const { error } = await apply(fileLayer({ mode: '0640', owner: 'root:adm' }), session)
