@@ -1,5 +1,6 @@
 import { asImagebuildError } from '../core/errors.ts'
 import type { StoredFile } from '../pve/answers.ts'
+import { PveError } from '../pve/errors.ts'
 import { volidOf } from '../pve/put-file.ts'
 import { filenameOf, listFiles } from '../pve/volumes.ts'
 import { bootstrapDisk, bootstrapRootfs } from '../source/bootstrap.ts'
@@ -29,6 +30,12 @@ export type PlacedSource =
 
 type DiskFile = FetchableFile & { format: 'qcow2' | 'raw' }
 
+/**
+ * Packages that an emulated machine installs in about the time of another bootstrap: more of them are brought along. Where
+ * guests run at the machine's own speed, they install whatever a system lacks faster than another one is made.
+ */
+const EMULATED_MAY_INSTALL = 5
+
 const DISK_IMAGE: SourceFile = { content: 'import', extension: 'qcow2' }
 
 /** Seconds after which a file that nobody has written to is taken for complete, where its size is not known. */
@@ -54,7 +61,11 @@ export async function placeSource(
     case 'template':
       return from
     case 'bootstrap': {
-      const { brought, ...disk } = await bootstrapDisk(from.recipe, context, bootstrap)
+      const isEmulated = extra.length > EMULATED_MAY_INSTALL && (await emulatesMachines(build))
+      const { brought, ...disk } = await bootstrapDisk(from.recipe, context, {
+        ...bootstrap,
+        ...(isEmulated && { mayLack: EMULATED_MAY_INSTALL }),
+      })
       return { kind: 'volume', volid: await uploadSource(build, disk, DISK_IMAGE), brought }
     }
     case 'file':
@@ -70,6 +81,17 @@ export async function placeSource(
     }
     default:
       throw new TypeError(`a virtual machine cannot start from an ${from.kind}`)
+  }
+}
+
+/** Whoever may not read the node's status has a node as most are. */
+async function emulatesMachines({ pve, place }: Build): Promise<boolean> {
+  try {
+    const { cpuinfo } = await pve.api.nodes.$(place.node).status.$get()
+    return cpuinfo.hvm === ''
+  } catch (error) {
+    if (error instanceof PveError && error.delivery === 'answered') return false
+    throw error
   }
 }
 

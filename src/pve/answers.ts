@@ -55,6 +55,14 @@ export interface NodeRow {
   status: 'online' | 'offline' | 'unknown'
 }
 
+/** Of `GET /nodes/{node}/status`, for whoever has `Sys.Audit` on the node. */
+export interface NodeStatus {
+  cpuinfo: {
+    /** empty where the processor does not run virtual machines by itself, so that they are emulated */
+    hvm: '' | '1' | 1
+  }
+}
+
 /** A row of `GET /nodes/{node}/capabilities/qemu/machines`. */
 export interface MachineType {
   /** `pc-i440fx-9.2`, `virt-9.2` */

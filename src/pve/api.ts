@@ -10,6 +10,7 @@ import type {
   ListedGuest,
   MachineType,
   NodeRow,
+  NodeStatus,
   StorageRow,
   StorageStatus,
   StoredDisk,
@@ -105,6 +106,7 @@ interface NodeMembers {
   capabilities: With<Capabilities, { qemu: QemuCapabilities }>
   lxc: With<Gives<NodeModel['lxc'], ListedGuest[]>, { $(vmid: number): LxcApi }>
   qemu: With<Gives<NodeModel['qemu'], ListedGuest[]>, { $(vmid: number): QemuApi }>
+  status: Gives<NodeModel['status'], NodeStatus>
   storage: With<Gives<NodeModel['storage'], StorageRow[]>, { $(storage: string): StorageApi }>
   tasks: With<Gives<NodeModel['tasks'], TaskRow[]>, { $(upid: string): TaskApi }>
 }

@@ -33,6 +33,8 @@ export interface BootstrapOptions {
    * takes minutes in an emulated machine. They are no part of the recipe's identity.
    */
   extra?: readonly string[]
+  /** of these, how many a system that is in the cache may lack; any number unless said */
+  mayLack?: number
 }
 
 /** What a recipe became. */
@@ -108,11 +110,11 @@ async function bootstrapped(
   recipe: BootstrapRecipe,
   kind: BootstrapKind,
   ctx: SourceContext,
-  { refresh = false, extra = [] }: BootstrapOptions,
+  { refresh = false, extra = [], mayLack }: BootstrapOptions,
   build: (work: string, extra: readonly string[]) => Promise<string>,
 ): Promise<BootstrappedSystem> {
   const identity = bootstrapIdentity(recipe, kind)
-  const known = refresh ? undefined : await findSystem(ctx, identity, extra)
+  const known = refresh ? undefined : await findSystem(ctx, identity, extra, mayLack)
   if (known !== undefined) return known
   const make = (packages: readonly string[]) =>
     withWorkFolder(ctx.cacheDir, 'bootstrap', async (work) => {

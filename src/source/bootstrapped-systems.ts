@@ -9,16 +9,18 @@ import type { CachedFile, SourceContext } from './context.ts'
  */
 
 /**
- * The system that has most of the packages, and none beyond them. What it lacks the guest installs, which takes less time than
- * another bootstrap wherever guests run at the machine's own speed.
+ * The system that has most of the packages, and none beyond them. What it lacks the guest installs.
+ * @param mayLack packages: a system that lacks more does not serve
  */
 export async function findSystem(
   ctx: SourceContext,
   identity: string,
   wanted: readonly string[],
+  mayLack = Number.POSITIVE_INFINITY,
 ): Promise<BootstrappedSystem | undefined> {
   const systems = [...(await pointersFrom(ctx.cacheDir, identity))]
     .filter(([, { brought }]) => brought.every((name) => wanted.includes(name)))
+    .filter(([, { brought }]) => new Set(wanted).size - brought.length <= mayLack)
     .sort(([, a], [, b]) => b.brought.length - a.brought.length)
   for (const [pointer, { brought }] of systems) {
     const file = await readPointer(ctx, pointer)

@@ -32,6 +32,14 @@ test('the system that has most of what is wanted serves, and never one with more
   expect(await found(['jq', 'htop', 'curl'])).toEqual(['curl', 'htop'])
 })
 
+test('one that lacks more than it may does not serve', async () => {
+  await keep(['curl'])
+  const lacking = async (mayLack: number) =>
+    (await findSystem(ctx(), IDENTITY, ['curl', 'htop', 'jq', 'jq'], mayLack))?.brought
+  expect(await lacking(1)).toBeUndefined()
+  expect(await lacking(2)).toEqual(['curl'])
+})
+
 test('where all have more, none serves', async () => {
   await keep(['curl'])
   expect(await found(['htop', 'jq'])).toBeUndefined()

@@ -1,6 +1,7 @@
 import { statfs } from 'node:fs/promises'
 import { cpus, freemem, loadavg, release, totalmem, uptime, version } from 'node:os'
 import { fetch } from 'undici'
+import { chooseAccelerator } from '../accelerator.ts'
 import { failure } from './errors.ts'
 import { all } from './guests/all.ts'
 import { boolean, formatted, integer, oneOf, optional, type Rules, string } from './parameters.ts'
@@ -27,6 +28,7 @@ async function nodeStatus({ lab }: Call): Promise<unknown> {
   const { pve } = lab
   const disk = await statfs('/')
   const cores = cpus()
+  const hvm = (await chooseAccelerator()) === 'kvm' ? '1' : ''
   return {
     uptime: Math.floor(uptime()),
     loadavg: loadavg().map((load) => load.toFixed(2)),
@@ -34,7 +36,7 @@ async function nodeStatus({ lab }: Call): Promise<unknown> {
     wait: 0,
     idle: 0,
     cpuinfo: {
-      ...{ cpus: cores.length, cores: cores.length, sockets: 1, user_hz: 100, hvm: '', flags: '' },
+      ...{ cpus: cores.length, cores: cores.length, sockets: 1, user_hz: 100, hvm, flags: '' },
       ...{ model: cores[0]?.model ?? '', mhz: String(cores[0]?.speed ?? 0) },
     },
     memory: { total: totalmem(), free: freemem(), used: totalmem() - freemem() },
