@@ -70,10 +70,11 @@ export const vmidRange = z
   .string()
   .regex(/^[1-9]\d{2,8}-[1-9]\d{2,8}$/, 'must be two VMIDs with a dash: 9000-9099')
 
+/** None ends with a hyphen, by which apt-get is told to remove a package. */
 export const packageName = z
   .string()
   .regex(
-    /^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?$/,
+    /^[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[A-Za-z0-9.+:~-]+)?$/,
     'must be a Debian package name, with =version if need be',
   )
 

@@ -1,8 +1,8 @@
 import { mkdir, readdir, rename, rm, rmdir, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { ifThere } from '../core/if-there.ts'
 import { Turns } from '../core/turns.ts'
 import { refuseForeignFiles } from './foreign-files.ts'
-import { ifThere } from './if-there.ts'
 import { readQcow2 } from './qcow2.ts'
 import {
   convert,

@@ -1,12 +1,13 @@
 import { readdir, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ImagebuildError } from '../core/errors.ts'
+import { quote } from '../core/shell-word.ts'
 import { AptComplaints, missingPackages } from './apt-failure.ts'
 import { archiveLines, publicMirrors, type SystemFile } from './bootstrap-files.ts'
 import { type BootstrapKind, type BootstrapRecipe, recipePackages } from './bootstrap-recipe.ts'
 import { containerHooks } from './container-files.ts'
 import type { SourceContext } from './context.ts'
-import { quoted, withPackageCache } from './package-cache.ts'
+import { withPackageCache } from './package-cache.ts'
 import { layOutFiles, requireModes } from './system-modes.ts'
 import { runTool } from './tool.ts'
 
@@ -89,7 +90,7 @@ function downloadHooks(extra: readonly string[]): string[] {
   if (extra.length === 0) return []
   return [
     `cp "$1"/etc/apt/sources.list "$1"${SOURCES}`,
-    `APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" ${APT_INSTALL} --download-only install ${extra.map(quoted).join(' ')}`,
+    `APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" ${APT_INSTALL} --download-only install ${extra.map(quote).join(' ')}`,
   ]
 }
 
@@ -107,7 +108,7 @@ function installHooks(extra: readonly string[]): string[] {
   const inside = `hostname localhost && export DEBIAN_FRONTEND=noninteractive && exec ${install}`
   return [
     `echo '${INSTALLING}'`,
-    `unshare --net --uts --ipc -- chroot "$1" sh -c ${quoted(inside)}`,
+    `unshare --net --uts --ipc -- chroot "$1" sh -c ${quote(inside)}`,
     `rm "$1"${SOURCES}`,
   ]
 }
@@ -176,7 +177,7 @@ export async function makeSystemTree(
   const hooks = [
     ...downloadHooks(extra),
     debs.keep,
-    `cp -r --preserve=mode -- ${quoted(overlay)}/. "$1"/`,
+    `cp -r --preserve=mode -- ${quote(overlay)}/. "$1"/`,
     SET_LOCALE,
     DISABLE,
     ...installHooks(extra),

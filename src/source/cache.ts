@@ -5,6 +5,7 @@ import { setTimeout } from 'node:timers/promises'
 import { placeDurably, writeDurably } from '../core/durable-file.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import { fileChunks } from '../core/file-chunks.ts'
+import { ifThere } from '../core/if-there.ts'
 import { makeFolder } from '../core/make-folder.ts'
 import type { CachedFile, SourceContext } from './context.ts'
 import { isProven, removeProof, stampOf, writeProof } from './proof.ts'
@@ -121,7 +122,7 @@ export async function hashFile(algorithm: string, path: string, signal: AbortSig
 /** The pointers whose identity begins like this one, by identity. */
 export async function pointersFrom(cacheDir: string, identity: string): Promise<Map<string, Pointer>> {
   const start = basename(pointerPath(cacheDir, identity), '.json')
-  const names = (await readdir(join(cacheDir, 'pointers')).catch(ignoreMissing)) ?? []
+  const names = (await ifThere(readdir(join(cacheDir, 'pointers')))) ?? []
   const pointers = new Map<string, Pointer>()
   for (const name of names.filter((one) => one.startsWith(start) && one.endsWith('.json'))) {
     const whole = `${identity}${name.slice(start.length, -'.json'.length)}`
@@ -138,7 +139,8 @@ export async function readPointer(ctx: SourceContext, identity: string): Promise
 }
 
 async function pointerOf(cacheDir: string, identity: string): Promise<Pointer | undefined> {
-  return await readFile(pointerPath(cacheDir, identity), 'utf8').then(parsePointer, ignoreMissing)
+  const text = await ifThere(readFile(pointerPath(cacheDir, identity), 'utf8'))
+  return text === undefined ? undefined : parsePointer(text)
 }
 
 /** @param brought packages that are in the file beyond what its identity says */
@@ -181,8 +183,4 @@ function parsed(text: string): Record<string, unknown> | undefined {
 
 function pointerPath(cacheDir: string, identity: string): string {
   return join(cacheDir, 'pointers', `${identity.replace(':', '-')}.json`)
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error
 }

@@ -1,6 +1,7 @@
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { makeFolder } from '../core/make-folder.ts'
+import { quote } from '../core/shell-word.ts'
 import type { BootstrapRecipe } from './bootstrap-recipe.ts'
 import type { SourceContext } from './context.ts'
 
@@ -25,7 +26,7 @@ export async function withPackageCache(
 ): Promise<PackageCache> {
   const folder = join(cacheDir, 'apt', `${distribution}-${suite}-${arch}`)
   await makeFolder(folder)
-  const kept = quoted(folder)
+  const kept = quote(folder)
   const archives = '"$1"/var/cache/apt/archives'
   return {
     options: [
@@ -46,9 +47,4 @@ export async function withPackageCache(
       }
     },
   }
-}
-
-/** A word for a POSIX shell. */
-export function quoted(word: string): string {
-  return `'${word.replaceAll("'", `'\\''`)}'`
 }

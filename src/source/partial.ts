@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { ifThere } from '../core/if-there.ts'
 import { makeFolder } from '../core/make-folder.ts'
 
 /**
@@ -40,7 +41,7 @@ export class PartialDownload {
 
   /** Lets the next one go on from here. */
   async giveBack(): Promise<void> {
-    await rename(this.path, this.#shared).catch(ignoreMissing)
+    await ifThere(rename(this.path, this.#shared))
   }
 
   async discard(): Promise<void> {
@@ -50,7 +51,7 @@ export class PartialDownload {
 
   /** What the server called the version that these bytes are of (a strong ETag or a date), for If-Range. */
   async validator(): Promise<string | undefined> {
-    return readFile(this.#validatorPath, 'utf8').catch(ignoreMissing)
+    return ifThere(readFile(this.#validatorPath, 'utf8'))
   }
 
   async setValidator(value: string | undefined): Promise<void> {
@@ -77,8 +78,4 @@ function isAlive(pid: number): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error
 }

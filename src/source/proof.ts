@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import { open, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { writeDurably } from '../core/durable-file.ts'
+import { ifThere } from '../core/if-there.ts'
 import { makeFolder } from '../core/make-folder.ts'
 
 /**
@@ -11,7 +12,7 @@ import { makeFolder } from '../core/make-folder.ts'
 
 /** Owner, inode, size and times in nanoseconds; undefined where there is no file. */
 export async function stampOf(path: string): Promise<{ stamp: string; size: number } | undefined> {
-  const found = await stat(path, { bigint: true }).catch(ignoreMissing)
+  const found = await ifThere(stat(path, { bigint: true }))
   if (!found?.isFile()) return undefined
   const { uid, ino, size, mtimeNs, ctimeNs } = found
   return {
@@ -58,8 +59,4 @@ export async function removeProof(cacheDir: string, path: string): Promise<void>
 
 function proofPath(cacheDir: string, path: string): string {
   return join(cacheDir, 'checked', `${basename(path)}.json`)
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT' && error.code !== 'ENOTDIR') throw error
 }

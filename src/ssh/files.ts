@@ -3,8 +3,8 @@ import { stat } from 'node:fs/promises'
 import { posix } from 'node:path'
 import { Readable } from 'node:stream'
 import { ImagebuildError } from '../core/errors.ts'
+import { quote } from '../core/shell-word.ts'
 import type { CommandOptions } from './command.ts'
-import { quote } from './remote-script.ts'
 
 /**
  * Files in and out of a guest, by the shell and not by SFTP: SFTP cannot become root by sudo, and a hardened

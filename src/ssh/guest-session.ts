@@ -1,11 +1,11 @@
 import { ImagebuildError } from '../core/errors.ts'
 import { pauses } from '../core/pauses.ts'
 import { sleep, withDeadline } from '../core/scope.ts'
+import { quote } from '../core/shell-word.ts'
 import { type CommandOptions, type Connection, runCommand } from './command.ts'
 import { TRANSFER_SECONDS, type UploadOptions, uploadFile } from './files.ts'
 import { logIn } from './login.ts'
 import { lastLines, OutputStream } from './output.ts'
-import { quote } from './remote-script.ts'
 import type { DownloadOptions, RebootOptions, RunOptions, RunResult, Session } from './session-interface.ts'
 
 /**

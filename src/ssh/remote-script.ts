@@ -1,3 +1,5 @@
+import { quote } from '../core/shell-word.ts'
+
 /**
  * How a command reaches the guest. Neither its text nor its environment is ever an argument of a process:
  * arguments can be read by everybody (`ps`), sudo writes them to its log, and secrets may be in both. The
@@ -37,11 +39,6 @@ export function remoteScript(
   ].join('\n')
   // exec: the login shell between sshd and ours goes away.
   return { commandLine: `exec ${options.sudo ? 'sudo -n -- ' : ''}sh -c ${quote(shell)}`, preamble }
-}
-
-/** Single quotes, in which a POSIX shell leaves everything as it is. */
-export function quote(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`
 }
 
 /**

@@ -105,6 +105,10 @@ describe('values that can be written in several ways', () => {
       '4:16 an item of `packages` must be a Debian package name, with =version if need be, not `Curl`',
     ],
     [
+      'packages: [g++, curl-]',
+      '4:21 an item of `packages` must be a Debian package name, with =version if need be, not `curl-`',
+    ],
+    [
       'packages: { upgrade: yes }',
       '4:26 `upgrade` needs true or false, not text (YAML 1.2 knows true and false)',
     ],

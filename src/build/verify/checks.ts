@@ -1,5 +1,5 @@
+import { quote } from '../../core/shell-word.ts'
 import type { Check } from '../../definition/check.ts'
-import { quote } from '../../ssh/remote-script.ts'
 import type { Examiner } from './examiner.ts'
 import { ANSWER_BYTES, type Answer, judge, sysctlPath } from './judge.ts'
 import type { Result } from './report.ts'

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { ifThere } from '../if-there.ts'
+import { ifThere } from '../../core/if-there.ts'
 import { boolean, oneOf, optional, properties, type Rules, string, verifyParameters } from './parameters.ts'
 import { type PropertyFormat, parseProperties } from './property-string.ts'
 import { replaceFile } from './state-file.ts'

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { reachDisk, writeDurably } from '../../core/durable-file.ts'
 import { ImagebuildError } from '../../core/errors.ts'
 import { lock } from '../../core/lock.ts'
-import { shellWord } from '../../core/shell-word.ts'
+import { quote, shellWord } from '../../core/shell-word.ts'
 
 /**
  * The folder of an SSH CA, for its owner alone:
@@ -108,7 +108,7 @@ export class CaFolder {
       code: 'permission_denied',
       what: 'others than you may read the keys of the SSH CA',
       why: open.map(({ path }) => path).join('\n'),
-      next: open.map(({ path, mode }) => `chmod ${mode} '${path.replaceAll("'", "'\\''")}'`).join(' && '),
+      next: open.map(({ path, mode }) => `chmod ${mode} ${quote(path)}`).join(' && '),
     })
   }
 
