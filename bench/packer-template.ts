@@ -1,4 +1,4 @@
-import { packagesScript } from '../src/build/provision.ts'
+import { packagesScript } from '../src/build/packages-layer.ts'
 import type { Layer, VmSpec } from '../src/definition/spec.ts'
 import type { Accelerator } from '../src/lab/accelerator.ts'
 import { cpuModel, processors } from '../src/lab/qemu-command.ts'

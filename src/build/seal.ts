@@ -3,7 +3,7 @@ import { ImagebuildError } from '../core/errors.ts'
 import type { Session } from '../ssh/session.ts'
 import type { Access } from './access.ts'
 import { type Build, outputOf } from './context.ts'
-import { outputTail } from './provision.ts'
+import { outputTail } from './layer-run.ts'
 
 type Stage = 'prepare' | 'finish' | 'seal'
 

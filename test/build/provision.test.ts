@@ -6,14 +6,9 @@ import { text } from 'node:stream/consumers'
 import { inspect } from 'node:util'
 import { execa } from 'execa'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import {
-  demandSecrets,
-  type Provisioning,
-  packagesScript,
-  provision,
-  provisionFirst,
-  scriptCommand,
-} from '../../src/build/provision.ts'
+import type { Provisioning } from '../../src/build/layer-run.ts'
+import { packagesScript, provisionFirst } from '../../src/build/packages-layer.ts'
+import { demandSecrets, provision, scriptCommand } from '../../src/build/provision.ts'
 import { ImagebuildError } from '../../src/core/errors.ts'
 import { createBus, type Event } from '../../src/core/events.ts'
 import { DeadlineError } from '../../src/core/scope.ts'
