@@ -54,9 +54,7 @@ export async function buildOn(
     if (hasSeed(image))
       await during(build, 'cloud-init', 'waiting for cloud-init', () => awaitCloudInit(build, session))
     await oneSshUnit(session, build, 'prepare')
-    await deferred(session, build, 'hold')
     await provisionAll(build, session, plan, source)
-    await during(build, 'finish', 'finishing what was put off', () => deferred(session, build, 'run'))
     // Before anything is removed: what was done to sshd must let people in.
     await session.reconnect({ seconds: RECONNECT_SECONDS, signal: build.signal })
     if (plan.atSeal !== '')
@@ -84,8 +82,22 @@ export async function buildOn(
   return candidate
 }
 
-/** All layers in order; those that only install packages at their beginning at once. */
-async function provisionAll(
+/** All layers in order. What their packages do to the whole system happens at their end. */
+async function provisionAll(build: Build, session: Session, plan: Plan, source: PlacedSource): Promise<void> {
+  await deferred(session, build, 'hold')
+  try {
+    await provisionLayers(build, session, plan, source)
+  } catch (error) {
+    // Whoever looks into a guest that is kept finds its own programs in their places.
+    const isKept = build.options.onError === 'keep' && !build.signal.aborted
+    if (isKept) await deferred(session, build, 'run').catch(() => undefined)
+    throw error
+  }
+  await during(build, 'finish', 'finishing what was put off', () => deferred(session, build, 'run'))
+}
+
+/** Those that only install packages at the beginning at once, then each of the others. */
+async function provisionLayers(
   build: Build,
   session: Session,
   { layers }: Plan,

@@ -20,7 +20,7 @@ export interface BootstrapRecipe {
  * Raise it whenever the same packages would make a different system: files that are added, commands that
  * are run, the layout of the disk. It is part of every bootstrap's identity.
  */
-export const RECIPE_VERSION = 3
+export const RECIPE_VERSION = 4
 
 interface Suite {
   distribution: 'debian' | 'ubuntu'
