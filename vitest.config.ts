@@ -31,7 +31,11 @@ export default defineConfig({
           env: ENVIRONMENT,
           expect: EXPECT,
           exclude: [INTEGRATION, 'test/e2e/**', 'test/contract/**', 'test/campaign/**'],
-          maxWorkers,
+          // A process for each file would cost as much processor time as the tests themselves.
+          isolate: false,
+          setupFiles: 'test/fresh-modules.ts',
+          // Of what is tested here, much is how long something waits.
+          maxWorkers: 2 * maxWorkers + 1,
           // Nothing takes this long but on a machine that is busy with other things.
           testTimeout: 120_000,
           hookTimeout: 120_000,
