@@ -263,7 +263,7 @@ describe('in the guest', () => {
     expect(exitCode).toBe(1)
     const [login = ''] = /ssh -i \S+id_ed25519 .*imagebuild@10\.83\.\S+/.exec(stderr) ?? []
     // What its packages do to the whole system is no longer put off.
-    const programs = 'ls /usr/sbin /usr/bin | grep -E "^(update-initramfs|update-grub|mandb)"'
+    const programs = 'ls /usr/sbin /usr/bin | grep -E "^(update-initramfs|update-grub|mandb)([.]|$)"'
     const { stdout } = await execa('sh', ['-c', `${login} -o BatchMode=yes '${programs}'`], {
       stdin: 'ignore',
     })

@@ -7,6 +7,7 @@ import type { HardeningItem } from '../item.ts'
 const byImplementation = (rust: string, classic: string) =>
   `if sudo -V 2>&1 | grep -q '^sudo-rs'; then ${rust}; else ${classic}; fi`
 
+const TERMINAL_RULE = '/etc/sudoers.d/10-imagebuild-terminal'
 const LOG_RULE = '/etc/sudoers.d/10-imagebuild-log'
 const LOG = '/var/log/sudo.log'
 
@@ -19,8 +20,9 @@ export const SUDO: readonly HardeningItem[] = [
     profile: 'baseline',
     measures: {
       packages: ['sudo'],
-      files: [{ path: '/etc/sudoers.d/10-imagebuild-terminal', content: 'Defaults use_pty\n', mode: '0440' }],
-      script: 'visudo -cqf /etc/sudoers',
+      files: [{ path: TERMINAL_RULE, content: 'Defaults use_pty\n', mode: '0440' }],
+      // Not all rules: the next item's may still be one that sudo-rs does not know.
+      script: `visudo -cqf ${TERMINAL_RULE}`,
     },
     checks: [
       {
