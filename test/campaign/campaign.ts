@@ -51,7 +51,7 @@ const PARTS: readonly Part[] = [
   },
   {
     name: 'kill',
-    what: 'kill -9 at every point of run, swap and prune, on a container (sample: at every fifth point before the promotion, and without a prune that finishes a swap)',
+    what: 'kill -9 at every point of run, swap and prune, on a container (sample: at every fifth point before the promotion, then after each call, and without a prune that finishes a swap)',
     minutes: { full: 22, sample: 7 },
     vitest: campaign('kill'),
   },

@@ -6,7 +6,11 @@ import { FULL } from './tiny-project.ts'
 test('a minimal container, killed at the points of run, swap and prune', {
   timeout: 7_200_000,
 }, async () => {
-  const outcomes = await killContainers({ stride: FULL ? 1 : 5, alsoPruneInWindow: FULL })
+  const outcomes = await killContainers({
+    stride: FULL ? 1 : 5,
+    alsoPruneInWindow: FULL,
+    alsoBefore: FULL,
+  })
   process.stdout.write(`${table(outcomes)}\n`)
   expect(faults(outcomes)).toEqual([])
 })

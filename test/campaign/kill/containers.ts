@@ -18,9 +18,12 @@ export interface Part {
   stride: number
   /** a prune that finishes a swap is killed too, at each point: the longest scenario, of what swap and prune do alone */
   alsoPruneInWindow: boolean
+  /** killed before each call, too: the server is then in the state in which the call before has left it */
+  alsoBefore: boolean
 }
 
-export async function killContainers({ stride, alsoPruneInWindow }: Part): Promise<Outcome[]> {
+export async function killContainers(part: Part): Promise<Outcome[]> {
+  const { stride, alsoPruneInWindow, alsoBefore } = part
   await using stack = new AsyncDisposableStack()
   const folder = await mkdtemp(join(tmpdir(), 'imagebuild-kill-'))
   stack.defer(() => rm(folder, { recursive: true, force: true }))
@@ -43,10 +46,12 @@ export async function killContainers({ stride, alsoPruneInWindow }: Part): Promi
   }
   const some = (of: (points: readonly Point[]) => readonly Point[]) => (points: readonly Point[]) =>
     of(points).filter((_, index) => index % stride === 0)
+  const each = (of: (points: readonly Point[]) => readonly Point[]) => (points: readonly Point[]) =>
+    of(points).filter(({ at }, index) => alsoBefore || index === 0 || at !== 'before')
   const outcomes: Outcome[] = []
   const kill = async (grounds: readonly Ground[], scenarios: readonly Omit<Scenario, 'keep'>[]) => {
     for (const scenario of scenarios)
-      outcomes.push(await killEverywhere(grounds, { ...scenario, keep: KEEP }))
+      outcomes.push(await killEverywhere(grounds, { of: each(between(0)), ...scenario, keep: KEEP }))
   }
   {
     await using owner = new AsyncDisposableStack()
@@ -55,7 +60,7 @@ export async function killContainers({ stride, alsoPruneInWindow }: Part): Promi
       { name: 'run: build', command: 'run', of: some(between(0, CONVERT)) },
       { name: 'run: convert', command: 'run', of: some(between(CONVERT, VERIFY)) },
       { name: 'run: verify', command: 'run', of: some(between(VERIFY, decisionOf)) },
-      { name: 'run: promote and retire', command: 'run', of: between(decisionOf) },
+      { name: 'run: promote and retire', command: 'run', of: each(between(decisionOf)) },
       ...(await prunes(grounds[0] as Ground)),
     ])
     // They have one source between them, so one at a time may take it away.
@@ -67,7 +72,7 @@ export async function killContainers({ stride, alsoPruneInWindow }: Part): Promi
     await using owner = new AsyncDisposableStack()
     const grounds = await open(owner, 'fix', ', vmid: FIXED')
     await kill(grounds, [
-      { name: 'run: swap', command: 'run', of: between(decisionOf) },
+      { name: 'run: swap', command: 'run', of: each(between(decisionOf)) },
       ...(alsoPruneInWindow ? [await pruneInWindow(grounds[0] as Ground)] : []),
     ])
   }
