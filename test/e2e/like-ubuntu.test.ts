@@ -39,7 +39,7 @@ checks:
   - { service: ssh.socket }
   - { service: ssh.service, state: disabled }
   - { command: 'ls /etc/apt/sources.list', exit: 2 }
-  - { command: 'ls /usr/share/man/man1/fail2ban-client.1.gz', exit: 2 }
+  - { command: 'ls /usr/share/doc/rust-coreutils', output: '^copyright$' }
 `
 
 const SOURCES = `#!/bin/sh
