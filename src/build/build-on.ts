@@ -106,7 +106,7 @@ async function provisionLayers(
   const to = { ...build, image: build.image.name, session }
   const brought = ('brought' in source && source.brought) || []
   const first = firstPackages(layers)
-  const later = layers.slice(first.length).map(({ layer }) => layer)
+  const later = layers.slice(first.length).flatMap(({ layer, by }) => (by === 'definition' ? layer : []))
   if (first.length > 0) {
     const places = first.length === 1 ? 'layer 1' : `layers 1–${first.length}`
     const names = first.map(({ name }) => name).join('; ')

@@ -11,7 +11,7 @@ import { asLayer, failed, outputTail, type Provisioning, runLayer } from './laye
  * Installs what an image begins with, in one transaction. Where nothing is left to install, apt's lists are fetched for
  * later scripts alone.
  * @param brought what the system has already
- * @param later layers that come after these
+ * @param later the definition's layers that come after these
  * @throws ImagebuildError `build_failed`, with the place of the layer that names a package which is nowhere to be had
  */
 export async function provisionFirst(

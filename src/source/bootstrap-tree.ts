@@ -81,7 +81,7 @@ const KEEP_DISABLED = `chroot "$1" sh -ec '${[
 /** Where what is installed last finds mmdebstrap's archives: the guest's own file names the public ones. */
 const SOURCES = '/root/imagebuild-sources.list'
 
-/** As the layers of a guest install packages (build/provision.ts). */
+/** As the layers of a guest install packages (build/packages-layer.ts). */
 const APT_INSTALL =
   'apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold --no-install-recommends'
 
