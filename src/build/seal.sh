@@ -153,6 +153,6 @@ sync
 
 # --force skips stopping services, which have nothing left to save and would only write logs again; file systems
 # are unmounted all the same. A moment later, so that this script's exit code still gets through. The guest agent sometimes
-# misses the signal to end, and is then waited for, 90 seconds.
+# misses the signal to end, and is then waited for, 90 seconds; killed alone, it would be started again.
 [ "$AND_THEN" = poweroff ] || exit 0
-setsid sh -c 'sleep 0.3; systemctl --quiet --runtime mask qemu-guest-agent.service; systemctl kill --signal=KILL qemu-guest-agent.service; exec systemctl poweroff --force' </dev/null >/dev/null 2>&1 &
+setsid sh -c 'sleep 0.3; systemctl --quiet --no-block stop qemu-guest-agent.service; systemctl kill --signal=KILL qemu-guest-agent.service; exec systemctl poweroff --force' </dev/null >/dev/null 2>&1 &
