@@ -10,7 +10,7 @@ import { type Build, during } from '../context.ts'
 import { chooseIdentities } from '../identity.ts'
 import { certificateSummary, judgeCertificates } from './certificates.ts'
 import { runChecks } from './checks.ts'
-import { bootClone } from './clone.ts'
+import { bootClone, type Clone } from './clone.ts'
 import { type Entered, enter } from './enter.ts'
 import { certificateSeconds, loginsOf } from './enter-container.ts'
 import { machineFacts } from './facts.ts'
@@ -52,8 +52,8 @@ export interface VerifyRequest {
 const ROLES = ['verify-a', 'verify-b'] as const
 
 /**
- * Boots two clones of a finished template, each with an identity of its own, looks into the first and compares it with
- * the second. Both are gone afterwards, whatever happens.
+ * Boots two clones of a finished template, each with an identity of its own, looks into both and compares
+ * them. Both are gone afterwards, whatever happens.
  * @returns what was found, good or bad
  * @throws ImagebuildError where a clone does not come up, or cannot be asked any more
  */
@@ -99,14 +99,13 @@ async function verifyOnce(
   const [lookedA, lookedB] = (await during(build, 'verify', 'looking who they are', async () =>
     together(build, [a, b], async (entered, part): Promise<Looked> => {
       if (entered.inside === undefined) return { entered }
-      // Only the first must have come to the end of its boot.
       const { examiner } = entered.inside
-      return { entered, facts: await machineFacts(examiner, entered === a ? settle : 0, part.signal) }
+      return { entered, facts: await machineFacts(examiner, settle, part.signal) }
     }),
   )) as [Looked, Looked]
   const results = [
     ...judgeIdentity(lookedA, lookedB, writtenPaths([image, ...(request.ancestors ?? [])])),
-    ...(await during(build, 'verify', 'looking into it', () => examine(build, lookedA, request))),
+    ...(await during(build, 'verify', 'looking into it', () => examine(build, [lookedA, lookedB], request))),
     ...left.map(
       ({ id, title, sources, because, reason }): Result => ({
         group: 'checks',
@@ -136,31 +135,44 @@ async function verifyOnce(
   }
 }
 
-/** What can be seen in the first clone; its SSH server is changed last, for the logins. */
+/**
+ * What can be seen in the clones. The first is asked most, and its SSH server is changed last, for the logins; meanwhile what
+ * the build has left is looked for in the second, which has the same of the template.
+ */
 async function examine(
   build: Build,
-  { entered, facts }: Looked,
-  { image, ancestors = [], checks, ssh }: VerifyRequest,
+  [first, second]: readonly [Looked, Looked],
+  request: VerifyRequest,
 ): Promise<Result[]> {
-  const { inside, clone, outside = '' } = entered
-  const { signal, pve } = build
-  if (inside === undefined || facts === undefined) return unseen(entered, outside, checks)
-  const { examiner, user } = inside
-  // The key that a virtual machine was given, and a container was not.
-  const publicKey = clone.guest.kind === 'vm' ? clone.access.userKey.publicKey : ''
-  return [
-    ...(await judgeHealth(facts, clone.guest)),
-    ...(await findLeftovers(examiner, {
-      image,
-      ancestors,
-      login: { user, publicKey },
-      config: await readConfig(pve, clone.guest),
-      signal,
-    })),
-    ...(await runChecks(examiner, checks, { signal })),
+  const { checks, image, ssh } = request
+  const { entered, facts } = first
+  const { inside, outside = '' } = entered
+  const other = second.entered.inside
+  if (inside === undefined || other === undefined || facts === undefined)
+    return unseen(entered, outside, checks)
+  const askFirst = async ({ signal }: Build) => [
+    ...(await runChecks(inside.examiner, checks, { signal })),
     ...(await judgeSshServer({ client: entered.client, inside }, signal)),
     ...(await judgeCertificates(entered, { ...ssh, revokes: revokes(image, ssh.ca), checks, signal })),
   ]
+  const askSecond = (part: Build) => lookForLeftovers(part, second.entered.clone, other, request)
+  const [seen, left] = (await together(build, [askFirst, askSecond], (ask, part) => ask(part))) as [
+    Result[],
+    Result[],
+  ]
+  return [...(await judgeHealth(facts, entered.clone.guest)), ...left, ...seen]
+}
+
+async function lookForLeftovers(
+  { pve, signal }: Build,
+  { guest, access }: Clone,
+  { examiner, user }: NonNullable<Entered['inside']>,
+  { image, ancestors = [] }: VerifyRequest,
+): Promise<Result[]> {
+  // The key that a virtual machine was given, and a container was not.
+  const publicKey = guest.kind === 'vm' ? access.userKey.publicKey : ''
+  const config = await readConfig(pve, guest)
+  return await findLeftovers(examiner, { image, ancestors, login: { user, publicKey }, config, signal })
 }
 
 /** With a CA there is always a list, if an empty one. */
