@@ -108,7 +108,7 @@ function builder(input: PackerInput): Record<string, unknown> {
     ssh_handshake_attempts: 1000,
 
     // Sealing removes the user that Packer logs in with and then powers off, so it is what shuts down.
-    shutdown_command: `sudo -n env BUILD_USER=${input.user} BUILD_KEY=${input.publicKey} sh ${SEAL} && echo sealed`,
+    shutdown_command: `sudo -n env BUILD_USER=${input.user} BUILD_KEY=${input.publicKey} AND_THEN=poweroff sh ${SEAL}`,
     shutdown_timeout: '15m',
   }
 }
