@@ -35,7 +35,7 @@ export function parseInventory(stdout: string, buildUser: string): Found {
     kernels: lines(text('kernels'))
       .map((name) => name.replace(/^vmlinuz-/, ''))
       .sort(),
-    packages: known('packages', (list) => packages(list, text('manual'))),
+    packages: known('packages', (list) => packages(list, text('automatic'))),
     sshd: known('sshd', sshd),
     sysctl: sysctl(text('sysctl-configured'), text('sysctl-effective')),
     ports: known('ports', ports),
@@ -63,16 +63,23 @@ function distribution(osRelease: string): Manifest['distribution'] {
   }
 }
 
-function packages(list: string, asked: string): Package[] {
-  // `name`, or `name:architecture` where that is not the machine's first.
-  const manual = new Set(lines(asked))
+/** @param states apt's list of what it has installed for other packages; what is not in it was asked for */
+function packages(list: string, states: string): Package[] {
+  const automatic = new Set(
+    states.split('\n\n').flatMap((entry) => {
+      const fields = new Map(lines(entry).map((line) => line.split(': ', 2) as [string, string]))
+      const [name, architecture] = [fields.get('Package'), fields.get('Architecture')]
+      // Of a package for all architectures apt says the machine's own.
+      return fields.get('Auto-Installed') === '1' ? [`${name}:${architecture}`, `${name}:all`] : []
+    }),
+  )
   return lines(list)
     .map((line) => {
       const [name = '', version = '', architecture = '', source = '', sourceVersion = '', status = '', want] =
         line.split('\t')
       return {
         ...{ name, version, architecture, source, sourceVersion, status },
-        manual: manual.has(name) || manual.has(`${name}:${architecture}`),
+        manual: status !== 'config-files' && !automatic.has(`${name}:${architecture}`),
         held: want === 'hold',
       }
     })

@@ -8,8 +8,10 @@ const FACTS: Record<string, string> = {
   kernels: 'vmlinuz-6.1.0-38-amd64\nvmlinuz-6.1.0-37-amd64\n',
   packages:
     'zstd\t1.5.4\tamd64\tlibzstd\t1.5.4\tinstalled\tinstall\nlibc6\t2.36-9\tamd64\tglibc\t2.36-9\tinstalled\thold\n' +
-    'libc6\t2.36-9\ti386\tglibc\t2.36-9\tinstalled\tinstall\nold\t1\tall\told\t1\tconfig-files\tdeinstall\nnever\t\t\tnever\t\tnot-installed\tunknown\n',
-  manual: 'zstd\nlibc6:i386\n',
+    'libc6\t2.36-9\ti386\tglibc\t2.36-9\tinstalled\tinstall\nold\t1\tall\told\t1\tconfig-files\tdeinstall\ntzdata\t1\tall\ttzdata\t1\tinstalled\tinstall\nnever\t\t\tnever\t\tnot-installed\tunknown\n',
+  automatic:
+    'Package: libc6\nArchitecture: amd64\nAuto-Installed: 1\n\nPackage: tzdata\nArchitecture: amd64\nAuto-Installed: 1\n\n' +
+    'Package: zstd\nArchitecture: amd64\nAuto-Installed: 0\n',
   sshd: 'port 22\nacceptenv LANG\nacceptenv LC_*\nbanner none\nversionaddendum\n',
   'sysctl-configured': 'kernel.sysrq\t438\nkernel.sysrq\t0\nnet.ipv4.ip_forward\t1\n',
   'sysctl-effective': 'kernel.sysrq\t0\nfs.suid_dumpable\t0\n',
@@ -53,9 +55,10 @@ test('a machine’s answer becomes what a manifest has of it, sorted', () => {
     'libc6 amd64 installed false true',
     'libc6 i386 installed true false',
     'old all config-files false false',
+    'tzdata all installed false false',
     'zstd amd64 installed true false',
   ])
-  expect(found.packages?.[3]).toMatchObject({ source: 'libzstd', sourceVersion: '1.5.4' })
+  expect(found.packages?.[4]).toMatchObject({ source: 'libzstd', sourceVersion: '1.5.4' })
   expect(found.sshd).toEqual({
     ...{ acceptenv: ['LANG', 'LC_*'], banner: ['none'], port: ['22'], versionaddendum: [''] },
   })
