@@ -5,7 +5,7 @@ import { iso9660 } from '../src/seed/iso9660.ts'
 
 /**
  * The seed as one writes it by hand: the account that logs in, and the definition's own cloud-config. Nothing in it
- * concerns host keys, since nobody checks them: the guest makes its own, of the one type that is needed. The network is
+ * concerns host keys, since no client checks them: the guest makes its own, of the one type that is needed. The network is
  * cloud-init's default, DHCP.
  * @param scripts run at the end, as root
  */

@@ -13,7 +13,7 @@ import { PHASES } from './timed-build.ts'
 import { ROOT } from './workspace.ts'
 
 /**
- * The floor: QEMU alone, with no API, no SSH and nobody who watches. cloud-init runs the layers and the seal as one script;
+ * The floor: QEMU alone, with no API, no SSH and no progress shown. cloud-init runs the layers and the seal as one script;
  * the machine powers itself off. No tool that does the same work can be quicker than this.
  */
 export interface FloorJob {

@@ -9,7 +9,7 @@ import type { RunResult, Session } from '../ssh/session.ts'
 
 /** One command of a layer in the guest, and how its failure is told as one of that layer. */
 
-/** What a layer needs to run: a way into the guest, and somebody to tell. */
+/** What a layer needs to run: a session in the guest, and where events go. */
 export interface Provisioning {
   session: Session
   secrets: SecretRegistry

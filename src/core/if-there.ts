@@ -1,4 +1,4 @@
-/** Undefined for a file or folder that is not there, or that somebody else has removed since its folder was read. */
+/** Undefined for a file or folder that is not there, or that another process has removed since its folder was read. */
 export async function ifThere<T>(found: Promise<T>): Promise<T | undefined> {
   try {
     return await found

@@ -3,7 +3,7 @@ import { dirname } from 'node:path'
 
 /**
  * Makes a folder that a person has chosen, and those above it, where they are not there yet: with this mode, whatever the
- * umask. Node's own recursive mkdir never ends where a file system lets nobody make anything and says ENOENT, as /proc does.
+ * umask. Node's own recursive mkdir never ends where a file system refuses every new folder with ENOENT, as /proc does.
  * @throws what mkdir(2) says, with `code`, `path` and `syscall`
  */
 export async function makeFolder(path: string, mode = 0o755): Promise<void> {
