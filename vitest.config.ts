@@ -33,7 +33,7 @@ export default defineConfig({
           exclude: [INTEGRATION, 'test/e2e/**', 'test/contract/**', 'test/campaign/**'],
           // A process for each file would cost as much processor time as the tests themselves.
           isolate: false,
-          setupFiles: 'test/fresh-modules.ts',
+          setupFiles: ['test/usual-modes.ts', 'test/fresh-modules.ts'],
           // Of what is tested here, much is how long something waits.
           maxWorkers: 2 * maxWorkers + 1,
           // Nothing takes this long but on a machine that is busy with other things.
@@ -47,6 +47,7 @@ export default defineConfig({
           include: [INTEGRATION],
           env: ENVIRONMENT,
           expect: EXPECT,
+          setupFiles: 'test/usual-modes.ts',
           maxWorkers,
           testTimeout: 300_000,
           hookTimeout: 300_000,
@@ -58,6 +59,7 @@ export default defineConfig({
           include: ['test/contract/**/*.test.ts'],
           env: ENVIRONMENT,
           expect: EXPECT,
+          setupFiles: 'test/usual-modes.ts',
           testTimeout: 120_000,
           hookTimeout: 120_000,
           fileParallelism: false,
@@ -71,6 +73,7 @@ export default defineConfig({
           env: ENVIRONMENT,
           expect: EXPECT,
           globalSetup: 'test/e2e/setup.ts',
+          setupFiles: 'test/usual-modes.ts',
           testTimeout: 1_200_000,
           hookTimeout: 1_200_000,
           fileParallelism: false,
