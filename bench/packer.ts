@@ -19,8 +19,9 @@ import { IMAGES, makeWorkspace } from './workspace.ts'
  *
  * All start from the same local qcow2 (ours already on the lab's storage), with the same accelerator, CPU model, memory
  * and cloud-config, run the same commands and the same seal.sh, harden and verify nothing, and end with a disk that can be
- * cloned: ours as a template with its marks, the others' as a qcow2 file. What counts is the wall time of the whole
- * process, as a user waits for it. What hardening and verification add is measured once, by itself.
+ * cloned: ours as a template with its marks, the others' as a qcow2 file. What counts is the wall time of the process, as a
+ * user waits for it, without the inventory (manifest and SBOM), which the others do not make. That is a row of its own, and
+ * what hardening and verification add is measured once, by itself.
  *
  * One round takes some ten minutes on two cores without KVM.
  */
@@ -91,11 +92,12 @@ function report(
   ]
   process.stdout.write(`Seconds of wall time, medians of ${imagebuild.length} builds each:\n\n`)
   process.stdout.write(formatTable(['phase', 'imagebuild', 'packer', 'floor', 'hardened'], rows))
-  const whole = (builds: readonly TimedBuild[]) => median(builds.map(({ seconds }) => seconds))
+  const whole = (builds: readonly TimedBuild[]) =>
+    median(builds.map(({ seconds, phases }) => seconds - phases.inventory))
   const ours = whole(imagebuild)
   const verification = hardened.phases.verify
   process.stdout.write(
-    `\nhardening adds ${(hardened.seconds - verification - ours).toFixed(1)} s, verification ${verification.toFixed(1)} s\n`,
+    `\nhardening adds ${(hardened.seconds - hardened.phases.inventory - verification - ours).toFixed(1)} s, verification ${verification.toFixed(1)} s\n`,
   )
   const compared = [
     ...(packer.length > 0 ? [{ name: 'packer', ratio: ours / whole(packer), limit: LIMITS.packer }] : []),
@@ -103,7 +105,9 @@ function report(
   ]
   for (const { name, ratio, limit } of compared) {
     const verdict = ratio <= limit ? 'pass' : 'FAIL'
-    process.stdout.write(`imagebuild/${name}: ${ratio.toFixed(2)}, limit ${limit}: ${verdict}\n`)
+    process.stdout.write(
+      `imagebuild without its inventory/${name}: ${ratio.toFixed(2)}, limit ${limit}: ${verdict}\n`,
+    )
   }
   return compared.every(({ ratio, limit }) => ratio <= limit)
 }

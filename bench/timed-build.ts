@@ -8,6 +8,7 @@ export const PHASES = [
   'boot',
   'cloud-init',
   'layers',
+  'inventory',
   'seal',
   'shutdown',
   'convert',
