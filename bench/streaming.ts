@@ -34,7 +34,7 @@ export async function measureStreaming(signal: AbortSignal): Promise<Measured[]>
   await writeDisk(disk)
   await using server = await serve(disk)
   const definition = join(workspace.project, 'images', IMAGE)
-  await mkdir(definition)
+  await mkdir(definition, { recursive: true })
   const checksum = `sha256:${await hashFile('sha256', disk, signal)}`
   await writeFile(
     join(definition, 'image.yaml'),
