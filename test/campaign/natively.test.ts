@@ -23,7 +23,7 @@ cloudInit: [${fragments}]
 hardening: baseline
 template: { ${kind === 'lxc' ? 'archive: true' : 'tags: [natively]'} }
 provision:
-  - packages: [htop, iptables-persistent, jq, nginx-light, ssl-cert]
+  - packages: [fail2ban, htop, jq, nginx-light, ssl-cert]
 `
 
 /** Facts of a system, by name; run as root. Paths are relative, for a system that does not run. */
