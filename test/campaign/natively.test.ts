@@ -79,7 +79,7 @@ async function build(name: string, where: 'before' | 'within'): Promise<number> 
   })
   expect(exitCode, stderr).toBe(0)
   const labels = events.flatMap((event) => (event.type === 'step.start' ? [event.label] : []))
-  const packages = labels.find((label) => label.includes('packages'))
+  const packages = labels.find((label) => /^layers? .*packages/.test(label))
   if (where === 'before') expect(packages).toMatch(/brought along$/)
   else expect(packages).not.toMatch(/brought along|lacking/)
   return result.template?.vmid as number
