@@ -1,3 +1,4 @@
+import { mapStrings, printable } from './printable.ts'
 import type { SecretRegistry } from './secrets.ts'
 
 /**
@@ -82,13 +83,27 @@ export type Emit = (event: Event) => void
 
 export type Sink = (event: Event) => void
 
-/** Carries events to all sinks. Secrets are taken out here, and nowhere else. */
+/**
+ * Carries events to all sinks. What came from outside is made printable here, and secrets are taken out, so that no sink has
+ * to think of either. The lines of one output follow upon each other: a secret may begin in one and end in the next.
+ */
 export function createBus(secrets: SecretRegistry, sinks: readonly Sink[]): Emit {
+  const outputs = new Map<string, ReturnType<SecretRegistry['lines']>>()
+  const redactLine = ({ image, node = '', step, stream, line }: Output) => {
+    const name = [image, node, step, stream].join('\0')
+    const lines = outputs.get(name) ?? secrets.lines()
+    outputs.set(name, lines)
+    return lines.redact(line)
+  }
   return (event) => {
-    const safe = secrets.redactDeep(event)
+    const shown = mapStrings(event, printable)
+    const safe = secrets.redactDeep(shown)
+    if (safe.type === 'output' && shown.type === 'output') safe.line = redactLine(shown)
     for (const sink of sinks) sink(safe)
   }
 }
+
+type Output = Extract<Event, { type: 'output' }>
 
 /** Runs one step with its start and end events. */
 export async function step<T>(

@@ -1,6 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { ImagebuildError } from './errors.ts'
+import { mapStrings } from './printable.ts'
+import { LineRedactor, Matcher, redactList, redactText } from './redaction.ts'
+import { formsOf, SHORTEST } from './secret-forms.ts'
+
+export { REDACTED } from './redaction.ts'
 
 /**
  * Secrets are named by reference and resolved as late as possible. Every value that was ever resolved is
@@ -21,41 +26,51 @@ export function absoluteReference(reference: SecretReference, folder: string): S
     : reference
 }
 
-/** What stands for a secret in all output. */
-export const REDACTED = '••••••'
-
-/** A value shorter than this is not redacted: it would blot out half of the log and protects nothing. */
-const SHORTEST_REDACTED = 4
-
 export class SecretRegistry {
   readonly #values = new Set<string>()
+  readonly #onResolved: (value: string) => void
+  #matcher: Matcher | undefined
+
+  /** @param onResolved told each value behind a reference before anybody else has it; not what is too short to be redacted */
+  constructor(onResolved: (value: string) => void = () => {}) {
+    this.#onResolved = onResolved
+  }
 
   /** Remember a value that must never be printed (also each of its lines: keys have several). */
   add(value: string): void {
     for (const part of [value, ...value.split('\n')]) {
       const trimmed = part.trim()
-      if (trimmed.length >= SHORTEST_REDACTED) this.#values.add(trimmed)
+      if (trimmed.length < SHORTEST || this.#values.has(trimmed)) continue
+      this.#values.add(trimmed)
+      this.#matcher = undefined
     }
   }
 
+  /** A text without the secrets that are known, in whatever form: see `secret-forms.ts`. */
   redact(text: string): string {
-    let result = text
-    // Longest first: a secret may contain another.
-    for (const value of [...this.#values].sort((a, b) => b.length - a.length)) {
-      if (result.includes(value)) result = result.replaceAll(value, REDACTED)
-    }
-    return result
+    return this.#values.size === 0 ? text : redactText(this.#known(), text)
   }
 
-  /** `redact` through all strings of a JSON-like value. */
+  /** The same for lines that come one by one, and may have a secret across their borders. */
+  lines(): { redact(line: string): string } {
+    const redactor = new LineRedactor(() => this.#known())
+    return { redact: (line) => (this.#values.size === 0 ? line : redactor.redact(line)) }
+  }
+
+  /** `redact` through all strings of a JSON-like value; a list of strings is taken for lines. */
   redactDeep<T>(value: T): T {
     if (this.#values.size === 0) return value
-    if (typeof value === 'string') return this.redact(value) as T
-    if (Array.isArray(value)) return value.map((item) => this.redactDeep(item)) as T
-    if (value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype) {
-      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, this.redactDeep(item)])) as T
-    }
-    return value
+    const matcher = this.#known()
+    return mapStrings(
+      value,
+      (text) => redactText(matcher, text),
+      (texts) => redactList(matcher, texts),
+    )
+  }
+
+  #known(): Matcher {
+    this.#matcher ??= new Matcher([...this.#values].flatMap(formsOf))
+    return this.#matcher
   }
 
   /**
@@ -66,6 +81,7 @@ export class SecretRegistry {
     const [, kind, name] = REFERENCE.exec(reference) as unknown as [string, string, string]
     const value = (await read(kind, name, reference, signal)).replace(/\r?\n$/, '')
     if (value === '') throw unresolved(reference, 'it is empty')
+    if (value.trim().length >= SHORTEST) this.#onResolved(value)
     this.add(value)
     return value
   }

@@ -1,4 +1,5 @@
 import { StringDecoder } from 'node:string_decoder'
+import { printable, REPLACEMENT } from '../core/printable.ts'
 
 /** Bytes of each output stream that are kept; what a log line needs went out live. */
 export const KEPT_BYTES = 1024 * 1024
@@ -58,8 +59,9 @@ export class OutputStream {
     this.#line = lines.pop() as string
     for (const line of lines) this.#emit(line)
     while (this.#line.length > LONGEST_LINE) {
-      this.#emit(this.#line.slice(0, LONGEST_LINE))
-      this.#line = this.#line.slice(LONGEST_LINE)
+      const end = wholeSequences(this.#line, LONGEST_LINE)
+      this.#emit(this.#line.slice(0, end))
+      this.#line = this.#line.slice(end)
     }
   }
 
@@ -68,6 +70,21 @@ export class OutputStream {
     const shown = line.replace(/\r+$/, '')
     this.#onLine?.(shown.slice(shown.lastIndexOf('\r') + 1))
   }
+}
+
+/** Longest escape sequence that is not cut; a colour has some twenty characters. */
+const LONGEST_SEQUENCE = 256
+
+/** Where a line may be cut, `at` or before it: neither in an escape sequence, half of which is text, nor in a character. */
+function wholeSequences(line: string, at: number): number {
+  const begin = line.lastIndexOf('\x1b', at - 1)
+  if (begin > at - LONGEST_SEQUENCE && begin > 0) {
+    // Left alone, the beginning of a sequence is a control character that is replaced; a whole one is taken out.
+    const isWhole = !printable(line.slice(begin, at)).includes(REPLACEMENT)
+    if (!isWhole) return begin
+  }
+  const isPair = /[\ud800-\udbff]/.test(line.charAt(at - 1))
+  return isPair ? at - 1 : at
 }
 
 /** The last lines of an output, for an error. */
