@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { lock } from '../core/lock.ts'
 import { makeFolder } from '../core/make-folder.ts'
+import { printable } from '../core/printable.ts'
 import { useUsualModes } from '../core/umask.ts'
 import { type ApiServer, startApi } from './api/server.ts'
 import { certificate } from './certificate.ts'
@@ -33,7 +34,7 @@ const option = (name: string) =>
 const port = option('port')
 
 function say(message: string): void {
-  process.stderr.write(`${new Date().toISOString()} ${message}\n`)
+  process.stderr.write(`${new Date().toISOString()} ${printable(message)}\n`)
 }
 
 // A defect in one request must not take the guests of the others with it.

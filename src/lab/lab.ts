@@ -10,6 +10,7 @@ import { makeFolder } from '../core/make-folder.ts'
 import { poll, withDeadline } from '../core/scope.ts'
 import { shellWord } from '../core/shell-word.ts'
 import { answering, daemonOf, type LabConnection } from './connection.ts'
+import { daemonEnvironment, pathWithSbin } from './environment.ts'
 import { closeHost } from './host.ts'
 import { labNames } from './names.ts'
 import { readNodes, writeNodes } from './nodes.ts'
@@ -29,8 +30,7 @@ const START_SECONDS = 90
 /** Seconds that a daemon has to end its guests and go. */
 const STOP_SECONDS = 120
 
-/** System tools lie in sbin, which is not on everybody's path. */
-const PATH = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'].join(delimiter)
+const PATH = pathWithSbin(process.env)
 
 export interface EnsureLabOptions {
   /** the lab's folder */
@@ -169,7 +169,7 @@ async function startDaemon(
   const daemon = spawn(process.execPath, [DAEMON, ...asked, dir], {
     detached: true,
     cwd: '/',
-    env: { ...process.env, PATH },
+    env: daemonEnvironment(process.env),
     stdio: ['ignore', log.fd, log.fd],
   })
   daemon.unref()

@@ -7,7 +7,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { watchLab } from '../../src/cli/lab-end.ts'
 import type { ImagebuildError } from '../../src/core/errors.ts'
 import type { Event } from '../../src/core/events.ts'
@@ -48,6 +48,7 @@ beforeEach(async () => {
   said = []
 })
 afterEach(async () => {
+  vi.unstubAllEnvs()
   await stopLab(dir)
   await rm(dir, { recursive: true, force: true })
 })
@@ -81,6 +82,22 @@ describe.skipIf(notRoot)(`the lab${notRoot ? ' (skipped: needs root)' : ''}`, ()
     expect(await labStatus(dir)).toEqual({ running: false })
     expect(await traces()).toEqual([])
     expect(await stopLab(dir)).toBe(false)
+  })
+
+  test('knows nothing of its caller’s environment that it does not need, nor do its children', async () => {
+    vi.stubEnv('IB_TEST_TOKEN', 'hunter2')
+    vi.stubEnv('TZ', 'Europe/Vienna')
+    const { pid } = await start()
+    const { runtime } = labNames(dir)
+    const dnsmasq = Number(await readFile(join(runtime, 'dnsmasq.pid'), 'utf8'))
+    for (const process of [pid, dnsmasq]) {
+      const names = (await readFile(`/proc/${process}/environ`, 'utf8'))
+        .split('\0')
+        .map((line) => line.replace(/=.*/s, ''))
+      expect(names).toContain('PATH')
+      expect(names).toContain('TZ')
+      expect(names).not.toContain('IB_TEST_TOKEN')
+    }
   })
 
   test('comes back after a SIGKILL where it was, with the same key and token', async () => {
