@@ -63,6 +63,19 @@ test('imports point one way, and each boundary library is imported in one place'
   expect(files.flatMap(broken)).toEqual([])
 })
 
+/** Writing to the terminal, by whatever name; whether it is one, and what shows colours, anybody may ask. */
+const WRITES = /\bprocess\.std(?:out|err)\b(?!\.isTTY)|\bconsole\.(?:log|info|warn|error|debug)\(/
+/** Outputs are watched before there is anything to say; the version is told before anything is loaded; the daemon writes its log. */
+const WRITERS = /^src\/(cli\/(output|closed-pipes|main)|lab\/daemon)\.ts$/
+
+test('one place writes to the terminal, and one knows what must not reach it', () => {
+  const sources = files.map(({ file }) => ({ file, code: readFileSync(file, 'utf8') }))
+  const elsewhere = (what: RegExp, place: RegExp) =>
+    sources.filter(({ file, code }) => what.test(code) && !place.test(file)).map(({ file }) => file)
+  expect(elsewhere(WRITES, WRITERS)).toEqual([])
+  expect(elsewhere(/stripVTControlCharacters/, /^$/)).toEqual([])
+})
+
 test('no file is named after nothing', () => {
   expect(files.filter(({ file }) => /(utils?|helpers?|common|manager|misc)\b/.test(file))).toEqual([])
 })

@@ -1,4 +1,4 @@
-import { stripVTControlCharacters } from 'node:util'
+import { printable } from '../core/printable.ts'
 
 /**
  * What a console prints, or a log of it, as lines that errors and logs may show. Every program that boots writes to a guest's
@@ -39,11 +39,11 @@ export class ConsoleLines {
   /** The line that has no end yet: where a boot waits for something, the prompt. */
   get unfinished(): string | undefined {
     if (this.#key > 0 || this.#passwords > 0 || this.#rest === '') return undefined
-    return stripVTControlCharacters(this.#rest).replace(KEY, HIDDEN_KEY)
+    return printable(this.#rest).replace(KEY, HIDDEN_KEY)
   }
 
   #shown(raw: string): string | undefined {
-    const line = stripVTControlCharacters(raw)
+    const line = printable(raw)
     if (this.#key > 0) {
       this.#key = KEY_END.test(line) ? 0 : this.#key - 1
       return undefined

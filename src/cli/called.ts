@@ -35,8 +35,3 @@ export function withConfig(config: string | undefined): void {
 export function asCalled(text: string): string {
   return fitting(text).replaceAll(NAMED, () => `${called} ${options}`)
 }
-
-/** Says something between the results. */
-export function tell(text: string): void {
-  process.stderr.write(asCalled(text))
-}

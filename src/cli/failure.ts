@@ -1,7 +1,8 @@
-import { stripVTControlCharacters, styleText } from 'node:util'
 import type { ErrorCode, ImagebuildError } from '../core/errors.ts'
+import { oneLine, printable } from '../core/printable.ts'
 import { asCalled } from './called.ts'
 import { fitting } from './lab-hints.ts'
+import { style } from './output.ts'
 
 /** What has nothing to do with who answered. */
 const OWN_AFFAIR = new Set<ErrorCode>([
@@ -31,27 +32,49 @@ export function renderFailure(
   thrown: ImagebuildError,
   options: { debug: boolean; talksTo?: string },
 ): string {
-  const error = {
-    ...{ what: asCalled(thrown.what), where: thrown.where, output: thrown.output, code: thrown.code },
-    why: thrown.why && asCalled(thrown.why),
-    next: thrown.next && asCalled(thrown.next),
-  }
-  const style = (format: 'red' | 'dim' | 'cyan', text: string) =>
-    styleText(format, text, { stream: process.stderr })
-  const lines = [`${style('red', 'error:')} ${error.what}`]
-  if (error.where) lines.push(`  at ${error.where.file}:${error.where.line}:${error.where.column}`)
-  if (error.why !== undefined) lines.push(...error.why.split('\n').map((line) => `  ${line}`))
+  const error = asShown(thrown)
+  const lines = [`${style('stderr', 'red', 'error:')} ${error.what}`]
+  if (error.where !== undefined) lines.push(`  at ${error.where}`)
+  if (error.why) lines.push(...error.why.split('\n').map((line) => `  ${line}`))
   if (error.output.length > 0)
-    lines.push(
-      '',
-      ...error.output.map((line) => `  ${style('dim', '|')} ${stripVTControlCharacters(line)}`),
-      '',
-    )
+    lines.push('', ...error.output.map((line) => `  ${style('stderr', 'dim', '|')} ${line}`), '')
   const answered = answerer(thrown, options.talksTo)
-  if (answered !== undefined) lines.push(`  on ${answered}`)
-  if (error.next !== undefined) lines.push(`  ${style('cyan', '→')} ${error.next}`)
-  if (options.debug) lines.push('', ...stacks(thrown))
+  if (answered !== undefined) lines.push(`  on ${printable(answered)}`)
+  if (error.next) lines.push(`  ${style('stderr', 'cyan', '→')} ${error.next}`)
+  if (options.debug) lines.push('', ...stacks(thrown).map(printable))
   return `${lines.join('\n')}\n`
+}
+
+/** The same in five lines at most, for the end of a log: what, where, why, the last that was printed, what to do. */
+export function failureInShort(thrown: ImagebuildError): string {
+  const { what, where, why, output, next } = asShown(thrown)
+  const [last] = output.filter((line) => line.trim() !== '').slice(-1)
+  const lines = [
+    `error: ${what}`,
+    where && `  at ${where}`,
+    why && `  ${why}`,
+    last === undefined ? undefined : `  | ${last}`,
+    next && `  → ${next}`,
+  ]
+  return lines.map((line) => (line ? `${shortened(oneLine(line))}\n` : '')).join('')
+}
+
+/** Characters of a line at the end of a log: two rows of a wide window. */
+const SHORT = 300
+
+function shortened(line: string): string {
+  return line.length <= SHORT ? line : `${line.slice(0, SHORT)}…`
+}
+
+/** Its parts as a person may read them, without anything that steers a terminal. */
+function asShown({ what, where, why, output, next }: ImagebuildError) {
+  return {
+    what: printable(asCalled(what)),
+    where: where && printable(`${where.file}:${where.line}:${where.column}`),
+    why: why && printable(asCalled(why)),
+    output: output.map(printable),
+    next: next && printable(asCalled(next)),
+  }
 }
 
 function stacks(error: unknown): string[] {

@@ -1,6 +1,6 @@
-import { styleText } from 'node:util'
 import type { Event, Sink } from '../core/events.ts'
 import { asCalled } from './called.ts'
+import { style } from './output.ts'
 import { subject } from './render.ts'
 
 type Leak = Extract<Event, { type: 'leak' }>
@@ -22,10 +22,7 @@ export class LeftBehind {
     if (this.#leaks.size === 0) return ''
     const lines = [...this.#leaks.values()].flatMap(({ resource, why, next, image, node }) => {
       const of = image === undefined ? '' : ` (${subject({ image, ...(node !== undefined && { node }) })})`
-      return [
-        `  ${resource}${of}: ${why}`,
-        `  ${styleText('cyan', '→', { stream: process.stderr })} ${asCalled(next)}`,
-      ]
+      return [`  ${resource}${of}: ${why}`, `  ${style('stderr', 'cyan', '→')} ${asCalled(next)}`]
     })
     return `left behind:\n${lines.join('\n')}\n`
   }

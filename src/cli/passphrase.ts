@@ -3,6 +3,7 @@ import { Writable } from 'node:stream'
 import { ImagebuildError } from '../core/errors.ts'
 import { isSecretReference, type SecretReference } from '../core/secrets.ts'
 import type { Invocation } from './invocation.ts'
+import { terminal } from './output.ts'
 
 /** Passphrases: by reference, or asked for on a terminal, where they are not shown. */
 
@@ -31,7 +32,7 @@ export async function askPassphrase(
   question: string,
   { twice = false, instead }: { twice?: boolean; instead: string },
 ): Promise<string> {
-  if (!process.stdin.isTTY || !process.stderr.isTTY) {
+  if (!process.stdin.isTTY || !terminal().isTTY) {
     throw new ImagebuildError({
       code: 'usage',
       what: `nobody can be asked for the ${question}`,
@@ -61,11 +62,11 @@ async function ask({ signal }: Invocation, question: string): Promise<string> {
     lines.once('SIGINT', leave).once('close', leave)
   })
   try {
-    process.stderr.write(`${question}: `)
+    terminal().write(`${question}: `)
     return await Promise.race([lines.question('', { signal }), left])
   } finally {
     left.catch(() => undefined)
     lines.close()
-    process.stderr.write('\n')
+    terminal().write('\n')
   }
 }

@@ -1,10 +1,11 @@
 import { relative, resolve } from 'node:path'
-import { stripVTControlCharacters, styleText } from 'node:util'
 import type { Foresight } from '../build/foresee.ts'
 import type { ImagebuildError } from '../core/errors.ts'
+import { oneLine, printable } from '../core/printable.ts'
 import type { Diagnostic } from '../definition/diagnostics.ts'
 import type { Reason } from '../plan/reason.ts'
 import { failureAsJson } from './failure.ts'
+import { style } from './output.ts'
 
 /** What `plan` prints. */
 
@@ -28,7 +29,7 @@ export function planAsJson(
   planned: readonly Planned[],
   more: { target: string; changes: number; warnings: readonly Diagnostic[] },
   talksTo?: string,
-): string {
+): Record<string, unknown> {
   const images = planned.map((one) => {
     const { templates = [], digest } = one.foresight ?? {}
     return {
@@ -40,22 +41,21 @@ export function planAsJson(
       ...(one.error && { error: failureAsJson(one.error, talksTo) }),
     }
   })
-  return `${JSON.stringify({ schema: 1, ...more, images }, undefined, 2)}\n`
+  return { schema: 1, ...more, images }
 }
 
 /** One line for each image, and with `explain` everything that is known below it. */
 export function formatPlan(
   planned: readonly Planned[],
-  { explain, root, stream }: { explain: boolean; root: string; stream: NodeJS.WritableStream },
+  { explain, root }: { explain: boolean; root: string },
 ): string {
-  const style = (format: Parameters<typeof styleText>[0], text: string) => styleText(format, text, { stream })
   const width = Math.max(0, ...planned.map(({ image }) => image.length))
   const lines = planned.flatMap((one) => {
     const action = actionOf(one)
-    const head = `${one.image.padEnd(width)}  ${style(COLOURS[action], action.padEnd(7))}`
+    const head = `${one.image.padEnd(width)}  ${style('stdout', COLOURS[action], action.padEnd(7))}`
     const reasons = explain ? reasonsOf(one) : []
     if (reasons.length === 0) return [`${head}  ${inShort(one)}`.trimEnd()]
-    return [head.trimEnd(), ...reasons.flatMap((reason) => explained(reason, root, style))]
+    return [head.trimEnd(), ...reasons.flatMap((reason) => explained(reason, root))]
   })
   return lines.map((line) => `${line}\n`).join('')
 }
@@ -88,28 +88,19 @@ function inShort(one: Planned): string {
   const [first, ...more] = reasonsOf(one)
   const [template] = one.foresight?.templates ?? []
   if (first === undefined) return template === undefined ? '' : `${template.version} is up to date`
-  return `${printable(first.text)}${more.length === 0 ? '' : ` (and ${more.length} more)`}`
+  return `${oneLine(first.text)}${more.length === 0 ? '' : ` (and ${more.length} more)`}`
 }
 
-function explained(
-  { text, where, diff }: Reason,
-  root: string,
-  style: (format: Parameters<typeof styleText>[0], text: string) => string,
-): string[] {
+function explained({ text, where, diff }: Reason, root: string): string[] {
   const place = where && `${relative(process.cwd(), resolve(root, where.file))}:${where.line}`
   const lines = diff?.split('\n') ?? []
   const rest = lines.length - MOST_LINES
   return [
-    `    ${printable(text)}${place === undefined ? '' : style('dim', `  ${place}`)}`,
+    `    ${oneLine(text)}${place === undefined ? '' : style('stdout', 'dim', `  ${place}`)}`,
     ...lines.slice(0, MOST_LINES).map((line) => {
       const colour = line.startsWith('+') ? 'green' : line.startsWith('-') ? 'red' : 'dim'
-      return `        ${style(colour, printable(line))}`.trimEnd()
+      return `        ${style('stdout', colour, printable(line))}`.trimEnd()
     }),
     ...(rest > 0 ? [`        … ${rest} more lines`] : []),
   ]
-}
-
-/** What a definition contains must not steer the terminal. */
-function printable(text: string): string {
-  return stripVTControlCharacters(text).replace(/[^\P{Cc}\t]/gu, '?')
 }

@@ -1,10 +1,12 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import { SecretRegistry } from '../core/secrets.ts'
-import { commandName, tell, withConfig } from './called.ts'
+import { commandName, withConfig } from './called.ts'
 import { renderFailure } from './failure.ts'
 import { explainFolder } from './folders.ts'
+import { isOnGitHub, mask } from './github-log.ts'
 import type { Invocation } from './invocation.ts'
+import { guardOutput, print, tell, tellStyled, workflowCommands } from './output.ts'
 import { declareHelp } from './program-help.ts'
 import { declareLab } from './program-lab.ts'
 import { declareSshCa } from './program-ssh-ca.ts'
@@ -43,6 +45,7 @@ export function createProgram(invocation: Invocation): Command {
       withConfig(root.getOptionValueSource('config') === 'cli' ? invocation.config : undefined)
     })
     .exitOverride()
+    .configureOutput({ writeOut: print, writeErr: tell })
     .showSuggestionAfterError()
     .showHelpAfterError(`  → ${name} --help lists commands, ${name} help <command> its options`)
     .addHelpText(
@@ -218,11 +221,12 @@ export async function runProgram(argv: readonly string[], version: string): Prom
   process.on('SIGHUP', onTerm)
   const invocation: Invocation = {
     version,
-    secrets: new SecretRegistry(),
+    secrets: new SecretRegistry((value) => isOnGitHub() && mask(value, workflowCommands)),
     signal: controller.signal,
     say: (message) => tell(`\n${message}\n`),
     debug: false,
   }
+  guardOutput(invocation.secrets)
   try {
     await createProgram(invocation).parseAsync([...argv], { from: 'user' })
     return Number(process.exitCode ?? 0)
@@ -233,7 +237,7 @@ export async function runProgram(argv: readonly string[], version: string): Prom
         ? controller.signal.reason
         : explainFolder((await invocation.explain?.(thrown)) ?? thrown),
     )
-    process.stderr.write(invocation.secrets.redact(renderFailure(error, invocation)))
+    tellStyled(renderFailure(error, invocation))
     return error.exitCode
   } finally {
     process.off('SIGINT', onInt)

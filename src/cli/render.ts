@@ -1,13 +1,12 @@
 import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs'
 import { dirname } from 'node:path'
-import { stripVTControlCharacters } from 'node:util'
 import type { Event, RunResult, Sink } from '../core/events.ts'
+import { printable } from '../core/printable.ts'
 import { asCalled } from './called.ts'
 import { fitting } from './lab-hints.ts'
 
 /**
- * What people and programs see of events. Progress goes to stderr, results to stdout; nothing else in the
- * program writes to either.
+ * What people and programs see of events. Progress goes to stderr, results to stdout, both by `output.ts`.
  */
 
 export function formatSeconds(seconds: number): string {
@@ -47,7 +46,7 @@ export function eventLine(event: Event, options: { output: boolean }): string | 
         ? `${subject(event)}: ${event.label}: done in ${formatSeconds(event.seconds)}`
         : `${subject(event)}: ${event.label}: failed after ${formatSeconds(event.seconds)}`
     case 'output':
-      return options.output ? `${subject(event)} | ${stripVTControlCharacters(event.line)}` : undefined
+      return options.output ? `${subject(event)} | ${printable(event.line)}` : undefined
     case 'pause':
       return `imagebuild did not run for ${formatSeconds(event.seconds)}: this machine was suspended, the process was stopped, or it got no processor time (or the clock was set). Deadlines wait for as long`
     case 'info':

@@ -1,3 +1,5 @@
+import { oneLine } from '../core/printable.ts'
+
 /** Rows in aligned columns under their headings. */
 export function formatTable<Column extends string>(
   columns: readonly Column[],
@@ -5,7 +7,7 @@ export function formatTable<Column extends string>(
 ): string {
   const cells = [
     columns.map((column) => column.toUpperCase()),
-    ...rows.map((row) => columns.map((column) => String(row[column]))),
+    ...rows.map((row) => columns.map((column) => oneLine(String(row[column])))),
   ]
   const widths = columns.map((_, index) => Math.max(...cells.map((line) => line[index]?.length ?? 0)))
   return cells

@@ -1,6 +1,7 @@
-import { stripVTControlCharacters, styleText } from 'node:util'
+import { styleText } from 'node:util'
 import { formatBytes } from '../core/bytes.ts'
 import type { Sink } from '../core/events.ts'
+import { oneLine, REPLACEMENT } from '../core/printable.ts'
 import { endLine, eventLine, formatSeconds, subject } from './render.ts'
 
 /** Milliseconds between two paintings of the live lines. */
@@ -129,9 +130,9 @@ export class TerminalRenderer implements Disposable {
 /** Step, its time and the image's, last output. A long step leaves room for the output. */
 function liveLine(image: string, line: LiveLine, now: number, width: number): string {
   const times = `${formatSeconds((now - line.since) / 1000)} / ${formatSeconds((now - line.started) / 1000)}`
-  const detail = printable(line.detail).trimStart()
+  const detail = inLine(line.detail).trimStart()
   const room = width - `… ${image}    ${times}  `.length
-  const label = shorten(printable(line.label), detail === '' ? room + 2 : Math.ceil(room * 0.55))
+  const label = shorten(inLine(line.label), detail === '' ? room + 2 : Math.ceil(room * 0.55))
   return shorten(`… ${image}  ${label}  ${times}  ${detail}`.trimEnd(), width)
 }
 
@@ -142,10 +143,8 @@ function shorten(text: string, width: number): string {
 }
 
 /** Nothing that moves the cursor: a live line must stay one line. */
-function printable(text: string): string {
-  return stripVTControlCharacters(text)
-    .replace(/\p{Cc}+/gu, ' ')
-    .trimEnd()
+function inLine(text: string): string {
+  return oneLine(text).replaceAll(REPLACEMENT, ' ').trimEnd()
 }
 
 interface LiveLine {

@@ -1,6 +1,7 @@
 import { isAbsolute, relative } from 'node:path'
-import { stripVTControlCharacters, styleText } from 'node:util'
+import { styleText } from 'node:util'
 import { ImagebuildError } from '../core/errors.ts'
+import { printable } from '../core/printable.ts'
 
 /** One mistake (or doubt) in one of the user's files. Lines and columns count from 1. */
 export interface Diagnostic {
@@ -62,7 +63,7 @@ export function renderDiagnostic(
   const tone = severity === 'error' ? 'red' : 'yellow'
   const place = `${shortPath(diagnostic.file, options.cwd ?? process.cwd())}:${line}:${column}`
   // What people typed is shown as they typed it, but it must not steer the terminal.
-  const frame = stripVTControlCharacters(diagnostic.frame)
+  const frame = printable(diagnostic.frame)
     .split('\n')
     .filter((row) => row !== '')
     .map((row) => {
@@ -70,9 +71,9 @@ export function renderDiagnostic(
       return paint('dim', gutter) + (/^ *\|$/.test(gutter) ? paint(tone, text) : text)
     })
   return [
-    `${paint('bold', place)}: ${paint(tone, severity)}: ${stripVTControlCharacters(message)}`,
+    `${paint('bold', printable(place))}: ${paint(tone, severity)}: ${printable(message)}`,
     ...frame,
-    ...(hint === undefined ? [] : [`  ${paint('cyan', stripVTControlCharacters(hint))}`]),
+    ...(hint === undefined ? [] : [`  ${paint('cyan', printable(hint))}`]),
   ].join('\n')
 }
 

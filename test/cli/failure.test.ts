@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { failureAsJson, renderFailure } from '../../src/cli/failure.ts'
+import { failureAsJson, failureInShort, renderFailure } from '../../src/cli/failure.ts'
 import { ImagebuildError } from '../../src/core/errors.ts'
 
 beforeEach(() => {
@@ -60,6 +60,40 @@ describe('a failure', () => {
     const usage = new ImagebuildError({ code: 'usage', what: 'no' })
     expect(failureAsJson(usage, on)).toEqual(usage.toJSON())
     expect(failureAsJson(error, undefined)).toEqual(error.toJSON())
+  })
+
+  test('in five lines, for the end of a log', () => {
+    expect(failureInShort(error)).toBe(
+      [
+        'error: layer “install” failed',
+        '  at images/web/image.yaml:12:5',
+        '  it ended with exit code 3 after a while',
+        '  | last',
+        '  → mend the script',
+        '',
+      ].join('\n'),
+    )
+    const long = new ImagebuildError({ code: 'busy', what: 'x'.repeat(9999), why: 'a\nb\n'.repeat(99) })
+    expect(failureInShort(long).split('\n')).toHaveLength(3)
+    expect(failureInShort(long).length).toBeLessThan(700)
+  })
+
+  test('steers no terminal by any of its parts', () => {
+    const evil = (text: string) => `${text}\x1b\x1b[0m]0;owned\x07`
+    const hostile = new ImagebuildError({
+      code: 'build_failed',
+      what: evil('what'),
+      where: { file: evil('file'), line: 1, column: 1 },
+      why: evil('why'),
+      output: [evil('output')],
+      next: evil('next'),
+    })
+    for (const text of [
+      renderFailure(hostile, { debug: true, talksTo: evil('server') }),
+      failureInShort(hostile),
+    ]) {
+      expect(text.replaceAll('\n', '')).not.toMatch(/\p{Cc}/u)
+    }
   })
 
   test('with all stacks for who debugs', () => {

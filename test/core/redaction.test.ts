@@ -51,11 +51,12 @@ function readings(shown: string): string[] {
   const unescaped = joined
     .replace(/\\+u([0-9a-f]{4})/gi, (_, code) => String.fromCharCode(Number.parseInt(code, 16)))
     .replaceAll('\\', '')
-  const decoded = Buffer.from(
-    joined.replace(/%([0-9a-f]{2})/gi, (_, code) => String.fromCharCode(Number.parseInt(code, 16))),
-    'latin1',
-  ).toString()
-  return [joined, joined.toLowerCase(), unescaped, decoded, decoded.replaceAll('+', ' ')]
+  const decoded = (from: string) =>
+    Buffer.from(
+      from.replace(/%([0-9a-f]{2})/gi, (_, code) => String.fromCharCode(Number.parseInt(code, 16))),
+      'latin1',
+    ).toString()
+  return [joined, joined.toLowerCase(), unescaped, decoded(joined), decoded(joined.replaceAll('+', ' '))]
 }
 
 /** The core of the encoded secret, without what it shares with its neighbours. */

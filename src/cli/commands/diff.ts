@@ -10,6 +10,7 @@ import { placesTemplates, readNote, select, type Template } from '../../pve/temp
 import { formatDifferences } from '../difference-text.ts'
 import { reportsFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, printJson } from '../output.ts'
 import { openProject } from '../project.ts'
 import { type Connected, connectTarget } from '../target.ts'
 
@@ -54,9 +55,9 @@ export async function diff(
   }
   if (options.json) {
     const shown = { image: name, before: nameOf(before), after: nameOf(after), ...differences }
-    process.stdout.write(`${JSON.stringify(shown, undefined, 2)}\n`)
+    printJson(shown)
   } else {
-    process.stdout.write(
+    print(
       `${name} ${before.manifest.version} → ${after.manifest.version} on ${place.target}\n\n${formatDifferences(differences)}`,
     )
   }

@@ -3,8 +3,8 @@ import { basename, dirname, join, relative } from 'node:path'
 import { ImagebuildError } from '../../core/errors.ts'
 import { CONFIG_FILE, findConfig } from '../../definition/find.ts'
 import { formatDocument } from '../../definition/format.ts'
-import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, tell } from '../output.ts'
 
 /** Rewrites definitions in their canonical form, comments kept. */
 export async function fmt(
@@ -28,7 +28,7 @@ export async function fmt(
     if (formatted === text) continue
     changed += 1
     if (!options.check) await writeFile(file, formatted)
-    process.stdout.write(`${relative(process.cwd(), file)}\n`)
+    print(`${relative(process.cwd(), file)}\n`)
   }
   if (options.check && changed > 0) {
     tell(`${changed} ${changed === 1 ? 'file is' : 'files are'} not in canonical form; run: imagebuild fmt\n`)

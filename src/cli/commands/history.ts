@@ -5,6 +5,7 @@ import type { Pve } from '../../pve/client.ts'
 import type { State } from '../../pve/marks.ts'
 import { byVersion, imageTemplates, readNote, select, type Template } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, printJson } from '../output.ts'
 import { formatTable } from '../table.ts'
 import { connectTarget } from '../target.ts'
 
@@ -35,8 +36,8 @@ export async function history(
   const all = await imageTemplates(pve, { namespace: config.namespace, image, nodes })
   const there = all.filter(({ node, marks }) => nodes.includes(node) && marks.version !== undefined)
   const rows = await historyOf(pve, image, there)
-  if (options.json) process.stdout.write(`${JSON.stringify(rows, undefined, 2)}\n`)
-  else if (rows.length > 0) process.stdout.write(formatHistory(rows))
+  if (options.json) printJson(rows)
+  else if (rows.length > 0) print(formatHistory(rows))
   if (rows.length > 0) return
   throw new ImagebuildError({
     code: 'not_found',

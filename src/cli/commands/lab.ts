@@ -4,11 +4,11 @@ import { withDeadline } from '../../core/scope.ts'
 import { runningLab } from '../../lab/connection.ts'
 import { ensureLab, labStatus as readStatus, stopLab } from '../../lab/lab.ts'
 import { connect } from '../../pve/client.ts'
-import { tell } from '../called.ts'
 import { confirm, isTerminal } from '../confirm.ts'
 import { labFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
 import { describeUse, type LabUse, labUse } from '../lab-use.ts'
+import { eventLines, print, printJson, tell } from '../output.ts'
 import { installMissing, LAB_HOST } from '../prerequisites.ts'
 import { plainRenderer } from '../render.ts'
 
@@ -20,7 +20,7 @@ export async function labStart(
   invocation: Invocation,
   options: { port?: number; pve?: '8' | '9'; json: boolean },
 ): Promise<void> {
-  const emit = createBus(invocation.secrets, [plainRenderer(process.stderr)])
+  const emit = createBus(invocation.secrets, [plainRenderer(eventLines)])
   await installMissing(LAB_HOST, emit)
   const lab = await ensureLab({
     dir: labFolder(),
@@ -31,10 +31,10 @@ export async function labStart(
     stay: true,
   })
   if (options.json) {
-    process.stdout.write(`${JSON.stringify(lab, undefined, 2)}\n`)
+    printJson(lab)
     return
   }
-  process.stdout.write(
+  print(
     `endpoint     ${lab.endpoint}\nplays        ${played(lab)}\ntoken        ${lab.token}\nfingerprint  ${lab.fingerprint}\nnodes        ${lab.nodes.join(', ')}\n`,
   )
   tell('stop it with: imagebuild lab stop\n')
@@ -96,9 +96,9 @@ async function usedFor({ signal }: Invocation, folder: string): Promise<LabUse |
 
 export async function labStatus(_invocation: Invocation, options: { json: boolean }): Promise<void> {
   const status = await readStatus(labFolder())
-  if (options.json) process.stdout.write(`${JSON.stringify(status, undefined, 2)}\n`)
+  if (options.json) printJson(status)
   else
-    process.stdout.write(
+    print(
       status.running
         ? `running at ${status.endpoint} as ${played(status)} (pid ${status.pid}), folder ${labFolder()}\n`
         : `not running, folder ${labFolder()}\n`,

@@ -1,6 +1,6 @@
 import { byVersion, placesTemplates } from '../../pve/templates.ts'
-import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, printJson, tell } from '../output.ts'
 import { openProject } from '../project.ts'
 import { formatTable } from '../table.ts'
 import { connectTarget } from '../target.ts'
@@ -27,13 +27,13 @@ export async function list(
     name,
   }))
   if (options.json) {
-    process.stdout.write(`${JSON.stringify(rows, undefined, 2)}\n`)
+    printJson(rows)
     return
   }
   tell(`${place.target}: Proxmox VE ${pve.version.text}\n`)
   if (rows.length === 0) {
     tell(`no templates on ${place.target} yet; build one: imagebuild run <image>\n`)
   } else {
-    process.stdout.write(formatTable(['image', 'version', 'state', 'verified', 'vmid', 'node'], rows))
+    print(formatTable(['image', 'version', 'state', 'verified', 'vmid', 'node'], rows))
   }
 }

@@ -3,6 +3,7 @@ import { type Config, readConfig } from '../../definition/config.ts'
 import { findConfig } from '../../definition/find.ts'
 import type { Invocation } from '../invocation.ts'
 import { LOCKFILE, type Locked, readLockfile } from '../lockfile.ts'
+import { print, printJson } from '../output.ts'
 import { chooseTarget } from '../target.ts'
 import { formatOutputs, type Output, type OutputFormat } from './outputs.ts'
 import { readQuery, type Wanted } from './terraform-query.ts'
@@ -16,7 +17,7 @@ export async function resolveLocked(
 ): Promise<void> {
   const [image = '', selector = 'current'] = name.split('@')
   const { vmid } = await findLocked(invocation, { ...options, image, selector })
-  process.stdout.write(`${vmid}\n`)
+  print(`${vmid}\n`)
 }
 
 /** What `resolve --terraform-external` prints. */
@@ -28,7 +29,7 @@ export async function resolveLockedForTerraform(
   const { vmid, node, kind, version, digest } = await findLocked(invocation, wanted)
   // Of templates that is always so.
   const name = `${wanted.image}-${version}`
-  process.stdout.write(`${JSON.stringify({ vmid: String(vmid), node, name, kind, version, digest })}\n`)
+  printJson({ vmid: String(vmid), node, name, kind, version, digest }, 'one line')
 }
 
 async function findLocked(
@@ -72,7 +73,7 @@ export async function outputsLocked(
       ...(archive !== undefined && { archive }),
     }
   }
-  process.stdout.write(formatOutputs(current, options.format))
+  print(formatOutputs(current, options.format))
 }
 
 async function open(

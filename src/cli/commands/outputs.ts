@@ -4,6 +4,7 @@ import type { Pve } from '../../pve/client.ts'
 import type { GuestKind } from '../../pve/guest-ref.ts'
 import { placesTemplates, readNote, select, type Template } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
+import { print } from '../output.ts'
 import { connectTarget } from '../target.ts'
 
 export interface Output {
@@ -39,7 +40,7 @@ export async function outputs(
     .filter((current) => current.size > 0)
   const described = await Promise.all(found.map((current) => outputOf(pve, current, nodes)))
   const byImage = Object.fromEntries(described)
-  process.stdout.write(formatOutputs(byImage, options.format))
+  print(formatOutputs(byImage, options.format))
 }
 
 /** The current template of each node that has one, in the nodes' order. */

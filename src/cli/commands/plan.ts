@@ -4,10 +4,11 @@ import { createBus, type Emit } from '../../core/events.ts'
 import { shellWord } from '../../core/shell-word.ts'
 import type { Project } from '../../definition/load.ts'
 import { parentOf, requestFor } from '../build-request.ts'
-import { asCalled, tell } from '../called.ts'
+import { asCalled } from '../called.ts'
 import { renderFailure } from '../failure.ts'
 import { explainFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
+import { printJson, printStyled, tell, tellStyled } from '../output.ts'
 import { formatPlan, type Planned, planAsJson } from '../plan-text.ts'
 import { openProject, tellWarnings } from '../project.ts'
 import { eventLine } from '../render.ts'
@@ -46,13 +47,14 @@ export async function plan(
   ])
   const planned = await planAll(invocation, project, options, emit)
   const changes = planned.filter(isChange).length
-  const text = options.json
-    ? planAsJson(planned, { target, changes, warnings: project.warnings }, invocation.talksTo)
-    : asCalled(formatPlan(planned, { explain: options.explain, root: project.root, stream: process.stdout }))
-  process.stdout.write(invocation.secrets.redact(text))
+  if (options.json) {
+    printJson(planAsJson(planned, { target, changes, warnings: project.warnings }, invocation.talksTo))
+  } else {
+    printStyled(asCalled(formatPlan(planned, { explain: options.explain, root: project.root })))
+  }
   const failures = planned.flatMap(({ error }) => error ?? [])
   if (!options.json) {
-    for (const failure of failures) tell(invocation.secrets.redact(renderFailure(failure, invocation)))
+    for (const failure of failures) tellStyled(renderFailure(failure, invocation))
     if (changes > 0)
       tell(
         `next: imagebuild run ${names.length === 0 ? '--all' : names.map(shellWord).join(' ')}${onTarget(options.target)}\n`,

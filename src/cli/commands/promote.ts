@@ -5,9 +5,9 @@ import { findConfig } from '../../definition/find.ts'
 import { allFixedVmids, readFixedVmid } from '../../definition/fixed-vmids.ts'
 import { currentNodes, halfSwitched, rollbackVersion } from '../../pve/promotion.ts'
 import { select, type Template } from '../../pve/templates.ts'
-import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
 import { LeftBehind } from '../left-behind.ts'
+import { eventLines, print, tell } from '../output.ts'
 import { plainRenderer } from '../render.ts'
 import { type Switch, switchTo, templatesThere } from '../switching.ts'
 import { connectTarget, onTarget } from '../target.ts'
@@ -40,7 +40,7 @@ export async function promoteCommand(
     })
   }
   const version = found.marks.version ?? ''
-  process.stdout.write(`${await switchTo(to, templates, { version, held: false })}\n`)
+  print(`${await switchTo(to, templates, { version, held: false })}\n`)
   if (before !== undefined && before.marks.version !== version)
     tell(`undo: imagebuild promote ${image}@${before.marks.version}${onTarget(options.target)}\n`)
 }
@@ -81,7 +81,7 @@ export async function rollbackCommand(
       next: `imagebuild history ${image} shows the versions that there are`,
     })
   }
-  process.stdout.write(`${await switchTo(to, templates, { version, held: true })}\n`)
+  print(`${await switchTo(to, templates, { version, held: true })}\n`)
   tell(
     `run leaves it so until a version is promoted, or --force is given; undo: imagebuild promote ${image}@previous${onTarget(options.target)}\n`,
   )
@@ -93,7 +93,7 @@ async function openSwitch(
   target: string | undefined,
 ): Promise<Switch & AsyncDisposable> {
   const left = new LeftBehind()
-  const emit = createBus(invocation.secrets, [plainRenderer(process.stderr), left.sink])
+  const emit = createBus(invocation.secrets, [plainRenderer(eventLines), left.sink])
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
   const fixedVmids = allFixedVmids(config.root)
   const telling = tellPauses(emit)

@@ -6,9 +6,9 @@ import { InvalidDefinition } from '../../definition/diagnostics.ts'
 import { findConfig } from '../../definition/find.ts'
 import { allFixedVmids } from '../../definition/fixed-vmids.ts'
 import type { ImageSpec } from '../../definition/spec.ts'
-import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
 import { LeftBehind } from '../left-behind.ts'
+import { eventLines, print, tell } from '../output.ts'
 import { openProject } from '../project.ts'
 import { plainRenderer } from '../render.ts'
 import { connectTarget } from '../target.ts'
@@ -20,7 +20,7 @@ export async function pruneCommand(
   options: { target?: string; dryRun: boolean; kept: boolean },
 ): Promise<void> {
   const left = new LeftBehind()
-  const emit = createBus(invocation.secrets, [plainRenderer(process.stderr), left.sink])
+  const emit = createBus(invocation.secrets, [plainRenderer(eventLines), left.sink])
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
   using _telling = tellPauses(emit)
   const images = await definitions(invocation, emit)
@@ -36,7 +36,7 @@ export async function pruneCommand(
       signal,
       tool: invocation.version,
     })
-    for (const one of pruned) process.stdout.write(`${said(one, options.dryRun)}\n`)
+    for (const one of pruned) print(`${said(one, options.dryRun)}\n`)
     count += pruned.filter(({ spared }) => spared === undefined).length
   }
   const remains = left.text()

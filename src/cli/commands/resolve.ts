@@ -13,6 +13,7 @@ import {
   unlistedIn,
 } from '../../pve/templates.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, printJson } from '../output.ts'
 import { chooseTarget, connectTarget, reachTarget } from '../target.ts'
 import type { Wanted } from './terraform-query.ts'
 
@@ -25,7 +26,7 @@ export async function resolve(
   const [image = '', selector = 'current'] = name.split('@')
   const config = await openConfig(invocation)
   const template = await findTemplate(invocation, config, { ...options, image, selector })
-  process.stdout.write(`${template.vmid}\n`)
+  print(`${template.vmid}\n`)
 }
 
 /** As a program of Terraform's data source `external`: a query on stdin, a flat object of strings on stdout. */
@@ -49,7 +50,7 @@ export async function resolveForTerraform(
     version: marks.version ?? '',
     digest: note?.digest ?? '',
   }
-  process.stdout.write(`${JSON.stringify(result)}\n`)
+  printJson(result, 'one line')
 }
 
 /** Images do not matter here: which are known is in the cluster. */

@@ -7,13 +7,14 @@ import { createBus, type Emit, type RunResult, type Sink } from '../../core/even
 import type { Project } from '../../definition/load.ts'
 import type { ImageSpec } from '../../definition/spec.ts'
 import { parentOf, requestFor } from '../build-request.ts'
-import { tell } from '../called.ts'
-import { failureAsJson, renderFailure } from '../failure.ts'
+import { failureAsJson, failureInShort, renderFailure } from '../failure.ts'
 import { buildFolder, explainFolder } from '../folders.ts'
+import { grouped, isOnGitHub } from '../github-log.ts'
 import type { Invocation } from '../invocation.ts'
 import { LabEnded } from '../lab-end.ts'
 import { LeftBehind } from '../left-behind.ts'
 import { lockCurrent } from '../locking.ts'
+import { eventJson, eventLines, print, tell, tellStyled, terminal, workflowCommands } from '../output.ts'
 import { openProject } from '../project.ts'
 import { formatResult, jsonRenderer, logFile, plainRenderer } from '../render.ts'
 import { sayOnce } from '../say-once.ts'
@@ -58,10 +59,12 @@ export async function run(
     `${new Date().toISOString().replaceAll(':', '')}-${images[0]}.log`,
   )
   const log = logFile(logPath)
-  const terminal = !options.json && process.stderr.isTTY ? new TerminalRenderer(process.stderr) : undefined
+  const live = !options.json && terminal().isTTY ? new TerminalRenderer(terminal()) : undefined
   const times = new StepTimes(join(buildFolder(project.root), 'step-seconds.json'), target)
-  using silence = new Silence(sayOnce(terminal?.sink ?? plainRenderer(process.stderr)))
-  const screen: Sink = options.json ? jsonRenderer(process.stdout) : silence.sink
+  const plain = plainRenderer(eventLines)
+  const screenOf = live?.sink ?? (isOnGitHub() ? grouped(plain, workflowCommands) : plain)
+  using silence = new Silence(sayOnce(screenOf))
+  const screen: Sink = options.json ? jsonRenderer(eventJson) : silence.sink
   const left = new LeftBehind()
   const emit = createBus(invocation.secrets, [log, times.told(screen), left.sink])
   invocation.say = (message) => emit({ type: 'info', message })
@@ -77,7 +80,7 @@ export async function run(
     )
     emit({ type: 'run.end', schema: 1, results })
   } finally {
-    terminal?.[Symbol.dispose]()
+    live?.[Symbol.dispose]()
     times.save()
     await log.close()
   }
@@ -98,7 +101,7 @@ async function prepare(
       const error = asImagebuildError(thrown).toJSON()
       const failed = { status: 'failed' as const, held: false, templates: [], seconds: 0, error }
       const results = names.map((image) => ({ image, ...failed }))
-      createBus(invocation.secrets, [jsonRenderer(process.stdout)])({ type: 'run.end', schema: 1, results })
+      createBus(invocation.secrets, [jsonRenderer(eventJson)])({ type: 'run.end', schema: 1, results })
     }
     throw thrown
   }
@@ -212,14 +215,16 @@ function report(
       process.exitCode ||= failure.exitCode
       // One Ctrl-C ends many images.
       const text = renderFailure(failure, invocation)
-      if (!told.has(text)) tell(invocation.secrets.redact(text))
+      if (!told.has(text)) tellStyled(text)
       told.add(text)
     }
-    if (!options.json) process.stdout.write(`${formatResult(result)}\n`)
+    if (!options.json) print(`${formatResult(result)}\n`)
   }
-  tell(left)
-  if (failures.size > 0 && existsSync(logPath)) tell(`the whole log: ${logPath}\n`)
+  tellStyled(left)
   if (!options.json) tell(whatNext(results, onTarget(options.target)))
+  // In the log of a CI people begin at the end.
+  if (!terminal().isTTY) tell([...new Set([...failures.values()].map(failureInShort))].join(''))
+  if (failures.size > 0 && existsSync(logPath)) tell(`the whole log: ${logPath}\n`)
 }
 
 /** The last line of a run that has built something: what there is to clone, and what to type next. */

@@ -1,5 +1,6 @@
 import { ImagebuildError } from '../../core/errors.ts'
 import { generateSchemas } from '../../definition/json-schema.ts'
+import { print } from '../output.ts'
 
 /** Prints what lies in schemas/, made anew from the code. */
 export async function schema(file: string): Promise<void> {
@@ -11,5 +12,5 @@ export async function schema(file: string): Promise<void> {
       next: 'imagebuild schema image, or imagebuild schema imagebuild',
     })
   }
-  process.stdout.write(text)
+  print(text)
 }

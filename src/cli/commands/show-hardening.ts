@@ -1,7 +1,7 @@
 import { itemsOf } from '../../hardening/expand.ts'
 import { makePlan } from '../../plan/plan.ts'
-import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, printJson, tell } from '../output.ts'
 import { openProject } from '../project.ts'
 
 /** Each item of an image's profile: done, not applicable or switched off, and who asks for it. Offline. */
@@ -20,7 +20,7 @@ export async function showHardening(
     return { item: id, area, status: out?.because ?? 'done', title, sources, reason: out?.reason ?? '' }
   })
   if (options.json) {
-    process.stdout.write(`${JSON.stringify({ image: name, profile, items: rows }, undefined, 2)}\n`)
+    printJson({ image: name, profile, items: rows })
     return
   }
   if (rows.length === 0) {
@@ -28,15 +28,13 @@ export async function showHardening(
     tell(`${name} is not hardened (profile ${profile}): ${known}\n`)
     return
   }
-  process.stdout.write(
-    `${name}: profile ${profile}, ${rows.length - left.length} items done, ${left.length} left out\n\n`,
-  )
+  print(`${name}: profile ${profile}, ${rows.length - left.length} items done, ${left.length} left out\n\n`)
   const widest = Math.max(...rows.map(({ status }) => status.length))
   const indent = ' '.repeat(widest + 2)
   for (const { item, status, title, reason, sources } of rows) {
     const lines = [`${status.padEnd(widest)}  ${item}: ${title}`]
     if (reason !== '') lines.push(`${indent}because ${reason}`)
     lines.push(`${indent}[${sources.join('; ')}]`)
-    process.stdout.write(`${lines.join('\n')}\n`)
+    print(`${lines.join('\n')}\n`)
   }
 }

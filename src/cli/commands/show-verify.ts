@@ -2,9 +2,9 @@ import { readRecord, VERIFY_REPORT } from '../../build/records.ts'
 import { formatReport, type Report } from '../../build/verify/report.ts'
 import { ImagebuildError } from '../../core/errors.ts'
 import { placesTemplates, readNote, select } from '../../pve/templates.ts'
-import { tell } from '../called.ts'
 import { reportsFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, printJson, tell } from '../output.ts'
 import { openProject } from '../project.ts'
 import { connectTarget } from '../target.ts'
 
@@ -44,16 +44,16 @@ export async function showVerify(
   const sha256 = note?.artifacts?.[VERIFY_REPORT]
   const text = await readRecord(reportsFolder(project.root, place.target), of, VERIFY_REPORT, sha256)
   if (text !== undefined) {
-    process.stdout.write(options.json ? text : formatReport(JSON.parse(text) as Report))
+    print(options.json ? text : formatReport(JSON.parse(text) as Report))
     return
   }
   // Another runner built it; what the note says is all there is here.
   if (options.json) {
-    process.stdout.write(`${JSON.stringify({ report: null, sha256, summary }, undefined, 2)}\n`)
+    printJson({ report: null, sha256, summary })
     return
   }
   const { at, passed, failed, skipped, left, certificates, inside } = summary
-  process.stdout.write(
+  print(
     `${template.name}, verified on clones ${at}\n` +
       `${passed} passed, ${failed} failed, ${skipped} not asked, ${left} not applicable or excepted\n` +
       `certificates: ${certificates}\ninside: ${inside}\n`,

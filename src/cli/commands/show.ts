@@ -2,8 +2,8 @@ import { asImagebuildError } from '../../core/errors.ts'
 import type { Project } from '../../definition/load.ts'
 import { type AddressPool, preferredIdentities, ROLES, roleOn } from '../../plan/network.ts'
 import { byVersion, placesTemplates, readNote } from '../../pve/templates.ts'
-import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, printJson, tell } from '../output.ts'
 import { openProject } from '../project.ts'
 import { formatTable } from '../table.ts'
 import { addressesOf, chooseTarget, connectTarget, nodesOf } from '../target.ts'
@@ -36,16 +36,16 @@ export async function show(
       pool: pool ?? null,
       templates,
     }
-    process.stdout.write(`${JSON.stringify(shown, undefined, 2)}\n`)
+    printJson(shown)
     return
   }
-  process.stdout.write(`${name} (${image.kind}) on ${target.name}\n\n`)
-  process.stdout.write(formatTable(['role', 'mac', 'address'], identity))
-  process.stdout.write(`\n${pool === undefined ? DHCP : pooled(pool)}\n`)
+  print(`${name} (${image.kind}) on ${target.name}\n\n`)
+  print(formatTable(['role', 'mac', 'address'], identity))
+  print(`\n${pool === undefined ? DHCP : pooled(pool)}\n`)
   if (unknown !== undefined) tell(`\nits templates are not known: ${unknown}\n`)
   else if (templates?.length) {
     const columns = ['version', 'state', 'vmid', 'node', 'built', 'source'] as const
-    process.stdout.write(`\n${formatTable([...columns], templates)}`)
+    print(`\n${formatTable([...columns], templates)}`)
   } else {
     tell(`\nno template yet: imagebuild run ${name}\n`)
   }

@@ -4,6 +4,7 @@ import { cloudConfig } from '../../seed/cloud-config.ts'
 import { type HostIdentity, hostIdentity } from '../../ssh/ca/host-identity.ts'
 import { parseValidity } from '../../ssh/ca/validity.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, printSecret } from '../output.ts'
 import { openToSign, type WithPassphrase, words, writeOut } from './ssh-ca.ts'
 
 interface HostSeedOptions extends WithPassphrase {
@@ -40,12 +41,12 @@ export async function hostSeed(
   invocation.secrets.add(identity.privateKey)
   const answer = format === 'terraform' ? `${JSON.stringify(terraform(identity))}\n` : userData(identity)
   if (out === undefined) {
-    process.stdout.write(answer)
+    printSecret(answer)
     return
   }
   await writeOut(out, answer, 0o600)
   const { hostname: name, aliases, validTo } = identity
-  process.stdout.write(
+  print(
     `${out}: host key and certificate for ${[name, ...aliases].join(', ')}, until ${validTo.toISOString()}\n`,
   )
 }

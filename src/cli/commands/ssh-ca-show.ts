@@ -1,7 +1,7 @@
 import { openAuthority } from '../../ssh/ca/authority.ts'
 import { type ListedKey, takeInventory } from '../../ssh/ca/inventory.ts'
-import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, printJson, tell } from '../output.ts'
 import { formatTable } from '../table.ts'
 import type { OfFolder } from './ssh-ca.ts'
 
@@ -9,7 +9,7 @@ import type { OfFolder } from './ssh-ca.ts'
 export async function show(_: Invocation, options: OfFolder & { json: boolean }): Promise<void> {
   const inventory = await takeInventory(await openAuthority(options.folder))
   if (options.json) {
-    process.stdout.write(`${JSON.stringify(inventory, undefined, 2)}\n`)
+    printJson(inventory)
     return
   }
   const { authorities, certificates, revoked, revocationList, damagedLogLines } = inventory
@@ -23,7 +23,7 @@ export async function show(_: Invocation, options: OfFolder & { json: boolean })
     keyRow(generation, 'user', signs, userCa),
     keyRow(generation, 'host', signs, hostCa),
   ])
-  process.stdout.write(formatTable(['ca', 'fingerprint', 'key', 'use'], keys))
+  print(formatTable(['ca', 'fingerprint', 'key', 'use'], keys))
   if (certificates.length > 0) {
     const rows = certificates.map(({ serial, kind, identity, principals, validFrom, validTo, state }) => ({
       ...{ serial, kind, identity, state },
@@ -32,7 +32,7 @@ export async function show(_: Invocation, options: OfFolder & { json: boolean })
       until: minutes(validTo),
     }))
     const columns = ['serial', 'kind', 'state', 'from', 'until', 'for', 'identity'] as const
-    process.stdout.write(`\n${formatTable(columns, rows)}`)
+    print(`\n${formatTable(columns, rows)}`)
   }
   if (revoked.length > 0) {
     const rows = revoked.map(({ revokedAt, serial, fingerprint, by, reason = '' }) => ({
@@ -40,9 +40,9 @@ export async function show(_: Invocation, options: OfFolder & { json: boolean })
       at: minutes(revokedAt),
       ...{ by, reason },
     }))
-    process.stdout.write(`\n${formatTable(['revoked', 'at', 'by', 'reason'], rows)}`)
+    print(`\n${formatTable(['revoked', 'at', 'by', 'reason'], rows)}`)
   }
-  process.stdout.write(`\nrevocation list: ${revocationList.file}, version ${revocationList.version}\n`)
+  print(`\nrevocation list: ${revocationList.file}, version ${revocationList.version}\n`)
   if (damagedLogLines.length > 0) {
     tell(
       `warning: lines of the issue log that cannot be read, as a crash leaves them: ${damagedLogLines.join(', ')}\n`,

@@ -11,8 +11,8 @@ import {
 import { describeCertificate, readPublicKey } from '../../ssh/ca/certificate.ts'
 import { certAuthorityLines } from '../../ssh/ca/known-hosts.ts'
 import { parseValidity } from '../../ssh/ca/validity.ts'
-import { tell } from '../called.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, tell } from '../output.ts'
 import { askPassphrase, checkReference, passphraseBehind } from '../passphrase.ts'
 
 /** `imagebuild ssh-ca …`: what a person says, handed to the authority, and what it says, to the person. */
@@ -64,7 +64,7 @@ export async function retire(
   { folder }: OfFolder,
 ): Promise<void> {
   await retireGeneration(folder, generation, invocation.signal)
-  process.stdout.write(`generation ${generation} is trusted no more where the new public keys are\n`)
+  print(`generation ${generation} is trusted no more where the new public keys are\n`)
 }
 
 export async function signUserKey(
@@ -112,9 +112,7 @@ export async function revokeKey(
   const target = /^\d+$/.test(what) ? Number(what) : await readPublicKey(what)
   const { changed, version, fingerprint, serial } = await authority.revoke({ target, reason })
   const name = serial === undefined ? `key ${fingerprint}` : `certificate ${serial} of ${fingerprint}`
-  process.stdout.write(
-    changed ? `revoked ${name}: version ${version} of the list\n` : `${name} was revoked before\n`,
-  )
+  print(changed ? `revoked ${name}: version ${version} of the list\n` : `${name} was revoked before\n`)
   if (changed) {
     tell(`it counts where this list is sshd's RevokedKeys: ${authority.revokedKeys}\n`)
   }
@@ -122,7 +120,7 @@ export async function revokeKey(
 
 export async function publicKeys(_: Invocation, { folder }: OfFolder): Promise<void> {
   const { userCa } = await openAuthority(folder)
-  process.stdout.write(userCa.map((key) => `${key}\n`).join(''))
+  print(userCa.map((key) => `${key}\n`).join(''))
 }
 
 export async function knownHosts(
@@ -130,7 +128,7 @@ export async function knownHosts(
   { folder, domain }: OfFolder & { domain?: string[] },
 ): Promise<void> {
   const { hostCa } = await openAuthority(folder)
-  process.stdout.write(certAuthorityLines(hostCa, words(domain)))
+  print(certAuthorityLines(hostCa, words(domain)))
 }
 
 /** Opened so that a locked key is unlocked by reference, or else by asking; neither where no key is locked. */
@@ -193,20 +191,20 @@ async function newKeys(invocation: Invocation, options: NewKeys): Promise<Create
 function printSigner({ pairs: [newest] }: Authority): void {
   if (!newest) return
   for (const kind of ['user', 'host'] as const) {
-    process.stdout.write(`${kind} CA ${newest.generation}: ${newest[kind].fingerprint}\n`)
+    print(`${kind} CA ${newest.generation}: ${newest[kind].fingerprint}\n`)
   }
 }
 
 /** Beside the key, where ssh looks for it, or where it was asked for. */
 async function handOut(certificate: string, file: string, out: string | undefined): Promise<void> {
   if (out === '-') {
-    process.stdout.write(`${certificate}\n`)
+    print(`${certificate}\n`)
     return
   }
   const path = out ?? `${file.replace(/\.pub$/, '')}-cert.pub`
   await writeOut(path, `${certificate}\n`, 0o644)
   const { kind, serial, principals, validTo } = await describeCertificate(certificate)
-  process.stdout.write(
+  print(
     `${path}: ${kind} certificate ${serial} for ${principals.join(', ')}, until ${validTo?.toISOString()}\n`,
   )
 }

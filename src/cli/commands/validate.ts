@@ -1,5 +1,6 @@
-import { type Diagnostic, InvalidDefinition } from '../../definition/diagnostics.ts'
+import { InvalidDefinition } from '../../definition/diagnostics.ts'
 import type { Invocation } from '../invocation.ts'
+import { print, printJson } from '../output.ts'
 import { openProject, tellWarnings } from '../project.ts'
 
 /** Checks all files, or those of the named images, without any network. */
@@ -10,19 +11,15 @@ export async function validate(
 ): Promise<void> {
   try {
     const project = await openProject(invocation, images.length > 0 ? images : undefined)
-    if (options.json) return print(project.warnings)
+    if (options.json) return printJson(project.warnings)
     tellWarnings(project)
     const count = project.images.size
-    process.stdout.write(
+    print(
       `${count} ${count === 1 ? 'image is' : 'images are'} valid: ${[...project.images.keys()].join(', ')}\n`,
     )
   } catch (error) {
     if (!(error instanceof InvalidDefinition) || !options.json) throw error
-    print(error.diagnostics)
+    printJson(error.diagnostics)
     process.exitCode = error.exitCode
   }
-}
-
-function print(diagnostics: readonly Diagnostic[]): void {
-  process.stdout.write(`${JSON.stringify(diagnostics, undefined, 2)}\n`)
 }

@@ -1,0 +1,73 @@
+import { fstatSync } from 'node:fs'
+import type { Event, Sink } from '../core/events.ts'
+import { subject } from './render.ts'
+
+/** What GitHub Actions reads out of a log: groups, masks, and commands that others must not give. */
+
+export function isOnGitHub(env: NodeJS.ProcessEnv = process.env): boolean {
+  return env.GITHUB_ACTIONS === 'true'
+}
+
+/**
+ * No line of it is a command. The runner trims white space before `::`, and finds the older form, `##[…]`, anywhere in a line
+ * (actions/runner, src/Runner.Common/ActionCommand.cs).
+ */
+export function withoutWorkflowCommands(text: string): string {
+  return text.replace(/^(\s*):(?=:)/gm, '$1: ').replaceAll('##[', '## [')
+}
+
+interface Writer {
+  write(text: string): unknown
+}
+
+/**
+ * A group for each step of an image (each layer is one), as long as one step alone is under way: GitHub's groups neither nest
+ * nor run beside each other.
+ */
+export function grouped(screen: Sink, commands: Writer): Sink {
+  const running = new Map<string, string>()
+  let open: string | undefined
+  const close = () => {
+    if (open === undefined) return
+    open = undefined
+    commands.write('::endgroup::\n')
+  }
+  const begin = (event: Extract<Event, { type: 'step.start' }>) => {
+    close()
+    running.set(subject(event), event.label)
+    if (running.size > 1) return
+    open = subject(event)
+    commands.write(`::group::${commandData(`${subject(event)}: ${event.label}`)}\n`)
+  }
+  return (event) => {
+    if (event.type === 'step.start') begin(event)
+    if (event.type === 'step.end') {
+      running.delete(subject(event))
+      if (open === subject(event)) close()
+    }
+    if (event.type === 'run.end') close()
+    screen(event)
+  }
+}
+
+/**
+ * Has GitHub mask this value in the whole log of the job. Only where a runner reads: in a file that stderr is redirected to,
+ * the command would be the secret's first appearance.
+ */
+export function mask(value: string, commands: Writer, isRead: () => boolean = stderrIsRead): void {
+  if (isRead()) commands.write(`::add-mask::${commandData(value)}\n`)
+}
+
+function stderrIsRead(): boolean {
+  try {
+    const stderr = fstatSync(2)
+    return stderr.isFIFO() || stderr.isSocket()
+  } catch {
+    return false
+  }
+}
+
+/** As the runner wants the data of a command to be escaped. */
+function commandData(text: string): string {
+  return text.replaceAll('%', '%25').replaceAll('\r', '%0D').replaceAll('\n', '%0A')
+}
