@@ -97,8 +97,10 @@ export function createBus(secrets: SecretRegistry, sinks: readonly Sink[]): Emit
   }
   return (event) => {
     const shown = mapStrings(event, printable)
-    const safe = secrets.redactDeep(shown)
-    if (safe.type === 'output' && shown.type === 'output') safe.line = redactLine(shown)
+    const safe =
+      shown.type === 'output'
+        ? { ...secrets.redactDeep({ ...shown, line: '' }), line: redactLine(shown) }
+        : secrets.redactDeep(shown)
     for (const sink of sinks) sink(safe)
   }
 }

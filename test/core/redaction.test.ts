@@ -161,6 +161,15 @@ describe.each(Object.entries(WRITINGS))('a secret written as %s', (_name, writin
   })
 })
 
+test('a line that is too long is not cut within an escape sequence or a character', () => {
+  const secrets = new SecretRegistry()
+  secrets.add('hunter😀2345')
+  for (let before = 16 * 1024 - 30; before <= 16 * 1024; before++) {
+    const line = `${'.'.repeat(before)}hunt\x1b[1;31mer😀2345${'.'.repeat(40)}`
+    expect(shownBy(secrets, [Buffer.from(line)]).join('')).toMatch(/^\.+(h|hu|hun)?•+\.+$/)
+  }
+})
+
 describe('what is known of a secret beforehand', () => {
   const secrets = new SecretRegistry()
   secrets.add('correct horse battery')
