@@ -2,7 +2,7 @@ import { styleText } from 'node:util'
 import { printable, printableJson, printableStyled } from '../core/printable.ts'
 import { SecretRegistry } from '../core/secrets.ts'
 import { asCalled } from './called.ts'
-import { isOnGitHub, withoutWorkflowCommands } from './github-log.ts'
+import { isOnGitHub, mask, withoutWorkflowCommands } from './github-log.ts'
 
 /**
  * The only ways to stdout and stderr. Whatever is handed over here is made printable, has no secret in it, and is no
@@ -11,9 +11,14 @@ import { isOnGitHub, withoutWorkflowCommands } from './github-log.ts'
 
 let secrets = new SecretRegistry()
 
-/** From now on, what these know is taken out of all that is printed. */
-export function guardOutput(registry: SecretRegistry): void {
+/** From now on, what these secrets know is taken out of all that is printed; GitHub is told of each that is resolved. */
+export function guardOutput(registry = new SecretRegistry(announce)): SecretRegistry {
   secrets = registry
+  return registry
+}
+
+function announce(value: string): void {
+  if (isOnGitHub()) mask(value, workflowCommands)
 }
 
 /** A result, for people or programs, on stdout. */

@@ -1,12 +1,10 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
-import { SecretRegistry } from '../core/secrets.ts'
 import { commandName, withConfig } from './called.ts'
 import { renderFailure } from './failure.ts'
 import { explainFolder } from './folders.ts'
-import { isOnGitHub, mask } from './github-log.ts'
 import type { Invocation } from './invocation.ts'
-import { guardOutput, print, tell, tellStyled, workflowCommands } from './output.ts'
+import { guardOutput, print, tell, tellStyled } from './output.ts'
 import { declareHelp } from './program-help.ts'
 import { declareLab } from './program-lab.ts'
 import { declareSshCa } from './program-ssh-ca.ts'
@@ -221,12 +219,11 @@ export async function runProgram(argv: readonly string[], version: string): Prom
   process.on('SIGHUP', onTerm)
   const invocation: Invocation = {
     version,
-    secrets: new SecretRegistry((value) => isOnGitHub() && mask(value, workflowCommands)),
+    secrets: guardOutput(),
     signal: controller.signal,
     say: (message) => tell(`\n${message}\n`),
     debug: false,
   }
-  guardOutput(invocation.secrets)
   try {
     await createProgram(invocation).parseAsync([...argv], { from: 'user' })
     return Number(process.exitCode ?? 0)
