@@ -13,6 +13,11 @@ export interface SourceContext {
   baseUrls?: { debian?: string; ubuntu?: string; linuxcontainers?: string }
   /** keyring that Ubuntu's SHA256SUMS must be signed with, instead of the one that is carried along */
   ubuntuKeyring?: string
+  /**
+   * hosts (with their port, if it is not the usual one) that a server may redirect to although their addresses are loopback
+   * or private; where the list is given, even an empty one, any other such redirect is refused
+   */
+  privateHosts?: readonly string[]
   /** a transfer that brings no byte for so many seconds has failed; 60 unless given */
   stallSeconds?: number
 }

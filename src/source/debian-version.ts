@@ -28,10 +28,16 @@ function compareParts(a: string, b: string): number {
   for (const parts of [left, right]) if (/^\d/.test(parts[0] ?? '')) parts.unshift('')
   for (let i = 0; i < Math.max(left.length, right.length); i++) {
     const [one = '', other = ''] = [left[i], right[i]]
-    const difference = i % 2 === 0 ? compareText(one, other) : Number(one) - Number(other)
+    const difference = i % 2 === 0 ? compareText(one, other) : compareNumbers(one, other)
     if (difference !== 0) return difference
   }
   return 0
+}
+
+/** As texts: a date with time and serial has more digits than a number keeps. */
+function compareNumbers(a: string, b: string): number {
+  const [left, right] = [a.replace(/^0+/, ''), b.replace(/^0+/, '')]
+  return left.length - right.length || (left < right ? -1 : left > right ? 1 : 0)
 }
 
 /** A tilde comes before the end, the end before letters, and letters before all else. */

@@ -1,6 +1,7 @@
 import type { Dispatcher, EnvHttpProxyAgent } from 'undici'
 import { ImagebuildError } from '../core/errors.ts'
 import type { SourceContext } from './context.ts'
+import { isPrivateHost, judgingLookup } from './private-address.ts'
 
 /** Mirrors redirect once or twice; more is a loop. */
 const MAX_REDIRECTS = 5
@@ -8,7 +9,10 @@ const STALL_SECONDS = 60
 /** A directory listing or a checksum list; Debian's largest has some 60 kB. */
 const MAX_TEXT_BYTES = 4 * 1024 * 1024
 
-/** An answer with status 200, 206 or 416; whoever opens it disposes of it. */
+/** What the functions here need of their caller. */
+type HttpContext = Pick<SourceContext, 'signal' | 'stallSeconds' | 'privateHosts'>
+
+/** An answer with status 200, 206, 416, or 304 if it was asked for; whoever opens it disposes of it. */
 export interface OpenResponse extends AsyncDisposable {
   status: number
   headers: Record<string, string | string[] | undefined>
@@ -37,27 +41,34 @@ export class StatusError extends ImagebuildError {
 export class TransferError extends ImagebuildError {}
 
 /**
- * GET with redirects followed by hand, so that nobody leads an https download to http. Proxies are taken
- * from `http_proxy`, `https_proxy` and `no_proxy`.
+ * GET with redirects followed by hand, so that nobody leads an https download to http, nor (with `privateHosts`) any
+ * download into this machine or its networks. Proxies are taken from `http_proxy`, `https_proxy` and `no_proxy`; what a
+ * name means is then the proxy's to know, and only addresses are judged.
  * @throws TransferError if the connection fails; StatusError for any status but those of OpenResponse (both
  *   are `unreachable`); ImagebuildError `build_failed` for a redirect that is refused
  */
 export async function openUrl(
   url: string,
   headers: Record<string, string>,
-  ctx: Pick<SourceContext, 'signal' | 'stallSeconds'>,
+  ctx: HttpContext,
 ): Promise<OpenResponse> {
   const stall = (ctx.stallSeconds ?? STALL_SECONDS) * 1000
   // Who only wants to know which releases there are downloads nothing.
   const { EnvHttpProxyAgent } = await import('undici')
+  let at = new URL(url)
+  const refusal = (address: string) =>
+    mayBePrivate(at, url, ctx) ? undefined : leadsInside(url, at, address)
   const agent = new EnvHttpProxyAgent({
     headersTimeout: stall,
     bodyTimeout: stall,
-    connect: { timeout: stall },
+    connect: { timeout: stall, lookup: judgingLookup(refusal) },
   })
   try {
-    let at = new URL(url)
     for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
+      if (isPrivateHost(at.hostname)) {
+        const refused = refusal(at.hostname)
+        if (refused) throw refused
+      }
       const response = await agent.request({
         origin: at.origin,
         path: at.pathname + at.search,
@@ -67,7 +78,7 @@ export async function openUrl(
         signal: ctx.signal,
       })
       const location = redirectTarget(response, at)
-      if (location === undefined) return answered(response, at, agent, ctx)
+      if (location === undefined) return answered(response, at, agent, headers, ctx)
       await response.body.dump()
       at = location
     }
@@ -95,14 +106,30 @@ function redirectTarget(response: Dispatcher.ResponseData, from: URL): URL | und
   })
 }
 
+/** The address that was asked for was chosen by whoever wrote it down; where it redirects to, its server chose. */
+function mayBePrivate(at: URL, asked: string, { privateHosts }: HttpContext): boolean {
+  return privateHosts === undefined || at.origin === new URL(asked).origin || privateHosts.includes(at.host)
+}
+
+function leadsInside(url: string, at: URL, address: string): ImagebuildError {
+  return new ImagebuildError({
+    code: 'build_failed',
+    what: `${url} leads into a private network and is not followed`,
+    why: `the server redirects to ${at.href}${address === at.hostname ? '' : `, which is ${address}`}`,
+    next: `use another mirror; if it is meant to, name ${at.host} in the target`,
+  })
+}
+
 function answered(
   response: Dispatcher.ResponseData,
   at: URL,
   agent: EnvHttpProxyAgent,
+  asked: Record<string, string>,
   ctx: Pick<SourceContext, 'signal'>,
 ): OpenResponse {
   const { statusCode: status } = response
-  if (![200, 206, 416].includes(status)) {
+  const isConditional = 'if-none-match' in asked || 'if-modified-since' in asked
+  if (![200, 206, 416, ...(isConditional ? [304] : [])].includes(status)) {
     throw new StatusError(at.href, status)
   }
   return {
@@ -138,11 +165,7 @@ function transferError(error: unknown, url: string, signal: AbortSignal): unknow
 }
 
 /** A small file as bytes. Throws as `openUrl` does. */
-export async function getBytes(
-  url: string,
-  ctx: Pick<SourceContext, 'signal' | 'stallSeconds'>,
-  maxBytes = MAX_TEXT_BYTES,
-): Promise<Buffer> {
+export async function getBytes(url: string, ctx: HttpContext, maxBytes = MAX_TEXT_BYTES): Promise<Buffer> {
   await using response = await openUrl(url, {}, ctx)
   const chunks: Buffer[] = []
   let size = 0

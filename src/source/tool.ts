@@ -52,14 +52,7 @@ export async function runTool(
     return stdout ?? ''
   } catch (cause) {
     ctx.signal.throwIfAborted()
-    if ((cause as { code?: string }).code === 'ENOENT') {
-      throw new ImagebuildError({
-        code: 'prerequisite_missing',
-        what: `${call.purpose} needs the command ${command}, which is not installed`,
-        next: installLine(command),
-        cause,
-      })
-    }
+    demandInstalled(command, call.purpose, cause)
     // The output is read to its end before it is quoted.
     await lines.catch(() => {})
     throw new ImagebuildError({
@@ -70,6 +63,53 @@ export async function runTool(
       cause,
     })
   }
+}
+
+/**
+ * Runs a tool and gives what it prints on stdout as it comes. Whoever reads no further ends it.
+ * @throws ImagebuildError as `runTool`
+ */
+export async function* toolOutput(
+  command: string,
+  args: readonly string[],
+  purpose: string,
+  ctx: Pick<SourceContext, 'signal'>,
+): AsyncGenerator<Buffer> {
+  const child = execa(command, args, {
+    ...{ cancelSignal: ctx.signal, env: { LC_ALL: 'C.UTF-8' }, stdin: 'ignore' as const },
+    ...{ encoding: 'buffer' as const, buffer: { stdout: false, stderr: true } },
+  })
+  // Without a listener, a tool that fails before anybody waits for it would end the process.
+  child.catch(() => {})
+  let isRead = false
+  try {
+    for await (const chunk of child.stdout) yield chunk as Buffer
+    isRead = true
+    await child
+  } catch (cause) {
+    ctx.signal.throwIfAborted()
+    demandInstalled(command, purpose, cause)
+    const printed = (cause as { stderr?: Uint8Array }).stderr ?? new Uint8Array()
+    throw new ImagebuildError({
+      code: 'build_failed',
+      what: `${purpose} failed`,
+      why: howItEnded(command, cause),
+      output: Buffer.from(printed).toString('utf8').split('\n').filter(Boolean).slice(-TAIL),
+      cause,
+    })
+  } finally {
+    if (!isRead) child.kill()
+  }
+}
+
+function demandInstalled(command: string, purpose: string, cause: unknown): void {
+  if ((cause as { code?: string }).code !== 'ENOENT') return
+  throw new ImagebuildError({
+    code: 'prerequisite_missing',
+    what: `${purpose} needs the command ${command}, which is not installed`,
+    next: installLine(command),
+    cause,
+  })
 }
 
 /** Without its arguments: those of mmdebstrap are two thousand characters of shell. */

@@ -5,7 +5,7 @@ import { makeFolder } from '../core/make-folder.ts'
 import { adoptFile, confirmUnchanged, readPointer, writePointer } from './cache.ts'
 import type { CachedFile, SourceContext } from './context.ts'
 import { outOfRoom } from './disk-room.ts'
-import { runTool } from './tool.ts'
+import { runTool, toolOutput } from './tool.ts'
 
 /** How a file is packed, as the ending of its name. */
 export type Packing = 'xz' | 'zst' | 'gz'
@@ -51,4 +51,18 @@ export async function unpackFile(
   } finally {
     await rm(target, { force: true })
   }
+}
+
+/**
+ * The unpacked bytes of a verified file as a stream, for what is read once and kept in another form. Whoever has read it to
+ * its end asks whether the file is still the same (`confirmUnchanged`).
+ * @throws ImagebuildError `build_failed` if it is not packed that way; `prerequisite_missing` without the tool for it
+ */
+export async function* unpackedChunks(
+  packed: Pick<CachedFile, 'path'>,
+  packing: Packing,
+  ctx: Pick<SourceContext, 'signal'>,
+): AsyncGenerator<Buffer> {
+  const [command, ...args] = COMMANDS[packing]
+  yield* toolOutput(command, [...args, packed.path], `unpacking ${packed.path} (${packing})`, ctx)
 }
