@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 const FLOORS = [
   ['core'],
   ['definition', 'source', 'archive', 'pve', 'ssh', 'lab'],
-  ['hardening'],
+  ['hardening', 'updates'],
   ['plan', 'seed'],
   ['build'],
   ['cli'],

@@ -1,0 +1,119 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { open, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { writeDurably } from '../core/durable-file.ts'
+import { ImagebuildError } from '../core/errors.ts'
+import { ifThere } from '../core/if-there.ts'
+import { makeFolder } from '../core/make-folder.ts'
+import { adoptFile, findCached } from '../source/cache.ts'
+import type { CachedFile, SourceContext } from '../source/context.ts'
+import { openUrl } from '../source/http.ts'
+import { removeProof } from '../source/proof.ts'
+
+/**
+ * Files of which nobody knows a digest beforehand, and that change: the server is asked whether its file is another one than
+ * the one in the cache. `conditional/<sha256 of the address>.json` says which file that is, and what the server called it.
+ */
+
+const MODE = 0o644
+const SCHEMA = 1
+
+interface Remembered {
+  schema: typeof SCHEMA
+  digest: string
+  etag?: string
+  lastModified?: string
+}
+
+/**
+ * @param extension ending of its name in the cache
+ * @param maxBytes a larger one is refused while it comes
+ * @throws ImagebuildError as `openUrl` does
+ */
+export async function fetchChanging(
+  url: string,
+  extension: string,
+  maxBytes: number,
+  ctx: SourceContext,
+): Promise<CachedFile> {
+  const record = recordPath(ctx.cacheDir, url)
+  const known = await remembered(record)
+  const cached = known && (await findCached(ctx, known.digest, extension))
+  await using response = await openUrl(url, cached ? conditions(known) : {}, ctx)
+  if (response.status === 304 && cached) return cached
+  const file = await keep(response.body, { url, extension, maxBytes }, ctx)
+  const { etag, 'last-modified': lastModified } = response.headers
+  const next: Remembered = {
+    schema: SCHEMA,
+    digest: file.digest,
+    ...(typeof etag === 'string' && { etag }),
+    ...(typeof lastModified === 'string' && { lastModified }),
+  }
+  await makeFolder(join(ctx.cacheDir, 'conditional'))
+  await writeDurably(record, JSON.stringify(next), MODE)
+  // Nobody asks for the one before any more.
+  if (cached && cached.digest !== file.digest) await removeFile(cached, ctx)
+  return file
+}
+
+/**
+ * For one that turned out to be none: whoever changed it on its way may have left the server's own name for it, by which the
+ * server would say for ever that it has not changed.
+ */
+export async function forgetChanging(url: string, file: CachedFile, ctx: SourceContext): Promise<void> {
+  await rm(recordPath(ctx.cacheDir, url), { force: true })
+  await removeFile(file, ctx)
+}
+
+async function removeFile({ path }: CachedFile, { cacheDir }: SourceContext): Promise<void> {
+  await removeProof(cacheDir, path)
+  await rm(path, { force: true })
+}
+
+async function keep(
+  body: AsyncIterable<Buffer>,
+  { url, extension, maxBytes }: { url: string; extension: string; maxBytes: number },
+  ctx: SourceContext,
+): Promise<CachedFile> {
+  await makeFolder(join(ctx.cacheDir, 'partial'))
+  const path = join(ctx.cacheDir, 'partial', `changing.${process.pid}.${randomUUID()}`)
+  try {
+    await using target = await open(path, 'wx')
+    let size = 0
+    for await (const chunk of body) {
+      size += chunk.length
+      if (size > maxBytes) {
+        throw new ImagebuildError({
+          code: 'build_failed',
+          what: `${url} is not what it should be`,
+          why: `it is larger than ${maxBytes} bytes`,
+        })
+      }
+      await target.writeFile(chunk)
+    }
+    return await adoptFile(ctx, path, extension)
+  } finally {
+    await rm(path, { force: true })
+  }
+}
+
+function conditions({ etag, lastModified }: Remembered): Record<string, string> {
+  return {
+    ...(etag !== undefined && { 'if-none-match': etag }),
+    ...(lastModified !== undefined && { 'if-modified-since': lastModified }),
+  }
+}
+
+async function remembered(path: string): Promise<Remembered | undefined> {
+  const text = await ifThere(readFile(path, 'utf8'))
+  try {
+    const found = JSON.parse(text ?? 'null') as Remembered | null
+    return found?.schema === SCHEMA && /^sha256:[0-9a-f]{64}$/.test(found.digest) ? found : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function recordPath(cacheDir: string, url: string): string {
+  return join(cacheDir, 'conditional', `${createHash('sha256').update(url).digest('hex')}.json`)
+}
