@@ -25,6 +25,7 @@ export function formatDifferences(differences: Differences & { files?: readonly 
 
 const SECTIONS = [
   ['system', 'system'],
+  ['apt', 'apt sources and keyrings'],
   ['sshd', 'sshd'],
   ['sysctl', 'sysctl'],
   ['ports', 'listening ports'],

@@ -1,4 +1,5 @@
 import { compareVersions } from '../../source/debian-version.ts'
+import { aptValues } from './apt.ts'
 import type { Manifest, Package, Port, PrivilegedFile, Sysctl } from './manifest.ts'
 
 /** How one image differs from another. Everything is sorted by name. */
@@ -9,6 +10,8 @@ export interface Differences {
     upgraded: PackageChange[]
     downgraded: PackageChange[]
   }
+  /** sources, named `deb http://deb.debian.org/debian trixie`, and keyrings, by path */
+  apt: Change[]
   sshd: Change[]
   sysctl: Change[]
   /** named `tcp 0.0.0.0:22`; the values are names of processes */
@@ -55,6 +58,7 @@ export function compareManifests(before: Manifest, after: Manifest): Differences
   if ((before.packages === null) !== (after.packages === null)) unknown.push('packages')
   return {
     packages: packageChanges(before.packages, after.packages),
+    apt: compared('apt sources', ({ apt }) => apt ?? null, aptValues),
     sshd: compared(
       'sshd',
       ({ sshd }) => sshd,

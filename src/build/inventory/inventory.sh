@@ -104,11 +104,25 @@ files() {
   ' "$work/files"
 }
 
+# `path<NUL>line` of every line that is no comment in the files that name apt's sources. A file that is not there is none.
+apt_sources() {
+  grep -s -v --text --with-filename --null '^[[:space:]]*#' /etc/apt/sources.list /etc/apt/sources.list.d/*
+  [ $? -le 2 ]
+}
+
+# Of what apt may believe, or may be told to by a source.
+apt_keyrings() {
+  sha256sum --zero /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d/* /etc/apt/keyrings/* /usr/share/keyrings/*
+  [ $? -le 1 ]
+}
+
 fact os-release cat /etc/os-release
 fact kernels find /boot -maxdepth 1 -name 'vmlinuz-*' -type f -printf '%f\n'
 fact packages installed
 # What `apt-mark` reads: that builds its index of all archives first, which takes an emulated machine seconds.
 fact automatic cat /var/lib/apt/extended_states
+fact apt-sources apt_sources
+fact apt-keyrings apt_keyrings
 fact sshd sshd_values
 fact sysctl-configured sysctl_configured
 fact sysctl-effective sysctl_effective

@@ -17,6 +17,8 @@ export interface Manifest {
   /** versions of the kernels in /boot; none in a container */
   kernels: string[]
   packages: Package[] | null
+  /** where apt gets packages from, and whom it believes; manifests of earlier versions do not have it */
+  apt?: Apt | null
   /** what `sshd -T` says, by keyword in small letters; keywords that stand more than once have several values */
   sshd: Record<string, string[]> | null
   sysctl: Record<string, Sysctl>
@@ -45,6 +47,27 @@ export interface Package {
   manual: boolean
   /** apt-mark hold */
   held: boolean
+}
+
+export interface Apt {
+  /** those that are enabled, sources.list(5) */
+  sources: AptSource[]
+  /** those that every source may be signed with, and those that a source names */
+  keyrings: { path: string; sha256: string | null }[]
+}
+
+export interface AptSource {
+  /** `deb`, `deb-src` */
+  types: string[]
+  /** without name and password */
+  uris: string[]
+  suites: string[]
+  /** none for a suite that is a path */
+  components: string[]
+  /** paths, fingerprints, or `key sha256:<hex>` for one that stands in the source itself; none: any trusted keyring */
+  signedBy: string[]
+  /** whether apt takes it without a signature */
+  isTrusted: boolean
 }
 
 export interface Sysctl {

@@ -1,6 +1,7 @@
 import { parseEnv } from 'node:util'
 import { ImagebuildError } from '../../core/errors.ts'
 import { decode, readLines } from '../verify/examiner.ts'
+import { parseApt } from './apt.ts'
 import { capabilityText } from './capabilities.ts'
 import type { Manifest, Package, Port, PrivilegedFile, Sysctl } from './manifest.ts'
 
@@ -36,6 +37,7 @@ export function parseInventory(stdout: string, buildUser: string): Found {
       .map((name) => name.replace(/^vmlinuz-/, ''))
       .sort(),
     packages: known('packages', (list) => packages(list, text('automatic'))),
+    apt: known('apt-sources', (lines) => known('apt-keyrings', (sums) => parseApt(lines, sums))),
     sshd: known('sshd', sshd),
     sysctl: sysctl(text('sysctl-configured'), text('sysctl-effective')),
     ports: known('ports', ports),
