@@ -27,6 +27,7 @@ const BOUNDARIES: Record<string, RegExp> = {
   '@cyclonedx/cyclonedx-library': /^src\/build\/inventory\/sbom\.ts$/,
   'packageurl-js': /^src\/build\/inventory\/sbom\.ts$/,
   diff: /^src\/plan\/text-diff\.ts$/,
+  '@streamparser/json': /^src\/updates\/debian-tracker\.ts$/,
   'tar-stream': /^src\/archive\/read-entries\.ts$/,
 }
 

@@ -21,6 +21,8 @@ const SCHEMA = 1
 interface Remembered {
   schema: typeof SCHEMA
   digest: string
+  /** when the server last said that this is its file, ISO 8601 */
+  checked: string
   etag?: string
   lastModified?: string
 }
@@ -35,17 +37,23 @@ export async function fetchChanging(
   extension: string,
   maxBytes: number,
   ctx: SourceContext,
+  now: Date,
 ): Promise<CachedFile> {
   const record = recordPath(ctx.cacheDir, url)
   const known = await remembered(record)
   const cached = known && (await findCached(ctx, known.digest, extension))
+  const checked = now.toISOString()
   await using response = await openUrl(url, cached ? conditions(known) : {}, ctx)
-  if (response.status === 304 && cached) return cached
+  if (response.status === 304 && cached) {
+    await writeDurably(record, JSON.stringify({ ...known, checked }), MODE)
+    return cached
+  }
   const file = await keep(response.body, { url, extension, maxBytes }, ctx)
   const { etag, 'last-modified': lastModified } = response.headers
   const next: Remembered = {
     schema: SCHEMA,
     digest: file.digest,
+    checked,
     ...(typeof etag === 'string' && { etag }),
     ...(typeof lastModified === 'string' && { lastModified }),
   }
@@ -54,6 +62,17 @@ export async function fetchChanging(
   // Nobody asks for the one before any more.
   if (cached && cached.digest !== file.digest) await removeFile(cached, ctx)
   return file
+}
+
+/** What the cache has of it, and when that was last what the server has: for where the server cannot be reached. */
+export async function lastFetched(
+  url: string,
+  extension: string,
+  ctx: SourceContext,
+): Promise<{ file: CachedFile; checked: Date } | undefined> {
+  const known = await remembered(recordPath(ctx.cacheDir, url))
+  const file = known && (await findCached(ctx, known.digest, extension))
+  return known && file && { file, checked: new Date(known.checked) }
 }
 
 /**
@@ -108,7 +127,11 @@ async function remembered(path: string): Promise<Remembered | undefined> {
   const text = await ifThere(readFile(path, 'utf8'))
   try {
     const found = JSON.parse(text ?? 'null') as Remembered | null
-    return found?.schema === SCHEMA && /^sha256:[0-9a-f]{64}$/.test(found.digest) ? found : undefined
+    return found?.schema === SCHEMA &&
+      /^sha256:[0-9a-f]{64}$/.test(found.digest) &&
+      found.checked !== undefined
+      ? found
+      : undefined
   } catch {
     return undefined
   }

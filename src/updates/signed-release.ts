@@ -31,7 +31,7 @@ export async function readSignedRelease(
   ctx: SourceContext,
 ): Promise<Release> {
   const url = `${suite.url}/dists/${suite.suite}/InRelease`
-  const file = await fetchChanging(url, 'inrelease', MAX_RELEASE, ctx)
+  const file = await fetchChanging(url, 'inrelease', MAX_RELEASE, ctx, now)
   try {
     const message = await readFile(file.path)
     await confirmUnchanged(file, ctx.signal)
