@@ -26,11 +26,10 @@ for (const [network, bits] of [
 ] as const)
   PRIVATE.addSubnet(network, bits, 'ipv6')
 
-/** @param host as it stands in a URL: a name, an IPv4 address, an IPv6 address in brackets */
+/** @param host as it stands in a URL: an IPv4 address, an IPv6 address in brackets, or a name, which says nothing yet */
 export function isPrivateHost(host: string): boolean {
-  const name = host.replace(/^\[(.*)\]$/, '$1').toLowerCase()
-  if (isIP(name) !== 0) return isPrivateAddress(name)
-  return /(^|\.)localhost\.?$/.test(name)
+  const address = host.replace(/^\[(.*)\]$/, '$1')
+  return isIP(address) !== 0 && isPrivateAddress(address)
 }
 
 function isPrivateAddress(address: string): boolean {
