@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { ci } from './ci-schema.ts'
 import { httpsEndpoint, ipv4, ipv4Range, name, nodeName, secretReference, vmidRange } from './formats.ts'
 import { exactlyOne, needs, notBoth, withRules } from './rules.ts'
 import { targetSsh } from './ssh-schema.ts'
@@ -104,6 +105,7 @@ export const configFile = z
     targets: z
       .record(name, z.discriminatedUnion('kind', [labTarget, pveTarget]))
       .describe('places to build on, by name'),
+    ci: ci.optional().describe('scheduled runs: whom they tell what they have done'),
   })
   .describe('imagebuild: where images are built')
 

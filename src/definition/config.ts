@@ -1,4 +1,6 @@
 import { dirname, resolve } from 'node:path'
+import { loadCi } from './ci.ts'
+import type { Ci } from './ci-schema.ts'
 import { configFile, type Target } from './config-schema.ts'
 import { type Diagnostic, InvalidDefinition } from './diagnostics.ts'
 import { check } from './explain.ts'
@@ -14,6 +16,8 @@ export interface Config {
   /** the target where none is chosen */
   defaultTarget?: string
   targets: Record<string, Target>
+  /** whom scheduled runs tell what they have done */
+  ci?: Ci
 }
 
 /** Reads imagebuild.yaml alone. What is wrong goes to `report`; undefined where nothing can be made of the rest. */
@@ -30,13 +34,14 @@ export async function loadConfig(
   for (const diagnostic of diagnostics) report(diagnostic)
   const targets = await loadTargets(yaml, value, root, report)
   if (value === undefined) return undefined
-  const { namespace, target } = value
+  const { namespace, target, ci } = value
   return {
     root,
     configFile: file,
     namespace,
     ...(target !== undefined && { defaultTarget: target }),
     targets,
+    ...(ci !== undefined && { ci: loadCi(ci, root) }),
   }
 }
 

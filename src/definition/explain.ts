@@ -1,6 +1,7 @@
 import type { z } from 'zod'
 import { suggest } from '../core/did-you-mean.ts'
 import type { Diagnostic } from './diagnostics.ts'
+import { NO_REFERENCE } from './formats.ts'
 import { namesSecret } from './literal-secrets.ts'
 import { asList, asMap, didYouMean } from './meant.ts'
 import type { Path, YamlFile } from './yaml-file.ts'
@@ -30,6 +31,8 @@ export function check<Schema extends z.ZodType>(
     },
   })
   if (result.success) return { value: result.data, diagnostics: [] }
+  // First of all, since each frame shows the lines around a mistake, too.
+  for (const issue of result.error.issues) if (isSecret(issue)) file.hide(issue.path as Path)
   return {
     diagnostics: result.error.issues.flatMap((issue) => explain(issue, [], { file, knownKeys, whereElse })),
   }
@@ -158,12 +161,21 @@ function notThat(issue: Issue, path: Path, file: YamlFile): string {
   if (Array.isArray(input)) return issue.code === 'too_small' ? '' : ', not a list'
   if (typeof input === 'object') return ', not a map'
   const typed = file.source(path) ?? String(input)
-  if (typed === '' || path.some((segment) => typeof segment === 'string' && namesSecret(segment))) return ''
+  if (
+    typed === '' ||
+    isSecret(issue) ||
+    path.some((segment) => typeof segment === 'string' && namesSecret(segment))
+  )
+    return ''
   if (issue.code === 'invalid_type' && typeof input === 'string') return ', not text'
   if (issue.code === 'invalid_type' && typeof input === 'number' && issue.expected !== 'int') {
     return ', not a number'
   }
   return `, not \`${typed.length > 60 ? `${typed.slice(0, 57)}…` : typed}\``
+}
+
+function isSecret(issue: Issue): boolean {
+  return issue.code === 'invalid_format' && issue.message === NO_REFERENCE
 }
 
 function hintForKey(key: string, known: readonly string[]): string | undefined {

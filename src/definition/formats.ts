@@ -24,12 +24,10 @@ export const size = z
       Number.parseInt(text, 10) * { M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 }[text.at(-1) as 'M' | 'G' | 'T'],
   )
 
-export const secretReference = z
-  .string()
-  .regex(
-    /^(env|file|cmd):[\s\S]+$/,
-    'must be a reference to a secret: env:NAME, file:/path or cmd:command, never the secret itself',
-  )
+/** Whatever stands in the place of a reference may be the secret itself: no message repeats it. */
+export const NO_REFERENCE =
+  'must be a reference to a secret: env:NAME, file:/path or cmd:command, never the secret itself'
+export const secretReference = z.string().regex(/^(env|file|cmd):[\s\S]+$/, NO_REFERENCE)
 
 export const checksum = z
   .string()

@@ -30,7 +30,7 @@ export class YamlFile {
   /** syntax errors, duplicate keys, broken aliases */
   readonly diagnostics: readonly Diagnostic[]
   readonly #document: Document
-  readonly #lines: readonly string[]
+  readonly #lines: string[]
   readonly #counter = new LineCounter()
 
   /**
@@ -112,6 +112,16 @@ export class YamlFile {
   source(path: Path): string | undefined {
     const { node } = this.#walk(path)
     return isScalar(node) ? (node.source ?? String(node.value)) : undefined
+  }
+
+  /** From here on no frame shows the text that is there. */
+  hide(path: Path): void {
+    const { line, column, endLine, endColumn } = this.at(path)
+    for (let at = line; at <= endLine; at++) {
+      const text = this.#lines[at - 1] ?? ''
+      const [from, to] = [at === line ? column - 1 : 0, at === endLine ? endColumn - 1 : text.length]
+      this.#lines[at - 1] = text.slice(0, from) + text.slice(from, to).replace(/\S/g, '•') + text.slice(to)
+    }
   }
 
   diagnostic(

@@ -42,6 +42,26 @@ describe('schemas/', () => {
     const absent = Object.keys(pve.properties).filter((key) => !shown.includes(key))
     expect(absent.toSorted()).toEqual(['ca', 'nodes', 'password', 'username'])
   })
+  test('so is the one of scheduled runs, which shows each way to be told', async () => {
+    const text = (await read('imagebuild.yaml')).split('\n')
+    const example = text
+      .slice(text.indexOf('# ci:'), text.indexOf('targets:'))
+      .map((line) => line.replace(/^# ?/, ''))
+      .join('\n')
+    const { ci } = parse(example)
+    const config = { namespace: 'homelab', targets: { lab: { kind: 'lab' } }, ci }
+    expect(acceptsConfig(config), JSON.stringify(acceptsConfig.errors)).toBe(true)
+    expect(configFile.safeParse(config).error).toBeUndefined()
+    const { properties } = JSON.parse(schemas['imagebuild.schema.json']).properties.ci
+    for (const list of ['notify', 'ping'] as const) {
+      const { oneOf, anyOf } = properties[list].items
+      const known = (oneOf ?? anyOf).map(
+        (one: { properties: { kind: { const: string } } }) => one.properties.kind.const,
+      )
+      expect(ci[list].map(({ kind }: { kind: string }) => kind).toSorted()).toEqual(known.toSorted())
+    }
+    expect(Object.keys(ci)).toEqual(Object.keys(properties))
+  })
 })
 
 const SUM = `sha256:${'0'.repeat(64)}`
@@ -52,6 +72,8 @@ const pve = (more: object) => ({
   namespace: 'h',
   targets: { p: { kind: 'pve', node: 'n', storages: { disks: 'd', images: 'i' }, ...more } },
 })
+const ci = (more: object) => ({ namespace: 'h', targets: { l: { kind: 'lab' } }, ci: more })
+const notify = (one: object) => ci({ notify: [one] })
 
 describe('the loader’s schema and the JSON Schema agree', () => {
   test.each([
@@ -140,6 +162,14 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     pve({ node: undefined, nodes: ['a', 'b'] }),
     { namespace: 'h', targets: { l: { kind: 'lab' } } },
     { namespace: 'h', targets: { l: { kind: 'lab', nodes: ['a', 'b'] } } },
+    ci({}),
+    ci({ metrics: 'x.prom' }),
+    ci({ ping: [{ kind: 'healthchecks', url: 'cmd:pass ping' }] }),
+    notify({ kind: 'ntfy', topic: 'env:T' }),
+    notify({ kind: 'ntfy', topic: 'env:T', username: 'a', password: 'env:P' }),
+    notify({ kind: 'apprise', url: 'http://x:8000/apprise', urls: 'file:urls' }),
+    notify({ kind: 'apprise', url: 'http://x:8000', key: 'env:K', tag: 'a, b' }),
+    notify({ kind: 'mail', to: ['root'] }),
   ])('accepted: %j', (value) => {
     expect(acceptsConfig(value), JSON.stringify(acceptsConfig.errors)).toBe(true)
     expect(configFile.safeParse(value).error).toBeUndefined()
@@ -159,6 +189,25 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     pve({ ca: 'x', fingerprint: Array(32).fill('00').join(':') }),
     pve({ vlan: 0 }),
     pve({ dns: ['1.2.3.256'] }),
+    ci({ metrics: 'x.txt' }),
+    ci({ ping: [{ kind: 'healthchecks', url: 'https://hc-ping.com/literal' }] }),
+    ci({ ping: [{ kind: 'cron', url: 'env:U' }] }),
+    notify({ kind: 'ntfy', topic: 'literal' }),
+    notify({ kind: 'ntfy', url: 'https://x/path', topic: 'env:T' }),
+    notify({ kind: 'ntfy', topic: 'env:T', username: 'a' }),
+    notify({ kind: 'ntfy', topic: 'env:T', token: 'env:T', username: 'a', password: 'env:P' }),
+    notify({ kind: 'ntfy', topic: 'env:T', on: [] }),
+    notify({ kind: 'ntfy', topic: 'env:T', on: ['always'] }),
+    notify({ kind: 'apprise', url: 'http://a:b@x', key: 'env:K' }),
+    notify({ kind: 'apprise', url: 'http://x', key: 'env:K', urls: 'env:U' }),
+    notify({ kind: 'apprise', url: 'http://x', tag: 'a' }),
+    notify({ kind: 'webhook', url: 'https://x' }),
+    notify({ kind: 'webhook', url: 'env:U', headers: { A: 'literal' } }),
+    notify({ kind: 'webhook', url: 'env:U', headers: { 'A b': 'env:B' } }),
+    notify({ kind: 'mail', to: [] }),
+    notify({ kind: 'mail', to: ['a@b\nBcc: c@d'] }),
+    notify({ kind: 'mail', to: ['-oQ/tmp'] }),
+    notify({ kind: 'mail', to: ['a@b'], sendmail: 'sendmail -v' }),
   ])('refused: %j', (value) => {
     expect(acceptsConfig(value)).toBe(false)
     expect(configFile.safeParse(value).success).toBe(false)

@@ -1,0 +1,75 @@
+import { expect, test } from 'vitest'
+import { InvalidDefinition } from '../../src/definition/diagnostics.ts'
+import { CONFIG, mistakesOfConfig, projectOnDisk } from './project-on-disk.ts'
+
+test.each([
+  [
+    'ci: { notify: [{ kind: ntfy, topic: alerts }] }',
+    /^4:37 `topic` must be a reference to a secret: env:NAME/,
+  ],
+  [
+    'ci: { notify: [{ kind: mail, to: [root], on: [never] }] }',
+    /^4:47 .*must be one of change, failure, waiting/,
+  ],
+  [
+    'ci: { notify: [{ kind: slack }] }',
+    /^4:24 `kind` must be one of apprise, ntfy, webhook, mail, not `slack`/,
+  ],
+  ['ci: { notify: [{ kind: apprise, url: "http://x", tag: a }] }', /^4:50 `tag` needs `key` beside it/],
+  [
+    'ci: { notify: [{ kind: webhook, url: env:U, headers: { Host: env:H } }] }',
+    /^4:56 the name `Host` is set by imagebuild itself/,
+  ],
+  ['ci: { metrics: images.txt }', /^4:16 `metrics` must be a file whose name ends in \.prom/],
+  ['ci: { notfy: [] }', /^4:7 unknown key `notfy` \(did you mean `notify`\?\)/],
+])('%s', async (text, mistake) => {
+  expect(await mistakesOfConfig(`${CONFIG}${text}\n`)).toEqual([expect.stringMatching(mistake)])
+})
+
+test('a secret that was typed in is not repeated, nor shown beside another mistake', async () => {
+  const text = `${CONFIG}ci:
+  ping: []
+  metrics: x.txt
+  notify:
+    - { kind: webhook, url: https://hooks.example/5ecret, headers: { X-Key: 5ecret } }
+    - kind: ntfy
+      topic: >-
+        5ecret
+        5ecret
+`
+  await using project = await projectOnDisk({ 'imagebuild.yaml': text })
+  const error = await project.load().catch((thrown: unknown) => thrown)
+  if (!(error instanceof InvalidDefinition)) throw error
+  expect(error.diagnostics).toHaveLength(4)
+  const said = error.diagnostics.map(({ message, frame }) => `${message}\n${frame}`).join('\n')
+  expect(said).toMatch(/url: •+, headers: { X-Key: •{6} }/)
+  expect(said).not.toContain('5ecret')
+})
+
+test('files are relative to imagebuild.yaml', async () => {
+  await using project = await projectOnDisk({
+    'imagebuild.yaml': `${CONFIG}ci:
+  notify: [{ kind: webhook, url: file:hook, headers: { X-Key: file:/etc/key, X-Other: env:OTHER } }]
+  ping: [{ kind: healthchecks, url: file:ping }]
+  metrics: out/imagebuild.prom
+`,
+  })
+  const { ci } = await project.load()
+  expect(ci).toEqual({
+    notify: [
+      {
+        kind: 'webhook',
+        url: `file:${project.root}/hook`,
+        headers: { 'X-Key': 'file:/etc/key', 'X-Other': 'env:OTHER' },
+        on: ['change', 'failure'],
+      },
+    ],
+    ping: [{ kind: 'healthchecks', url: `file:${project.root}/ping` }],
+    metrics: `${project.root}/out/imagebuild.prom`,
+  })
+})
+
+test('without `ci` nobody is told', async () => {
+  await using project = await projectOnDisk({})
+  expect((await project.load()).ci).toBeUndefined()
+})
