@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 const FLOORS = [
   ['core'],
   ['definition', 'source', 'archive', 'pve', 'ssh', 'lab'],
-  ['hardening', 'updates'],
+  ['hardening', 'updates', 'notify'],
   ['plan', 'seed'],
   ['build'],
   ['cli'],
@@ -17,7 +17,8 @@ const BOUNDARIES: Record<string, RegExp> = {
   'node-ssh': /^src\/ssh\/session\.ts$/,
   ssh2: /^src\/ssh\//,
   'proxmox-api': /^src\/pve\/api\.ts$/,
-  undici: /^src\/(source|lab\/api)\//,
+  undici: /^src\/(source|lab\/api)\/|^src\/notify\/exchange\.ts$/,
+  nodemailer: /^src\/notify\/mail\.ts$/,
   yaml: /^src\/definition\//,
   'js-yaml': /^src\/seed\/cloud-config\.ts$/,
   busboy: /^src\/lab\/api\//,

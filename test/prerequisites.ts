@@ -32,6 +32,10 @@ const UNIT: readonly ForTests[] = [
   { command: 'setfattr', package: 'attr' },
   { command: 'python3', package: 'python3-minimal' },
   { command: '/usr/lib/python3/dist-packages/yaml/__init__.py', package: 'python3-yaml' },
+  {
+    command: '/usr/lib/python3/dist-packages/prometheus_client/parser.py',
+    package: 'python3-prometheus-client',
+  },
 ]
 
 const INTEGRATION: readonly ForTests[] = [
@@ -47,6 +51,7 @@ const INTEGRATION: readonly ForTests[] = [
   { command: 'sudo', package: 'sudo' },
   { command: 'ping', package: 'iputils-ping' },
   { command: 'sfdisk', package: 'fdisk' },
+  { command: 'apprise', package: 'apprise' },
   // What cloud-init, which is not installed itself, imports.
   ...['configobj', 'jinja2', 'jsonpatch', 'netifaces', 'requests'].map((name) => ({
     command: `/usr/share/doc/python3-${name}/copyright`,
