@@ -45,6 +45,14 @@ describe('definitions are right, are planned, and stay as they are when they are
 
 const FINGERPRINT = Array(32).fill('AB').join(':')
 
+describe('scheduled runs are right', () => {
+  test.each(examples('ci').map(([at, { text }]) => [at, text] as const))('%s', async (_, text) => {
+    const config = `namespace: home\ntargets:\n  lab: { kind: lab }\n${text}`
+    await using project = await projectOnDisk({ ...BESIDE, 'imagebuild.yaml': config })
+    expect(await project.mistakes(KNOWN)).toEqual([])
+  })
+})
+
 describe('targets are right', () => {
   const HOME = block('README.md', '    endpoint: https://pve.example:8006').text
   const shipped = textOf('imagebuild.yaml')

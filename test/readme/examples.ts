@@ -6,6 +6,7 @@ import { type Block, blocksOf, DOCUMENTS, type Document, hasLine } from './block
  * definition  loaded, planned, and left by `fmt` as it is
  * part        the same, within the least definition that it is a part of
  * target      loaded as a part of imagebuild.yaml
+ * ci          the same, beside a target
  * run         run by the test that is named, which takes it from the document
  * shown       what a command prints: the test that is named compares it with what it prints there
  * syntax      not run, for the reason that is given: a shell and, for `imagebuild` and `pveum`, what reads their options
@@ -13,7 +14,7 @@ import { type Block, blocksOf, DOCUMENTS, type Document, hasLine } from './block
  * hcl         not run, since neither Terraform nor its providers are packaged: HashiCorp's own parser understands it
  */
 export type Fate =
-  | { how: 'definition' | 'part' | 'target' | 'hcl' }
+  | { how: 'definition' | 'part' | 'target' | 'ci' | 'hcl' }
   | { how: 'run' | 'shown'; by: string }
   | { how: 'syntax'; since: string }
 
@@ -43,6 +44,7 @@ export const EXAMPLES: Readonly<Record<Document, Readonly<Record<string, Fate>>>
     '  vmid: 9000': { how: 'part' },
     'pveum user add': { how: 'run', by: E2E },
     '    endpoint: https://pve.example:8006': { how: 'target' },
+    'ci:': { how: 'ci' },
   },
   'docs/ssh-certificates.md': {
     './imagebuild ssh-ca init': { how: 'run', by: SSH_CA },
