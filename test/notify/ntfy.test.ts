@@ -77,14 +77,11 @@ test('what is no topic is not sent', async () => {
   expect(told.warnings).toEqual([expect.stringContaining('what env:TOPIC gives is no topic of ntfy')])
 })
 
-test.each([
-  ['long lines', 'ä'.repeat(90)],
-  ['quotes, which are longer in JSON', '"'.repeat(120)],
-])('many images are cut within both limits, with a word about it: %s', async (_, what) => {
+test('many images are cut at whole lines, with a word about it', async () => {
   await using server = await serve(ntfy())
   environment({ TOPIC })
   const many = Array.from({ length: 200 }, (_, n) =>
-    image({ ...failed, image: `image-${n}`, failure: { what } }),
+    image({ ...failed, image: `image-${n}`, failure: { what: 'ä'.repeat(90) } }),
   )
   const told = listener()
   await told.end(channel(server.url), run(many))
@@ -94,6 +91,18 @@ test.each([
   const [, left] = /^\(cut here: (\d+) more lines\)$/.exec(cut) ?? []
   expect(Number(left)).toBe(200 - shown.length)
   expect(shown.every((line) => line.endsWith('stale because of age: 40 days'))).toBe(true)
+})
+
+test('a message that is short enough, and in JSON too long, is cut further', async () => {
+  await using server = await serve(ntfy())
+  environment({ TOPIC })
+  const quotes = '"'.repeat(490)
+  const quoting = image({ ...failed, failure: { what: quotes }, reasons: [quotes, quotes, quotes] })
+  const told = listener()
+  const pullRequest = `https://git.example/${'p'.repeat(300)}`
+  await told.end(channel(server.url), run([quoting, quoting, quoting], { pullRequest }))
+  expect(told.warnings).toEqual([])
+  expect(String(sentIn(server.received[0] as never).message)).toMatch(/\(cut here: 3 more lines\)$/)
 })
 
 test('a single line that is too long is cut between characters', () => {
