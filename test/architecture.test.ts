@@ -17,14 +17,17 @@ const BOUNDARIES: Record<string, RegExp> = {
   'node-ssh': /^src\/ssh\/session\.ts$/,
   ssh2: /^src\/ssh\//,
   'proxmox-api': /^src\/pve\/api\.ts$/,
-  undici: /^src\/(source|lab\/api)\/|^src\/notify\/exchange\.ts$/,
+  undici: /^src\/(source|lab\/api)\/|^src\/notify\/exchange\.ts$|^ci\/forge-fetch\.ts$/,
   nodemailer: /^src\/notify\/mail\.ts$/,
   yaml: /^src\/definition\//,
   'js-yaml': /^src\/seed\/cloud-config\.ts$/,
   busboy: /^src\/lab\/api\//,
   ws: /^src\/(pve\/console\.ts$|lab\/api\/)/,
   commander: /^src\/cli\/program(-help|-lab|-ssh-ca|-versions)?\.ts$/,
-  '@octokit/rest': /^ci\//,
+  '@octokit/rest': /^ci\/github-client\.ts$/,
+  '@octokit/plugin-retry': /^ci\/github-client\.ts$/,
+  '@octokit/plugin-throttling': /^ci\/github-client\.ts$/,
+  '@octokit/request-error': /^ci\/github-failure\.ts$/,
   '@cyclonedx/cyclonedx-library': /^src\/build\/inventory\/sbom\.ts$/,
   'packageurl-js': /^src\/build\/inventory\/sbom\.ts$/,
   diff: /^src\/plan\/text-diff\.ts$/,
@@ -32,14 +35,19 @@ const BOUNDARIES: Record<string, RegExp> = {
   'tar-stream': /^src\/archive\/read-entries\.ts$/,
 }
 
-const files = globSync('src/**/*.ts').map((file) => ({
-  file,
-  imports: [
-    ...readFileSync(file, 'utf8').matchAll(
-      /^(?:import|export)\b[^'"]*from '([^']+)'|\bimport\('([^']+)'\)/gm,
-    ),
-  ].map((match) => (match[1] ?? match[2]) as string),
-}))
+const read = (pattern: string) =>
+  globSync(pattern).map((file) => {
+    const text = readFileSync(file, 'utf8')
+    const all = (expression: RegExp) => [...text.matchAll(expression)].map((match) => match[1] as string)
+    const types = all(/^(?:import|export) type\b[^'"]*from '([^']+)'/gm)
+    const values = all(/^(?:import|export)\b(?! type\b)[^'"]*from '([^']+)'/gm)
+    const lazy = all(/\bimport\('([^']+)'\)/g)
+    return { file, types, values, lazy, imports: [...types, ...values, ...lazy] }
+  })
+
+const files = read('src/**/*.ts')
+/** Talks to forges (GitHub, Forgejo) after scheduled rebuilds. */
+const ci = read('ci/**/*.ts')
 
 const room = (path: string) => path.split('/')[1] as string
 const floor = (path: string) => FLOORS.findIndex((rooms) => rooms.includes(room(path)))
@@ -47,15 +55,21 @@ const floor = (path: string) => FLOORS.findIndex((rooms) => rooms.includes(room(
 /** A sentence for each rule that a file breaks. */
 function broken({ file, imports }: (typeof files)[number]): string[] {
   if (floor(file) < 0) return [`${file} belongs to no room`]
-  const upward = imports
-    .filter((path) => path.startsWith('.'))
-    .map((path) => normalize(join(dirname(file), path)))
+  const upward = paths(file, imports)
     .filter((path) => path.startsWith('src/') && room(path) !== room(file) && floor(path) >= floor(file))
     .map((path) => `${file} imports ${path}, which is not on a lower floor`)
-  const misplaced = Object.entries(BOUNDARIES)
+  return [...upward, ...misplaced({ file, imports })]
+}
+
+function misplaced({ file, imports }: Pick<(typeof files)[number], 'file' | 'imports'>): string[] {
+  return Object.entries(BOUNDARIES)
     .filter(([library, place]) => !place.test(file) && imports.some((name) => isOf(library, name)))
     .map(([library]) => `${file} imports ${library}, which only ${BOUNDARIES[library]} may know`)
-  return [...upward, ...misplaced]
+}
+
+/** The project's own files among what a file imports, from the project's root. */
+function paths(file: string, imports: readonly string[]): string[] {
+  return imports.filter((path) => path.startsWith('.')).map((path) => normalize(join(dirname(file), path)))
 }
 
 const isOf = (library: string, name: string) => name === library || name.startsWith(`${library}/`)
@@ -78,6 +92,28 @@ test('one place writes to the terminal, and one knows what must not reach it', (
   expect(elsewhere(/stripVTControlCharacters/, /^$/)).toEqual([])
 })
 
+test('ci/ is loaded when it is needed, and knows of src/ the core and types only', () => {
+  expect(ci.length).toBeGreaterThan(0)
+  const eager = files.flatMap(({ file, types, values }) =>
+    paths(file, [...types, ...values])
+      .filter((path) => path.startsWith('ci/'))
+      .map((path) => `${file} imports ${path} before it is needed`),
+  )
+  const elsewhere = files.flatMap(({ file, lazy }) =>
+    paths(file, lazy)
+      .filter((path) => path.startsWith('ci/') && room(file) !== 'cli')
+      .map((path) => `${file} imports ${path}, which only commands may ask for`),
+  )
+  const beyond = ci.flatMap(({ file, values, lazy }) =>
+    paths(file, [...values, ...lazy])
+      .filter((path) => !path.startsWith('ci/') && !path.startsWith('src/core/'))
+      .map((path) => `${file} imports ${path}, of which it may know types only`),
+  )
+  expect([...eager, ...elsewhere, ...beyond, ...ci.flatMap(misplaced)]).toEqual([])
+})
+
 test('no file is named after nothing', () => {
-  expect(files.filter(({ file }) => /(utils?|helpers?|common|manager|misc)\b/.test(file))).toEqual([])
+  expect(
+    [...files, ...ci].filter(({ file }) => /(utils?|helpers?|common|manager|misc)\b/.test(file)),
+  ).toEqual([])
 })

@@ -21,7 +21,7 @@ export const EXIT_CODES = {
   unreachable: 69,
   /** someone else holds the image or the target has no room: try again */
   busy: 75,
-  /** Proxmox refuses: credentials or privileges */
+  /** Proxmox, or a forge such as GitHub, refuses: credentials or privileges */
   permission_denied: 77,
   interrupted: 130,
   terminated: 143,

@@ -1,0 +1,90 @@
+import { ImagebuildError } from '../src/core/errors.ts'
+import { isSecretReference, type SecretReference } from '../src/core/secrets.ts'
+import type { ForgeSettings } from './forge.ts'
+
+/** What the user says; all else is taken from the environment of the CI system. */
+export interface ForgeOptions {
+  kind?: ForgeSettings['kind']
+  api?: string
+  /** `owner/name` */
+  repository?: string
+  token?: string
+  ca?: string
+}
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/**
+ * Which forge and repository this run belongs to. The runners of Forgejo and Gitea set GITHUB_ACTIONS and the other
+ * variables of GitHub too, so theirs are looked at first.
+ * @throws ImagebuildError `usage` where that cannot be told
+ */
+export function forgeSettings(options: ForgeOptions, env: Environment): ForgeSettings {
+  const api = options.api ?? named(env, 'API_URL')
+  const kind = options.kind ?? kindOf(api, env)
+  if (kind === undefined)
+    throw unknown('which forge', 'give its kind (github or forgejo) and the address of its API')
+  const address = api ?? (kind === 'github' ? 'https://api.github.com' : undefined)
+  if (address === undefined || !URL.canParse(address))
+    throw unknown('the address of the forge', 'give it, as in https://codeberg.org/api/v1')
+  const [owner, repo, ...more] = (options.repository ?? named(env, 'REPOSITORY') ?? '').split('/')
+  if (!owner || !repo || more.length > 0) throw unknown('which repository', 'give it as owner/name')
+  return {
+    kind,
+    api: address.replace(/\/+$/, ''),
+    owner,
+    repo,
+    token: tokenReference(options.token, kind, env),
+    ...(options.ca !== undefined && { ca: options.ca }),
+  }
+}
+
+/** The commit and the branch that this run was started for, where the CI system tells. */
+export function startedFor(env: Environment): { commit?: string; branch?: string } {
+  const [commit, branch] = [named(env, 'SHA'), named(env, 'REF_NAME')]
+  return { ...(commit && { commit }), ...(branch && named(env, 'REF_TYPE') === 'branch' && { branch }) }
+}
+
+/** A variable of whichever runner this is. */
+function named(env: Environment, name: string): string | undefined {
+  return env[`FORGEJO_${name}`] || env[`GITEA_${name}`] || env[`GITHUB_${name}`] || undefined
+}
+
+function kindOf(api: string | undefined, env: Environment): ForgeSettings['kind'] | undefined {
+  if (env.FORGEJO_ACTIONS || env.GITEA_ACTIONS) return 'forgejo'
+  // GitHub Enterprise Server has /api/v3.
+  if (api !== undefined) return /\/api\/v1\/*$/.test(api) ? 'forgejo' : 'github'
+  return env.GITHUB_ACTIONS ? 'github' : undefined
+}
+
+/** A token of one's own goes first: the runner of Forgejo sets the other variables itself, and cannot be told not to. */
+function tokenReference(
+  given: string | undefined,
+  kind: ForgeSettings['kind'],
+  env: Environment,
+): SecretReference {
+  if (given !== undefined) {
+    if (isSecretReference(given)) return given
+    throw new ImagebuildError({
+      code: 'usage',
+      what: 'the token is not given by reference',
+      why: 'on the command line and in files anybody can read it',
+      next: 'give env:NAME, file:/path or cmd:command',
+    })
+  }
+  const names = [
+    'IMAGEBUILD_FORGE_TOKEN',
+    ...(kind === 'forgejo' ? ['FORGEJO_TOKEN', 'GITEA_TOKEN'] : []),
+    'GITHUB_TOKEN',
+  ]
+  return `env:${names.find((name) => env[name]) ?? 'IMAGEBUILD_FORGE_TOKEN'}`
+}
+
+function unknown(what: string, next: string): ImagebuildError {
+  return new ImagebuildError({
+    code: 'usage',
+    what: `it cannot be told ${what} the pull request is for`,
+    why: 'neither the options nor the environment of a CI system say it',
+    next,
+  })
+}

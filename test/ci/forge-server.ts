@@ -1,0 +1,79 @@
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+
+export interface Asked {
+  method: string
+  url: URL
+  // biome-ignore lint/suspicious/noExplicitAny: what a client sent is looked at by each test
+  body: any
+  headers: IncomingMessage['headers']
+}
+
+export interface Answered {
+  status: number
+  body?: unknown
+  headers?: Record<string, string>
+}
+
+/** An answer to give in place of the forge's own, so many times. */
+export interface Fault {
+  method: string
+  path: RegExp
+  times: number
+  answer: Answered
+  /** what happens at that moment, before the answer */
+  meanwhile?: () => void
+  /** the forge does what it was asked, and only its answer is lost */
+  after?: boolean
+}
+
+/** Listens on loopback, remembers every request, and gives faults where a test wants some. */
+export async function serveForge(
+  answer: (asked: Asked) => Answered,
+  make: (listener: RequestListener) => Server = createServer,
+) {
+  const requests: Asked[] = []
+  const faults: Fault[] = []
+  const server = make(async (request, response) => {
+    const chunks: Buffer[] = []
+    for await (const chunk of request) chunks.push(chunk as Buffer)
+    const text = Buffer.concat(chunks).toString()
+    const url = new URL(request.url ?? '', 'http://forge')
+    url.pathname = decodeURIComponent(url.pathname)
+    const { method = '', headers } = request
+    const asked = { method, url, headers, body: text === '' ? undefined : JSON.parse(text) }
+    requests.push(asked)
+    const fault = faults.find((one) => one.times > 0 && one.method === method && one.path.test(url.pathname))
+    if (fault !== undefined) fault.times--
+    fault?.meanwhile?.()
+    const {
+      status,
+      body,
+      headers: more,
+    } = fault === undefined || fault.after ? answered(asked) : fault.answer
+    const lost = fault?.after ? fault.answer : { status, body, headers: more }
+    response.writeHead(lost.status, { 'content-type': 'application/json', ...lost.headers })
+    response.end(lost.body === undefined ? undefined : JSON.stringify(lost.body))
+  })
+  const answered = (asked: Asked): Answered => {
+    try {
+      return answer(asked)
+    } catch (error) {
+      return { status: 500, body: { message: `the test's forge broke: ${(error as Error).stack}` } }
+    }
+  }
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo).port,
+    requests,
+    faults,
+    writes: () => requests.filter(({ method }) => method !== 'GET'),
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
