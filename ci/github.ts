@@ -4,6 +4,7 @@ import { bringBranch, removeBranch } from './github-branch.ts'
 import { reportCheckRun, reportCommitStatus } from './github-checks.ts'
 import { githubClient, isAppToken, type Pace, type Repository, statusOf } from './github-client.ts'
 import { githubFailure } from './github-failure.ts'
+import { interruptible } from './interruptible.ts'
 import { requireOwnBranch } from './own-branch.ts'
 
 interface OpenPull {
@@ -30,7 +31,7 @@ export async function openGithub(
   const named = `${owner}/${repo}`
   const or = async <T>(what: string, work: Promise<T>): Promise<T> => {
     try {
-      return await work
+      return await interruptible(work, context.signal)
     } catch (error) {
       context.signal.throwIfAborted()
       throw githubFailure(error, what, named)

@@ -1,10 +1,13 @@
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 
 export interface Asked {
   method: string
   url: URL
+  /** of the URL, without percent-encoding */
+  path: string
   // biome-ignore lint/suspicious/noExplicitAny: what a client sent is looked at by each test
   body: any
   headers: IncomingMessage['headers']
@@ -31,20 +34,20 @@ export interface Fault {
 /** Listens on loopback, remembers every request, and gives faults where a test wants some. */
 export async function serveForge(
   answer: (asked: Asked) => Answered,
-  make: (listener: RequestListener) => Server = createServer,
+  certificate?: { key: string; cert: string },
 ) {
   const requests: Asked[] = []
   const faults: Fault[] = []
-  const server = make(async (request, response) => {
+  const listener: RequestListener = async (request, response) => {
     const chunks: Buffer[] = []
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const text = Buffer.concat(chunks).toString()
     const url = new URL(request.url ?? '', 'http://forge')
-    url.pathname = decodeURIComponent(url.pathname)
+    const path = decodeURIComponent(url.pathname)
     const { method = '', headers } = request
-    const asked = { method, url, headers, body: text === '' ? undefined : JSON.parse(text) }
+    const asked = { method, url, path, headers, body: text === '' ? undefined : JSON.parse(text) }
     requests.push(asked)
-    const fault = faults.find((one) => one.times > 0 && one.method === method && one.path.test(url.pathname))
+    const fault = faults.find((one) => one.times > 0 && one.method === method && one.path.test(path))
     if (fault !== undefined) fault.times--
     fault?.meanwhile?.()
     const {
@@ -55,7 +58,8 @@ export async function serveForge(
     const lost = fault?.after ? fault.answer : { status, body, headers: more }
     response.writeHead(lost.status, { 'content-type': 'application/json', ...lost.headers })
     response.end(lost.body === undefined ? undefined : JSON.stringify(lost.body))
-  })
+  }
+  const server = certificate ? createSecureServer(certificate, listener) : createServer(listener)
   const answered = (asked: Asked): Answered => {
     try {
       return answer(asked)

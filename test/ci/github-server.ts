@@ -229,7 +229,7 @@ export async function serveGithub() {
     const mistakes = wrongWith(method, url, body)
     wrong.push(...mistakes)
     if (mistakes.length > 0) return refusal(400, mistakes.join('; '))
-    const path = url.pathname.replace('/repos/acme/images', '')
+    const path = asked.path.replace('/repos/acme/images', '')
     for (const [verb, pattern, respond] of routes) {
       const found = verb === method ? pattern.exec(path) : null
       if (found !== null) return respond(asked, found.slice(1))

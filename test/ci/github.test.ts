@@ -423,7 +423,7 @@ describe('a refusal says what to do', () => {
   })
 })
 
-test('who interrupts is not kept waiting by a limit', async () => {
+test('an interruption is said as one, and no refusal of GitHub', async () => {
   const controller = new AbortController()
   const one = await forge(APP, controller.signal)
   controller.abort(new Error('interrupted'))
