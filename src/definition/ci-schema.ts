@@ -1,10 +1,11 @@
 import { z } from 'zod'
-import { secretReference } from './formats.ts'
+import { secretReference, serverUrl } from './formats.ts'
 import { needs, notBoth, withRules } from './rules.ts'
 
 /**
- * `ci` in imagebuild.yaml: whom a scheduled run tells what it has done. Addresses that are passwords in themselves (a
- * webhook's, a topic of ntfy, a key of Apprise, where a dead man's switch is pinged) are references, as all secrets are.
+ * `ci` in imagebuild.yaml: what a scheduled run takes for a reason to build, and whom it tells what it has done. Addresses
+ * that are passwords in themselves (a webhook's, a topic of ntfy, a key of Apprise, where a dead man's switch is pinged) are
+ * references, as all secrets are.
  */
 
 const on = z
@@ -15,11 +16,6 @@ const on = z
   .describe(
     'when a message is sent. change: an image was rebuilt; failure: something failed; waiting: a stale image is paused or held',
   )
-
-/** None has a password, a query or a fragment. */
-const server = z
-  .string()
-  .regex(/^https?:\/\/[^\s@?#]+$/, 'must be an http or https URL without a password, `?` and `#`')
 
 const rootOfServer = z
   .string()
@@ -46,7 +42,7 @@ const headerName = z
 const apprise = withRules(
   z.strictObject({
     kind: z.literal('apprise'),
-    url: server.describe('of the Apprise API: http://apprise.example:8000'),
+    url: serverUrl.describe('of the Apprise API: http://apprise.example:8000'),
     key: secretReference.optional().describe('of a configuration that the server has, by reference'),
     tag: z
       .string()
@@ -109,7 +105,46 @@ const uptimeKuma = z.strictObject({
   url: secretUrl.describe('the monitor’s push URL, by reference: https://kuma.example/api/push/<token>'),
 })
 
+const pullRequest = z.strictObject({
+  kind: z
+    .enum(['github', 'forgejo'])
+    .optional()
+    .describe('forgejo is Gitea, too; the CI system’s own when missing'),
+  api: serverUrl
+    .optional()
+    .describe('address of the API: https://codeberg.org/api/v1; the CI system’s own when missing'),
+  repository: z
+    .string()
+    .regex(/^[\w.-]+\/[\w.-]+$/, 'must be owner/name')
+    .optional()
+    .describe('owner/name; the one that the CI system runs for when missing'),
+  base: z
+    .string()
+    .regex(/^(?!.*\.\.)[^-/\s~^:?*[\\][^\s~^:?*[\\]*$/, 'must be the name of a branch')
+    .optional()
+    .describe('branch that it is for; the one of the run, or the repository’s default, when missing'),
+  token: secretReference
+    .optional()
+    .describe('by reference; IMAGEBUILD_FORGE_TOKEN, or the CI system’s own, when missing'),
+  ca: z.string().min(1).optional().describe('PEM file of the server’s CA, relative to this file'),
+})
+
 export const ci = z.strictObject({
+  security: z
+    .enum(['any', 'low', 'medium', 'high', 'critical', 'off'])
+    .default('any')
+    .describe(
+      'from which urgency on a security update is a reason to build anew; any also without known urgency',
+    ),
+  updates: z.boolean().default(true).describe('whether other updates are a reason to build anew'),
+  pauseAfter: z
+    .int()
+    .min(1)
+    .default(3)
+    .describe('failures in a row, for the same reasons, after which an image is left alone'),
+  pullRequest: pullRequest
+    .optional()
+    .describe('a pull request for each change; {} takes everything from the CI system'),
   notify: z
     .array(z.discriminatedUnion('kind', [apprise, ntfy, webhook, mail]))
     .default([])
@@ -125,6 +160,7 @@ export const ci = z.strictObject({
     .describe('file for the textfile collector of Prometheus’ node_exporter; its folder must be there'),
 })
 
+export type PullRequestSettings = z.output<typeof pullRequest>
 export type Ci = z.output<typeof ci>
 export type Channel = Ci['notify'][number]
 export type Occasion = Channel['on'][number]

@@ -1,12 +1,24 @@
 import { resolve } from 'node:path'
 import { absoluteReference, isSecretReference } from '../core/secrets.ts'
+import { checkCa } from './ca-file.ts'
 import type { Ci } from './ci-schema.ts'
+import type { Diagnostic } from './diagnostics.ts'
+import type { YamlFile } from './yaml-file.ts'
 
 /** `ci` of imagebuild.yaml with paths made absolute: files are relative to the folder that it lies in. */
-export function loadCi(written: Ci, root: string): Ci {
-  const { metrics, ...others } = written
-  const ci = withAbsoluteReferences(others, root)
-  return metrics === undefined ? ci : { ...ci, metrics: resolve(root, metrics) }
+export async function loadCi(
+  written: Ci,
+  root: string,
+  context: { yaml: YamlFile; report: (found: Diagnostic) => void },
+): Promise<Ci> {
+  const ci = withAbsoluteReferences(written, root)
+  const { metrics, pullRequest } = ci
+  if (metrics !== undefined) ci.metrics = resolve(root, metrics)
+  if (pullRequest?.ca !== undefined) {
+    pullRequest.ca = resolve(root, pullRequest.ca)
+    await checkCa(pullRequest.ca, ['ci', 'pullRequest', 'ca'], context)
+  }
+  return ci
 }
 
 /** Of all texts in it only references can look like one: the schema lets nothing else begin with `file:`. */

@@ -1,6 +1,16 @@
 import { z } from 'zod'
 import { ci } from './ci-schema.ts'
-import { httpsEndpoint, ipv4, ipv4Range, name, nodeName, secretReference, vmidRange } from './formats.ts'
+import {
+  httpsEndpoint,
+  ipv4,
+  ipv4Range,
+  name,
+  nodeName,
+  secretReference,
+  serverUrl,
+  urlHost,
+  vmidRange,
+} from './formats.ts'
 import { exactlyOne, needs, notBoth, withRules } from './rules.ts'
 import { targetSsh } from './ssh-schema.ts'
 
@@ -29,6 +39,15 @@ const addresses = z.union([
   }),
 ])
 
+const mirror = z
+  .strictObject({
+    main: serverUrl.optional().describe('of the archive; its own server when missing'),
+    security: serverUrl
+      .optional()
+      .describe('of security updates; when missing Debian’s own server, or Ubuntu’s `main`'),
+  })
+  .prefault({})
+
 const nodes = z.array(nodeName).min(1).meta({ uniqueItems: true })
 
 const shared = {
@@ -42,6 +61,17 @@ const shared = {
     )
     .default('02:1b')
     .describe('first bytes of all MAC addresses: locally administered'),
+  mirrors: z
+    .strictObject({ debian: mirror, ubuntu: mirror })
+    .prefault({})
+    .describe(
+      'where scheduled runs read what the distributions’ own suites have; the signatures stay the same',
+    ),
+  privateHosts: z
+    .array(urlHost)
+    .meta({ uniqueItems: true })
+    .default([])
+    .describe('hosts in private networks that a server of packages may redirect to'),
   pool: z.string().optional().describe('Proxmox pool for all guests and templates'),
   ssh: targetSsh.prefault({}).describe('SSH certificates; the lab has a CA of its own where this is missing'),
 }
@@ -105,7 +135,7 @@ export const configFile = z
     targets: z
       .record(name, z.discriminatedUnion('kind', [labTarget, pveTarget]))
       .describe('places to build on, by name'),
-    ci: ci.optional().describe('scheduled runs: whom they tell what they have done'),
+    ci: ci.prefault({}).describe('scheduled runs: what is a reason to build, and whom they tell'),
   })
   .describe('imagebuild: where images are built')
 

@@ -16,8 +16,8 @@ export interface Config {
   /** the target where none is chosen */
   defaultTarget?: string
   targets: Record<string, Target>
-  /** whom scheduled runs tell what they have done */
-  ci?: Ci
+  /** scheduled runs: what is a reason to build, and whom they tell */
+  ci: Ci
 }
 
 /** Reads imagebuild.yaml alone. What is wrong goes to `report`; undefined where nothing can be made of the rest. */
@@ -41,7 +41,7 @@ export async function loadConfig(
     namespace,
     ...(target !== undefined && { defaultTarget: target }),
     targets,
-    ...(ci !== undefined && { ci: loadCi(ci, root) }),
+    ci: await loadCi(ci, root, { yaml, report }),
   }
 }
 

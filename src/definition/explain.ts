@@ -213,6 +213,7 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   memory: 'in MiB: memory: 2048',
   disk: 'with a unit: disk: 8G',
   rootfs: 'with a unit: rootfs: 8G',
+  maxAge: 'with a unit: maxAge: 30d',
   swap: 'in MiB: swap: 512',
   provision: 'a list of layers: - packages: [curl], - shell: ldconfig, - reboot: true, …',
 }

@@ -9,11 +9,20 @@ export const name = z
     'must be 1 to 40 lower-case letters, digits and dashes, as in a host name',
   )
 
+const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const
+const inSeconds = (text: string) => Number.parseInt(text, 10) * SECONDS[text.at(-1) as keyof typeof SECONDS]
+
 /** Seconds. In YAML: `90s`, `10m`, `1h`. */
 export const duration = z
   .string()
   .regex(/^[1-9]\d{0,5}(s|m|h)$/, 'must be a number with a unit: 90s, 10m or 1h')
-  .transform((text) => Number.parseInt(text, 10) * { s: 1, m: 60, h: 3600 }[text.at(-1) as 's' | 'm' | 'h'])
+  .transform(inSeconds)
+
+/** Seconds. In YAML: `12h`, `30d`. */
+export const age = z
+  .string()
+  .regex(/^[1-9]\d{0,5}(s|m|h|d)$/, 'must be a number with a unit: 90m, 12h or 30d')
+  .transform(inSeconds)
 
 /** Bytes. In YAML as Proxmox writes sizes: `8G`, `512M`. */
 export const size = z
@@ -56,6 +65,19 @@ export const httpsEndpoint = z
 export const httpUrl = z
   .string()
   .regex(/^https?:\/\/[^\s@]+$/, 'must be an http or https URL without a password')
+
+/** Of a server, or a folder on it. */
+export const serverUrl = z
+  .string()
+  .regex(/^https?:\/\/[^\s@?#]+$/, 'must be an http or https URL without a password, `?` and `#`')
+
+/** As the host stands in a URL. */
+export const urlHost = z
+  .string()
+  .regex(
+    /^([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[1-9]\d{0,4})?$/,
+    'must be a host as in a URL, in lower case, with a port where it is not the usual one: deb.example, 192.0.2.1:3142',
+  )
 
 export const nodeName = z
   .string()

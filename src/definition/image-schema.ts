@@ -1,11 +1,12 @@
 import { z } from 'zod'
 import { check } from './checks-schema.ts'
-import { duration, fragmentName, name, nodeName, vmid } from './formats.ts'
+import { age, duration, fragmentName, name, nodeName, vmid } from './formats.ts'
 import { hardening } from './hardening-schema.ts'
 import { containerHardware, features, hardware } from './hardware-schema.ts'
 import { layer } from './layer-schema.ts'
 import { lxcSource, vmSource } from './source-schema.ts'
 import { ssh } from './ssh-schema.ts'
+import { updates } from './updates-schema.ts'
 
 /**
  * The language of images/<name>/image.yaml. Both JSON Schemas in schemas/ are generated from the code
@@ -39,6 +40,9 @@ const made = {
     .array(check)
     .default([])
     .describe('what a clone of the template must show before the template counts as good'),
+  updates: updates
+    .prefault({})
+    .describe('where scheduled runs look for newer packages; no part of the result'),
 }
 
 /** `template.vmid` */
@@ -61,6 +65,7 @@ const template = z.strictObject({
     .min(1)
     .default(3)
     .describe('versions that are kept on each node, the current one included; older ones are removed'),
+  maxAge: age.optional().describe('after this time scheduled runs build it anew: 30d, 12h'),
   vmid: fixedVmid
     .optional()
     .describe(

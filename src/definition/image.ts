@@ -15,6 +15,7 @@ import { type EndOfLife, loadSource } from './source.ts'
 import type { Fragment, ImageSpec } from './spec.ts'
 import { loadSsh } from './ssh.ts'
 import { refuseSshFiles } from './ssh-files.ts'
+import { loadRepositories } from './updates.ts'
 import { type Path, YamlFile } from './yaml-file.ts'
 
 export const IMAGE_FILE = 'image.yaml'
@@ -92,6 +93,7 @@ export async function loadImageFile(
     report,
   })
   const checks = loadChecks(parts.checks, yaml)
+  const repositories = loadRepositories(parts.repositories, { yaml, folder, report })
   if (!value || !source || mistakes > 0) return { yaml, ...parentName }
 
   const { line, column } = yaml.at([])
@@ -104,6 +106,7 @@ export async function loadImageFile(
     ssh,
     hardening,
     checks,
+    repositories,
     build: value.build,
     where: { file, line, column },
   }
@@ -120,15 +123,18 @@ export async function loadImageFile(
 
 /** Of a definition in which nothing is wrong. */
 function partsOf(value: VmFile | LxcFile): ReturnType<typeof rightParts> {
-  const { source, cloudInit, provision, ssh, hardening, checks } = value
+  const { source, cloudInit, provision, ssh, hardening, checks, updates } = value
   const machine = value.kind === 'vm' ? value.hardware : undefined
-  return { source, machine, cloudInit, provision, ssh, hardening, checks }
+  const { repositories } = updates
+  return { source, machine, cloudInit, provision, ssh, hardening, checks, repositories }
 }
 
 /** Those parts of a definition that its schema accepts on their own. */
 function rightParts(value: unknown, kind: ImageKind) {
   const written = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
-  const { source, cloudInit, provision, ssh, hardening, checks } = schemaOfKind(kind).shape
+  const { source, cloudInit, provision, ssh, hardening, checks, updates } = schemaOfKind(kind).shape
+  const { repositories } = updates.unwrap().shape
+  const { updates: asked } = written as { updates?: { repositories?: unknown } | null }
   return {
     source: source.safeParse(written.source).data,
     machine: kind === 'vm' ? vmFile.shape.hardware.safeParse(written.hardware).data : undefined,
@@ -137,6 +143,7 @@ function rightParts(value: unknown, kind: ImageKind) {
     hardening: hardening.safeParse(written.hardening).data ?? ('none' as const),
     provision: each(written.provision, provision.unwrap().element),
     checks: each(written.checks, checks.unwrap().element),
+    repositories: each(asked?.repositories, repositories.unwrap().element),
   }
 }
 

@@ -13,6 +13,7 @@ import { isPattern, matchNames } from './match.ts'
 import { findCycles, findForeignParents, findUnfitParents, type Member } from './parents.ts'
 import type { EndOfLife } from './source.ts'
 import type { ImageSpec } from './spec.ts'
+import { withParents } from './updates.ts'
 import type { YamlFile } from './yaml-file.ts'
 
 export interface Project extends Config {
@@ -105,7 +106,7 @@ async function loadImages(
     if (member?.spec === undefined || specs.has(name)) return
     if (member.parent !== undefined) add(member.parent)
     const parent = member.parent === undefined ? undefined : specs.get(member.parent)
-    const spec = refusesToo(runsContainersToo(member.spec, member.yaml, parent), parent)
+    const spec = updatesToo(refusesToo(runsContainersToo(member.spec, member.yaml, parent), parent), parent)
     specs.set(name, withInherited(spec, member.yaml, specs, context))
   }
   if (cycles.length === 0) for (const name of members.keys()) add(name)
@@ -123,6 +124,11 @@ function refusesToo(spec: ImageSpec, parent: ImageSpec | undefined): ImageSpec {
   const revokedKeys = parent?.ssh.revokedKeys
   if (revokedKeys === undefined || spec.ssh.revokedKeys !== undefined) return spec
   return { ...spec, ssh: { ...spec.ssh, revokedKeys } }
+}
+
+/** What a child has of its parent gets newer where the parent's does. */
+function updatesToo(spec: ImageSpec, parent: ImageSpec | undefined): ImageSpec {
+  return { ...spec, repositories: withParents(spec.repositories, parent?.repositories ?? []) }
 }
 
 /** An exception stops an image from applying an item; it does not undo what the images that it is built on have applied. */

@@ -22,6 +22,8 @@ interface CommonSpec {
   ssh: SshSpec
   hardening: HardeningSpec
   checks: Check[]
+  /** where its packages get newer, beyond the distribution's own suites: its own, then those of its ancestors */
+  repositories: Repository[]
   build: VmFile['build']
   /** the image.yaml it came from */
   where: SourceLocation
@@ -61,6 +63,18 @@ export type SourceSpec = { architecture: Architecture; where: SourceLocation } &
     }
   | { kind: 'image'; image: string }
 )
+
+/** A suite of packages that the definition vouches for. */
+export interface Repository {
+  /** without a slash at its end */
+  url: string
+  suite: string
+  components: string[]
+  /** binary OpenPGP public keys: one of them must have signed its index */
+  keyring: Uint8Array
+  isSecurity: boolean
+  where: SourceLocation
+}
 
 export interface SshSpec {
   /** public key lines of user CAs; missing: the target's */

@@ -1,7 +1,7 @@
-import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { suggest } from '../core/did-you-mean.ts'
 import { absoluteReference, isSecretReference } from '../core/secrets.ts'
+import { checkCa } from './ca-file.ts'
 import { type ConfigFile, configFile, type PveTarget, type Target } from './config-schema.ts'
 import type { Diagnostic } from './diagnostics.ts'
 import { loadTargetSsh } from './ssh.ts'
@@ -59,18 +59,7 @@ async function loadPve(
   }
   if (target.ca !== undefined) {
     loaded.ca = resolve(root, target.ca)
-    const pem = await readFile(loaded.ca, 'utf8').catch((error: NodeJS.ErrnoException) => error)
-    const span = yaml.at([...path, 'ca'])
-    if (typeof pem !== 'string') {
-      report(
-        yaml.diagnostic(
-          span,
-          `\`ca\` cannot be read: ${pem.code === 'ENOENT' ? `there is no ${loaded.ca}` : pem.message}`,
-        ),
-      )
-    } else if (!pem.includes('-----BEGIN CERTIFICATE-----')) {
-      report(yaml.diagnostic(span, `${loaded.ca} holds no certificate in PEM form`))
-    }
+    await checkCa(loaded.ca, [...path, 'ca'], { yaml, report })
   }
   return loaded
 }

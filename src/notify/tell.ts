@@ -16,21 +16,15 @@ import { sendByWebhook } from './webhook.ts'
  */
 
 /** @param run a UUID, by which a dead man's switch knows that start and end belong together */
-export async function tellStart(ci: Ci | undefined, run: string, ctx: NotifyContext): Promise<void> {
+export async function tellStart(ci: Ci, run: string, ctx: NotifyContext): Promise<void> {
   await all(
-    (ci?.ping ?? []).map((at) => () => pingStart(at, run, ctx)),
+    ci.ping.map((at) => () => pingStart(at, run, ctx)),
     ctx,
   )
 }
 
 /** Pings and metrics always; messages only on the occasions that their channels are for. */
-export async function tellEnd(
-  ci: Ci | undefined,
-  run: string,
-  report: RunReport,
-  ctx: NotifyContext,
-): Promise<void> {
-  if (ci === undefined) return
+export async function tellEnd(ci: Ci, run: string, report: RunReport, ctx: NotifyContext): Promise<void> {
   const { notify, ping, metrics } = ci
   const message = safely(composeMessage(report), ctx)
   const occasions = occasionsOf(report)

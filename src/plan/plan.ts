@@ -60,13 +60,13 @@ export interface PlanFacts {
 
 /**
  * Left out of the digest, because they cannot change the result: build (cores, memory, timeouts), the
- * timeouts and names of layers, checks, secrets, and everything of a target but its CAs (node, storage, bridge, MAC,
- * address, VMID).
+ * timeouts and names of layers, checks, secrets, how long a template is good, where its updates come from, and
+ * everything of a target but its CAs (node, storage, bridge, MAC, address, VMID).
  */
 export function makePlan(image: ImageSpec, { sourceIdentity, ssh }: PlanFacts): Plan {
   const certificates = certificatesOf(image.ssh, ssh)
   const { kind, hardening: wanted } = image
-  const { keep: _keep, vmid: _vmid, ...template } = image.template
+  const { keep: _keep, vmid: _vmid, maxAge: _maxAge, ...template } = image.template
   const hardening = expandHardening(wanted, {
     kind,
     unprivileged: kind === 'lxc' && image.unprivileged,

@@ -108,7 +108,13 @@ function redirectTarget(response: Dispatcher.ResponseData, from: URL): URL | und
 
 /** The address that was asked for was chosen by whoever wrote it down; where it redirects to, its server chose. */
 function mayBePrivate(at: URL, asked: string, { privateHosts }: HttpContext): boolean {
-  return privateHosts === undefined || at.origin === new URL(asked).origin || privateHosts.includes(at.host)
+  // A URL does not tell its scheme's usual port, a person may.
+  const withPort = at.port === '' ? `${at.host}:${at.protocol === 'https:' ? 443 : 80}` : at.host
+  return (
+    privateHosts === undefined ||
+    at.origin === new URL(asked).origin ||
+    [at.host, withPort].some((host) => privateHosts.includes(host))
+  )
 }
 
 function leadsInside(url: string, at: URL, address: string): ImagebuildError {

@@ -10,6 +10,9 @@ export const UBUNTU_CLOUD_IMAGE_KEY = 'D2EB44626FDDC30B513D5BB71A5D6C4C7DB87C81'
 /** The keyring with that key alone, as the package ubuntu-keyring carries it. */
 export const UBUNTU_KEYRING = join(import.meta.dirname, 'keys/ubuntu-cloud-images.gpg')
 
+/** Binary OpenPGP public keys, or the path of a file with them. */
+export type Keyring = string | Uint8Array
+
 /** RFC 9580, 9.5: what gpgv calls MD5, SHA-1 and RIPEMD-160, which nobody should sign with any more. */
 const WEAK_HASHES = ['1', '2', '3']
 
@@ -35,7 +38,7 @@ export async function verifySignature(
  * @throws ImagebuildError `build_failed` if it is not good; `prerequisite_missing` without gpgv
  */
 export async function readClearSigned(
-  { message, keyrings, name }: { message: Buffer; keyrings: readonly string[]; name: string },
+  { message, keyrings, name }: { message: Buffer; keyrings: readonly Keyring[]; name: string },
   signal: AbortSignal,
 ): Promise<string> {
   return withFolder(async (folder) => {
@@ -61,18 +64,27 @@ async function withFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
   }
 }
 
+async function fileOf(keyring: Keyring, path: string): Promise<string> {
+  if (typeof keyring === 'string') return keyring
+  await writeFile(path, keyring)
+  return path
+}
+
 async function gpgv(
   folder: string,
-  keyrings: readonly string[],
+  keyrings: readonly Keyring[],
   args: readonly string[],
   input: Buffer,
   signal: AbortSignal,
 ): Promise<{ exitCode: number | undefined; status: string; stderr: string }> {
+  const files = await Promise.all(
+    keyrings.map((keyring, index) => fileOf(keyring, join(folder, `keyring-${index}`))),
+  )
   // The names of releases are known without checking anything.
   const { execa } = await import('execa')
   const { exitCode, stderr, stdout, code, shortMessage } = await execa(
     'gpgv',
-    ['--homedir', folder, '--status-fd', '1', ...keyrings.flatMap((file) => ['--keyring', file]), ...args],
+    ['--homedir', folder, '--status-fd', '1', ...files.flatMap((file) => ['--keyring', file]), ...args],
     { input, cancelSignal: signal, reject: false, env: { LC_ALL: 'C.UTF-8' } },
   )
   signal.throwIfAborted()

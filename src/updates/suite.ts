@@ -1,4 +1,5 @@
 import type { Architecture } from '../source/context.ts'
+import type { Keyring } from '../source/openpgp.ts'
 
 /** A suite of an archive, as a line of sources.list names it, and how it is believed. */
 export interface Suite {
@@ -7,8 +8,8 @@ export interface Suite {
   /** `trixie-updates` */
   suite: string
   components: readonly string[]
-  /** files: a key of any of them must have signed it */
-  keyrings: readonly string[]
+  /** a key of any of them must have signed it */
+  keyrings: readonly Keyring[]
   /** whether what it offers are security updates */
   isSecurity: boolean
 }
@@ -40,7 +41,7 @@ const COMPONENTS = {
  */
 export function standardSuites(
   { distribution, codename, architecture }: DistributionRelease,
-  keyrings: readonly string[],
+  keyrings: readonly Keyring[],
   used: readonly string[] = ['main'],
   mirrors: { main?: string; security?: string } = {},
 ): Suite[] {

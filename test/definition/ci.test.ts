@@ -21,6 +21,17 @@ test.each([
     /^4:56 the name `Host` is set by imagebuild itself/,
   ],
   ['ci: { metrics: images.txt }', /^4:16 `metrics` must be a file whose name ends in \.prom/],
+  [
+    'ci: { security: mid }',
+    /^4:17 `security` must be one of any, low, medium, high, critical, off, not `mid`/,
+  ],
+  ['ci: { pauseAfter: 0 }', /^4:19 `pauseAfter` must be at least 1/],
+  ['ci: { pullRequest: { kind: gitlab } }', /^4:28 `kind` must be one of github, forgejo/],
+  ['ci: { pullRequest: { repository: images } }', /^4:34 `repository` must be owner\/name/],
+  ['ci: { pullRequest: { base: a..b } }', /^4:28 `base` must be the name of a branch/],
+  ['ci: { pullRequest: { token: ghp_x } }', /^4:29 `token` must be a reference to a secret: env:NAME/],
+  ['ci: { pullRequest: { ca: no.pem } }', /^4:26 `ca` cannot be read: there is no .*no\.pem/],
+  ['ci: { pulRequest: {} }', /^4:7 unknown key `pulRequest` \(did you mean `pullRequest`\?\)/],
   ['ci: { notfy: [] }', /^4:7 unknown key `notfy` \(did you mean `notify`\?\)/],
 ])('%s', async (text, mistake) => {
   expect(await mistakesOfConfig(`${CONFIG}${text}\n`)).toEqual([expect.stringMatching(mistake)])
@@ -52,10 +63,13 @@ test('files are relative to imagebuild.yaml', async () => {
   notify: [{ kind: webhook, url: file:hook, headers: { X-Key: file:/etc/key, X-Other: env:OTHER } }]
   ping: [{ kind: healthchecks, url: file:ping }]
   metrics: out/imagebuild.prom
+  pullRequest: { token: file:token, ca: ca.pem }
 `,
+    'ca.pem': '-----BEGIN CERTIFICATE-----',
   })
   const { ci } = await project.load()
-  expect(ci).toEqual({
+  expect(ci).toMatchObject({
+    pullRequest: { token: `file:${project.root}/token`, ca: `${project.root}/ca.pem` },
     notify: [
       {
         kind: 'webhook',
@@ -69,7 +83,8 @@ test('files are relative to imagebuild.yaml', async () => {
   })
 })
 
-test('without `ci` nobody is told', async () => {
+test('without `ci` nobody is told, and each update is a reason', async () => {
   await using project = await projectOnDisk({})
-  expect((await project.load()).ci).toBeUndefined()
+  const { ci } = await project.load()
+  expect(ci).toEqual({ security: 'any', updates: true, pauseAfter: 3, notify: [], ping: [] })
 })

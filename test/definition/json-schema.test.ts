@@ -98,6 +98,8 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     image({ hardening: { profile: 'cis-l1', except: { x: 'because' } } }),
     image({ ssh: { ca: ['x.pub'], principals: { debian: ['admin'] } } }),
     image({ checks: [{ command: 'true', exit: 0 }, { port: 22 }] }),
+    image({ template: { maxAge: '30d' }, updates: {} }),
+    image({ updates: { repositories: [{ url: 'http://x', suite: 'y', key: 'z' }] } }),
   ])('accepted: %j', (value) => {
     expect(acceptsImage(value), JSON.stringify(acceptsImage.errors)).toBe(true)
     expect(imageFile.safeParse(value).error).toBeUndefined()
@@ -151,6 +153,9 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     image({ ssh: { principals: { debian: [] } } }),
     image({ checks: [{ command: 'true', port: 22 }] }),
     image({ checks: [{ port: 22, exit: 0 }] }),
+    image({ template: { maxAge: 30 } }),
+    image({ updates: { repositories: [{ url: 'http://x', suite: 'y' }] } }),
+    image({ updates: { repositories: [{ url: 'http://a:b@x', suite: 'y', key: 'z' }] } }),
   ])('refused: %j', (value) => {
     expect(acceptsImage(value)).toBe(false)
     expect(imageFile.safeParse(value).success).toBe(false)
@@ -163,6 +168,8 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     { namespace: 'h', targets: { l: { kind: 'lab' } } },
     { namespace: 'h', targets: { l: { kind: 'lab', nodes: ['a', 'b'] } } },
     ci({}),
+    ci({ security: 'off', updates: false, pauseAfter: 1, pullRequest: {} }),
+    pve({ mirrors: { debian: { main: 'http://x/debian' } }, privateHosts: ['[::1]:3142', 'deb.lan'] }),
     ci({ metrics: 'x.prom' }),
     ci({ ping: [{ kind: 'healthchecks', url: 'cmd:pass ping' }] }),
     notify({ kind: 'ntfy', topic: 'env:T' }),
@@ -190,6 +197,12 @@ describe('the loader’s schema and the JSON Schema agree', () => {
     pve({ vlan: 0 }),
     pve({ dns: ['1.2.3.256'] }),
     ci({ metrics: 'x.txt' }),
+    ci({ security: 'negligible' }),
+    ci({ pullRequest: { api: 'http://a:b@x' } }),
+    ci({ pullRequest: { token: 'literal' } }),
+    pve({ mirrors: { main: 'http://x' } }),
+    pve({ mirrors: { debian: { main: 'http://a:b@x' } } }),
+    pve({ privateHosts: ['http://x'] }),
     ci({ ping: [{ kind: 'healthchecks', url: 'https://hc-ping.com/literal' }] }),
     ci({ ping: [{ kind: 'cron', url: 'env:U' }] }),
     notify({ kind: 'ntfy', topic: 'literal' }),

@@ -17,6 +17,8 @@ describe('a project', () => {
       storages: { disks: 'local', images: 'local', archives: 'local' },
       vmids: { templates: '9000-9099', claims: '9900-9999' },
       macPrefix: '02:1b',
+      mirrors: { debian: {}, ubuntu: {} },
+      privateHosts: [],
       ssh: { ca: [] },
     })
     const file = join(project.root, 'images/a/image.yaml')
@@ -50,6 +52,7 @@ describe('a project', () => {
         where: { file, line: 1, column: 1 },
       },
       checks: [],
+      repositories: [],
       template: { tags: [], keep: 3 },
       build: { bootTimeout: 900, timeout: 7200 },
       where: { file, line: 1, column: 1 },

@@ -27,7 +27,7 @@ const HARDENING_ITEMS: readonly KnownItem[] = [
 export const CONFIG = 'namespace: home\ntargets:\n  lab: { kind: lab }\n'
 
 /** A project of the given files in a folder of its own, which goes when the scope ends. */
-export async function projectOnDisk(files: Record<string, string>) {
+export async function projectOnDisk(files: Record<string, string | Uint8Array>) {
   const root = await mkdtemp(join(tmpdir(), 'imagebuild-definition-'))
   for (const [name, text] of Object.entries({ 'imagebuild.yaml': CONFIG, ...files })) {
     await mkdir(dirname(join(root, name)), { recursive: true })
@@ -63,7 +63,10 @@ export function inOneLine({ file, line, column, message, hint }: Diagnostic, roo
 }
 
 /** The mistakes of one image.yaml, in images/a. */
-export async function mistakesOf(image: string, files: Record<string, string> = {}): Promise<string[]> {
+export async function mistakesOf(
+  image: string,
+  files: Record<string, string | Uint8Array> = {},
+): Promise<string[]> {
   await using project = await projectOnDisk({ 'images/a/image.yaml': image, ...files })
   return (await project.mistakes()).map((text) => text.replace('images/a/image.yaml:', ''))
 }
@@ -71,7 +74,7 @@ export async function mistakesOf(image: string, files: Record<string, string> = 
 /** The mistakes of one imagebuild.yaml. */
 export async function mistakesOfConfig(
   config: string,
-  files: Record<string, string> = {},
+  files: Record<string, string | Uint8Array> = {},
 ): Promise<string[]> {
   await using project = await projectOnDisk({ ...files, 'imagebuild.yaml': config })
   return (await project.mistakes()).map((text) => text.replace('imagebuild.yaml:', ''))

@@ -27,7 +27,7 @@ describe('imagebuild.yaml', () => {
     ['namespace: home\ntargets: { lab: {} }\n', '2:12 `lab` needs `kind`: lab or pve'],
     [
       'namespace: home\ntargets: { lab: { kind: lab, nod: x } }\n',
-      '2:30 unknown key `nod` (known here: kind, nodes, storages, vmids, macPrefix, pool, ssh)',
+      '2:30 unknown key `nod` (known here: kind, nodes, storages, vmids, macPrefix, mirrors, privateHosts, pool, ssh)',
     ],
     [
       'namespace: home\ntargets: { My_Lab: { kind: lab } }\n',
@@ -81,6 +81,8 @@ describe('a Proxmox target', () => {
       dns: [],
       vmids: { templates: '9000-9099', claims: '9900-9999' },
       macPrefix: '02:1b',
+      mirrors: { debian: {}, ubuntu: {} },
+      privateHosts: [],
       ssh: { ca: [] },
     })
   })
@@ -96,6 +98,15 @@ describe('a Proxmox target', () => {
     ],
     ['ca: none.pem', '7:9 `ca` cannot be read: there is no none.pem'],
     ['ca: imagebuild.yaml', '7:9 imagebuild.yaml holds no certificate in PEM form'],
+    [
+      'mirrors: { debian: { main: deb.example } }',
+      '7:32 `main` must be an http or https URL without a password, `?` and `#`, not `deb.example`',
+    ],
+    ['mirrors: { main: http://x }', '7:16 unknown key `main` (known here: debian, ubuntu)'],
+    [
+      'privateHosts: [http://deb.lan]',
+      '7:20 an item of `privateHosts` must be a host as in a URL, in lower case, with a port where it is not the usual one: deb.example, 192.0.2.1:3142, not `http://deb.lan`',
+    ],
     ['nodes: [a]', '7:5 `nodes` cannot stand beside `node`: `nodes` is for several'],
     ['vlan: 4095', '7:11 `vlan` must be at most 4094, not `4095`'],
     ['dns: [1.2.3]', '7:11 an item of `dns` must be an IPv4 address, not `1.2.3`'],

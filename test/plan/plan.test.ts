@@ -86,8 +86,19 @@ describe('the digest does not change with', () => {
       },
     ],
     [
-      'how many versions are kept, and under which VMID',
-      { template: { ...spec.template, keep: 1, vmid: 8000 } },
+      'how many versions are kept, how long and under which VMID',
+      { template: { ...spec.template, keep: 1, vmid: 8000, maxAge: 3600 } },
+    ],
+    [
+      'where its updates come from',
+      {
+        repositories: [
+          {
+            ...{ url: 'http://x', suite: 's', components: ['main'], isSecurity: false },
+            ...{ keyring: bytes('key'), where: WHERE },
+          },
+        ],
+      },
     ],
     [
       'where it stands, what it is called and described as',

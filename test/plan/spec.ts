@@ -45,6 +45,7 @@ const unsecured = {
   ssh: { principals: {}, where: WHERE },
   hardening: { profile: 'none', containers: false, postQuantum: false, except: {}, where: WHERE },
   checks: [],
+  repositories: [],
 } satisfies Partial<VmSpec>
 
 /** An image as the loader hands it over. */

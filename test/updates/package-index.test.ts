@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
@@ -42,7 +42,7 @@ interface Question extends Partial<SourceContext> {
   lastSeen?: Date
   names?: string[]
   architectures?: string[]
-  keyrings?: string[]
+  keyrings?: Suite['keyrings']
   components?: string[]
 }
 
@@ -254,6 +254,20 @@ test('nobody is led into this machine or its networks, unless the target names t
   })
   expect(inside.requests).toEqual([])
   expect((await read(outside.url, { privateHosts: [host] })).offers.size).toBe(2)
+  // The usual port may be named, though addresses do not have it.
+  await using usual = await leading('http://127.0.0.1')
+  await expect(read(usual.url, { privateHosts: ['127.0.0.1:80'] })).rejects.toMatchObject({
+    what: expect.not.stringContaining('private network'),
+  })
+})
+
+test('keys may be at hand already', async () => {
+  await using server = await serveArchive(archiveFiles(key))
+  const keyrings = [readFileSync(stranger.keyring), readFileSync(key.keyring)]
+  expect((await read(server.url, { keyrings })).offers.size).toBe(2)
+  await expect(read(server.url, { keyrings: keyrings.slice(0, 1) })).rejects.toMatchObject({
+    why: 'it was made with another key than the pinned one',
+  })
 })
 
 test('a mirror that cannot be reached, and one that does not have the suite', async () => {

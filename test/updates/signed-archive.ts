@@ -16,6 +16,14 @@ export class SigningKey implements Disposable {
     this.#gpg('--output', this.keyring, '--export')
   }
 
+  armored(): string {
+    return this.#run(['--armor', '--export']).toString()
+  }
+
+  secret(...options: 'armor'[]): Buffer {
+    return this.#run([...options.map((option) => `--${option}`), '--export-secret-keys'])
+  }
+
   clearSign(text: string): Buffer {
     return this.#run(['--clear-sign'], text)
   }
