@@ -13,6 +13,7 @@ export const VERIFY_REPORT = 'verify.json'
 export const MANIFEST = 'manifest.json'
 export const SBOM = 'sbom.cdx.json'
 export const PLAN = 'plan.json'
+export const PACKAGES = 'packages.txt'
 
 /**
  * @param reportsDir of the target
@@ -50,6 +51,6 @@ export async function readRecord(
   return undefined
 }
 
-function sha256Of(text: string): string {
+export function sha256Of(text: string): string {
   return createHash('sha256').update(text).digest('hex')
 }

@@ -72,7 +72,7 @@ test('each build has a manifest and an SBOM, whose SHA-256 its template’s note
   for (const [index, version] of versions.entries()) {
     const vmid = vmids[index] as number
     const { description } = await readConfig(pve, { kind: 'lxc', node: 'lab', vmid })
-    for (const name of ['manifest.json', 'sbom.cdx.json']) {
+    for (const name of ['manifest.json', 'packages.txt', 'sbom.cdx.json']) {
       const sha256 = createHash('sha256')
         .update(await readFile(record(version, name)))
         .digest('hex')

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { Apt, AptSource } from './manifest.ts'
+import { type AptSource, namedSources } from '../../updates/apt-source.ts'
+import type { Apt } from './manifest.ts'
 
 /**
  * Reads what inventory.sh told of apt's sources and keyrings.
@@ -104,14 +105,12 @@ function withoutLogin(uri: string): string {
 
 /** What a comparison shows: a source that moved to another file, or into another form, is the same. */
 export function aptValues({ sources, keyrings }: Apt): Map<string, string> {
-  const shown = sources.flatMap(({ types, uris, suites, components, signedBy, isTrusted }) => {
-    const by = isTrusted ? 'not signed' : signedBy.length === 0 ? '' : `signed by ${signedBy.join(', ')}`
-    const value = [components.join(' '), by].filter(Boolean).join(', ')
-    const names = types.flatMap((type) =>
-      uris.flatMap((uri) => suites.map((suite) => `${type} ${uri} ${suite}`)),
-    )
-    return names.map((name): [string, string] => [name, value])
-  })
+  const shown = sources
+    .flatMap(namedSources)
+    .map(({ name, components, trust }): [string, string] => [
+      name,
+      [components.join(' '), trust].filter(Boolean).join(', '),
+    ])
   const values = new Map<string, string>()
   for (const [name, value] of shown) values.set(name, [values.get(name), value].filter(Boolean).join('; '))
   for (const { path, sha256 } of keyrings)

@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import { ImagebuildError } from '../../core/errors.ts'
 import type { Session } from '../../ssh/session.ts'
+import { formatPackageList } from '../../updates/package-list.ts'
 import type { Build } from '../context.ts'
-import { MANIFEST, recordsFolder, SBOM, writeRecord } from '../records.ts'
+import { MANIFEST, PACKAGES, recordsFolder, SBOM, writeRecord } from '../records.ts'
 import type { Manifest } from './manifest.ts'
+import { packageListOf } from './package-list.ts'
 import { parseInventory } from './parse.ts'
 
 /** Seconds; walking through all files is the slowest part. */
@@ -40,6 +42,11 @@ export async function takeInventory(
   const folder = recordsFolder(build.reportsDir, image.name, facts.version, build.beside)
   return {
     [MANIFEST]: await writeRecord(folder, MANIFEST, `${JSON.stringify(manifest, undefined, 2)}\n`),
+    [PACKAGES]: await writeRecord(
+      folder,
+      PACKAGES,
+      formatPackageList(packageListOf(manifest, image.source.architecture)),
+    ),
     [SBOM]: await writeRecord(folder, SBOM, renderSbom(manifest, { tool, date: now })),
   }
 }

@@ -1,3 +1,5 @@
+import type { AptSource } from '../../updates/apt-source.ts'
+
 /**
  * What is in an image, as it was at the end of its build. Kept as JSON beside the project: other versions of imagebuild
  * read it, so a field's meaning never changes within a schema. Two builds of the same have the same manifest, but for
@@ -54,20 +56,6 @@ export interface Apt {
   sources: AptSource[]
   /** those that every source may be signed with, and those that a source names */
   keyrings: { path: string; sha256: string | null }[]
-}
-
-export interface AptSource {
-  /** `deb`, `deb-src` */
-  types: string[]
-  /** without name and password */
-  uris: string[]
-  suites: string[]
-  /** none for a suite that is a path */
-  components: string[]
-  /** paths, fingerprints, or `key sha256:<hex>` for one that stands in the source itself; none: any trusted keyring */
-  signedBy: string[]
-  /** whether apt takes it without a signature */
-  isTrusted: boolean
 }
 
 export interface Sysctl {

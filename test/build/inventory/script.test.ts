@@ -1,7 +1,12 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { execa } from 'execa'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { takeInventory } from '../../../src/build/inventory/inventory.ts'
+import { PACKAGES, recordsFolder, sha256Of } from '../../../src/build/records.ts'
 import { aBuild, FakeSession } from '../world.ts'
+import { told } from './answer.ts'
 
 const SCRIPT = new URL('../../../src/build/inventory/inventory.sh', import.meta.url).pathname
 const FACTS = { version: '20260701.1', digest: 'sha256:1234', user: 'imagebuild' }
@@ -22,4 +27,30 @@ test('a guest that cannot be asked, or does not stop telling, is no template', a
   await expect(takeInventory(aBuild(), endless, FACTS)).rejects.toMatchObject({
     why: expect.stringContaining('more than 8388608 bytes'),
   })
+})
+
+test('what a guest tells becomes records, one of them the list of its packages', async () => {
+  const reportsDir = await mkdtemp(join(tmpdir(), 'imagebuild-inventory-'))
+  onTestFinished(() => rm(reportsDir, { recursive: true }))
+  const session = new FakeSession(() => ({
+    stdout: told({
+      'apt-sources': '/etc/apt/sources.list\0deb http://deb.debian.org/debian bookworm main\n',
+      'apt-keyrings': '',
+    }),
+  }))
+  const artifacts = await takeInventory(aBuild({ reportsDir }), session, FACTS)
+  expect(Object.keys(artifacts)).toEqual(['manifest.json', 'packages.txt', 'sbom.cdx.json'])
+  const list = await readFile(join(recordsFolder(reportsDir, 'web', FACTS.version), PACKAGES), 'utf8')
+  expect(artifacts[PACKAGES]).toBe(sha256Of(list))
+  expect(list).toBe(`# schema: 1
+# image: web
+# distribution: debian 12 bookworm
+# architecture: amd64
+# apt: deb http://deb.debian.org/debian bookworm main
+
+libc6 2.36-9 amd64 glibc
+libc6 2.36-9 i386 glibc
+tzdata 1 all tzdata
+zstd 1.5.4 amd64 libzstd
+`)
 })
