@@ -29,6 +29,8 @@ const locked = z.object({
 const lockfile = z.object({
   schema: z.literal(1),
   targets: z.record(z.string(), z.record(z.string(), locked)),
+  /** by `<url> <suite>`: date of the newest index that was ever seen; an older one is a replay */
+  suites: z.record(z.string(), z.iso.datetime()).optional(),
 })
 
 export type Locked = z.output<typeof locked>
@@ -59,10 +61,21 @@ export async function readLockfile(root: string): Promise<Lockfile> {
 /**
  * Writes down what is current of one image. Others may write other images at the same moment; what is the same is not written.
  * @param entry asked while nobody else writes; nothing is written for undefined
+ * @param suites dates of indexes that were seen, which are kept only together with an entry that changes
  */
 export async function writeLocked(
   root: string,
-  { target, image, entry }: { target: string; image: string; entry: () => Promise<Locked | undefined> },
+  {
+    target,
+    image,
+    entry,
+    suites = {},
+  }: {
+    target: string
+    image: string
+    entry: () => Promise<Locked | undefined>
+    suites?: Readonly<Record<string, string>>
+  },
   signal?: AbortSignal,
 ): Promise<void> {
   await using _held = await lock(join(buildFolder(root), 'lockfile.lock'), signal)
@@ -70,13 +83,26 @@ export async function writeLocked(
   if (now === undefined) return
   const before = await readLockfile(root)
   const { [target]: images = {}, ...others } = before.targets
-  const after: Lockfile = { schema: 1, targets: { ...others, [target]: { ...images, [image]: now } } }
-  const text = formatLockfile(after)
-  if (text !== formatLockfile(before)) await writeDurably(join(root, LOCKFILE), text, 0o644)
+  const after: Lockfile = { ...before, targets: { ...others, [target]: { ...images, [image]: now } } }
+  if (formatLockfile(after) === formatLockfile(before)) return
+  const text = formatLockfile({ ...after, suites: newest(before.suites ?? {}, suites) })
+  await writeDurably(join(root, LOCKFILE), text, 0o644)
+}
+
+/** Of two runs at once the one that has seen less may be the last. */
+function newest(
+  before: Readonly<Record<string, string>>,
+  seen: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const later = Object.entries(seen).filter(([suite, date]) => {
+    const last = before[suite]
+    return last === undefined || new Date(date) > new Date(last)
+  })
+  return { ...before, ...Object.fromEntries(later) }
 }
 
 /** Keys in order, two spaces, a newline at the end. */
-export function formatLockfile({ schema, targets }: Lockfile): string {
+export function formatLockfile({ schema, targets, suites = {} }: Lockfile): string {
   const inOrder = sorted(targets, (images) =>
     sorted(images, ({ version, digest, kind, built, templates, archive, shared }) => ({
       version,
@@ -88,7 +114,8 @@ export function formatLockfile({ schema, targets }: Lockfile): string {
       ...(shared && { shared }),
     })),
   )
-  return `${JSON.stringify({ schema, targets: inOrder }, undefined, 2)}\n`
+  const seen = Object.keys(suites).length === 0 ? {} : { suites: sorted(suites, (date) => date) }
+  return `${JSON.stringify({ schema, targets: inOrder, ...seen }, undefined, 2)}\n`
 }
 
 function sorted<From, To>(map: Record<string, From>, each: (value: From) => To): Record<string, To> {

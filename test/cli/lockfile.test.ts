@@ -98,8 +98,31 @@ describe('imagebuild.lock.json', () => {
     expect(Object.keys((await readLockfile(root)).targets.lab ?? {})).toHaveLength(15)
   })
 
+  test('keeps the newest dates of indexes, only beside an entry that changes', async () => {
+    const write = (version: string, suites: Record<string, string>) =>
+      writeLocked(root, { target: 'a', image: 'web', entry: async () => entry(version), suites })
+    const [early, late] = ['2026-11-30T08:00:00.000Z', '2026-11-30T20:00:00.000Z']
+    const seen = async () => (await readLockfile(root)).suites
+    await write('1', { 'http://x/debian trixie': late, 'http://x/debian sid': early })
+    expect(Object.keys((await seen()) ?? {})).toEqual(['http://x/debian sid', 'http://x/debian trixie'])
+    await write('1', { 'http://x/debian sid': late })
+    expect(await seen()).toEqual({ 'http://x/debian sid': early, 'http://x/debian trixie': late })
+    await write('2', { 'http://x/debian trixie': early, 'http://y z': early })
+    expect(await seen()).toEqual({
+      ...{ 'http://x/debian sid': early, 'http://x/debian trixie': late, 'http://y z': early },
+    })
+    // Who writes an image and has seen none loses none.
+    await writeLocked(root, { target: 'a', image: 'db', entry: async () => entry('1') })
+    expect(Object.keys((await seen()) ?? {})).toHaveLength(3)
+  })
+
   test('with the marks of a merge, or of somebody else, is refused and told', async () => {
-    for (const wrong of ['<<<<<<< HEAD\n{}', '{"schema":2,"targets":{}}', '{"schema":1}']) {
+    for (const wrong of [
+      '<<<<<<< HEAD\n{}',
+      '{"schema":2,"targets":{}}',
+      '{"schema":1,"targets":{},"suites":{"x y":"soon"}}',
+      '{"schema":1}',
+    ]) {
       await writeFile(join(root, 'imagebuild.lock.json'), wrong)
       await expect(readLockfile(root)).rejects.toMatchObject({ code: 'definition_invalid' })
     }
