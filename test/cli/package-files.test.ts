@@ -141,9 +141,11 @@ test('where it was built, a list that is missing or wrong is written again', asy
 })
 
 test('who comes too late changes no list', async () => {
-  await built(V2, 'two')
-  await lock(V2)
-  await writeRecord(recordsFolder(reportsFolder(root, 'home'), 'web', V1), PACKAGES, 'one')
+  await built(V1, 'one')
+  await built(V2, 'two', { node: 'b' })
+  await lock(V2, ['b'])
+  // Somebody has promoted another one since.
+  putTemplate(pve, VMIDS.pve, 'previous', V1, { note: { artifacts: { [PACKAGES]: sha256Of('one') } } })
   await lock(V1)
   expect(await lists()).toEqual({ 'web.txt': 'two' })
 })
