@@ -1,9 +1,18 @@
 import type { Change, Differences } from '../build/inventory/differences.ts'
 import type { FileChange } from '../plan/file-layers.ts'
 
+/** A record without which only the packages are compared. */
+export interface NotHere {
+  /** of the template */
+  version: string
+  sha256: string
+}
+
 /** For people, without colours: a paragraph for each kind of thing that differs, + new, - gone, ~ otherwise. */
-export function formatDifferences(differences: Differences & { files?: readonly FileChange[] }): string {
-  const { packages, files = [], size, unknown } = differences
+export function formatDifferences(
+  differences: Differences & { files?: readonly FileChange[]; notHere?: readonly NotHere[] },
+): string {
+  const { packages, files = [], size, unknown, notHere = [] } = differences
   const paragraphs = [
     paragraph('packages', packageCounts(packages), [
       ...packages.added.map(({ name, version }) => ['+', name, version]),
@@ -16,10 +25,17 @@ export function formatDifferences(differences: Differences & { files?: readonly 
     ),
     filesParagraph(files),
     ...(size === null ? [] : [`size: ${mebibytes(size.before)} → ${mebibytes(size.after)} MiB\n`]),
-    ...(unknown.length === 0
+    ...(unknown.length === 0 || notHere.length > 0
       ? []
       : [`not compared, since one of the two does not tell: ${unknown.join(', ')}\n`]),
   ].filter((text) => text !== '')
+  if (notHere.length > 0) {
+    const isKnown = !unknown.includes('packages')
+    const rest = notHere.map(({ version, sha256 }) => `  ${version}: record not here, sha256 ${sha256}\n`)
+    const what = isKnown ? 'everything else' : 'packages and everything else'
+    const same = paragraphs.length === 0 && isKnown ? ['no package differs\n'] : paragraphs
+    return [...same, `not compared: ${what}\n${rest.join('')}`].join('\n')
+  }
   return paragraphs.length === 0 ? 'nothing differs\n' : paragraphs.join('\n')
 }
 

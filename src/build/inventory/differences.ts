@@ -83,6 +83,24 @@ export function compareManifests(before: Manifest, after: Manifest): Differences
   }
 }
 
+/** What a list of packages says nothing of. */
+const BEYOND_PACKAGES = [
+  ...['system', 'apt sources', 'sshd', 'sysctl', 'ports', 'privileged files', 'units', 'users', 'size'],
+]
+
+/**
+ * The same, of what is known of one of the two by its list of packages alone.
+ * @param before,after null for a system of which no packages are known
+ */
+export function comparePackages(before: Installed, after: Installed): Differences {
+  const unknown = before === null || after === null ? ['packages', ...BEYOND_PACKAGES] : BEYOND_PACKAGES
+  return {
+    packages: packageChanges(before, after),
+    ...{ apt: [], sshd: [], sysctl: [], ports: [], privileged: [], units: [], users: [], system: [] },
+    ...{ size: null, unknown: [...unknown] },
+  }
+}
+
 /** What could not be compared is not the same. */
 export function isSame({ packages, size, ...rest }: Differences): boolean {
   return (
@@ -91,6 +109,11 @@ export function isSame({ packages, size, ...rest }: Differences): boolean {
 }
 
 type Values = Map<string, string>
+
+/** Packages of a manifest, or of a list, which has no others than are installed. */
+export type Installed =
+  | readonly (Pick<Package, 'name' | 'architecture' | 'version'> & { status?: string })[]
+  | null
 
 function values<T>(entries: readonly [string, T][], text: (value: T) => string): Values {
   return new Map(entries.map(([name, value]) => [name, text(value)]))
@@ -106,7 +129,7 @@ function names(before: ReadonlyMap<string, unknown>, after: ReadonlyMap<string, 
   return [...new Set([...before.keys(), ...after.keys()])].sort()
 }
 
-function packageChanges(before: Package[] | null, after: Package[] | null): Differences['packages'] {
+function packageChanges(before: Installed, after: Installed): Differences['packages'] {
   const changed: Differences['packages'] = { added: [], removed: [], upgraded: [], downgraded: [] }
   if (before === null || after === null) return changed
   const twice = new Set([...severalArchitectures(before), ...severalArchitectures(after)])
@@ -122,7 +145,7 @@ function packageChanges(before: Package[] | null, after: Package[] | null): Diff
 }
 
 /** A package may change from `all` to a processor's architecture; only where it is there for two, they are told apart. */
-function versions(packages: readonly Package[], twice: ReadonlySet<string>): Values {
+function versions(packages: NonNullable<Installed>, twice: ReadonlySet<string>): Values {
   const installed = packages.filter(({ status }) => status !== 'config-files')
   return new Map(
     installed.map(({ name, architecture, version }) => [
@@ -132,7 +155,7 @@ function versions(packages: readonly Package[], twice: ReadonlySet<string>): Val
   )
 }
 
-function severalArchitectures(packages: readonly Package[]): string[] {
+function severalArchitectures(packages: NonNullable<Installed>): string[] {
   const names = packages.map(({ name }) => name)
   return names.filter((name, index) => names.indexOf(name) !== index)
 }

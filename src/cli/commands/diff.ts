@@ -1,13 +1,20 @@
-import { join } from 'node:path'
-import { compareManifests, isSame } from '../../build/inventory/differences.ts'
+import { join, relative } from 'node:path'
+import {
+  compareManifests,
+  comparePackages,
+  type Differences,
+  type Installed,
+  isSame,
+} from '../../build/inventory/differences.ts'
 import type { Manifest } from '../../build/inventory/manifest.ts'
-import { MANIFEST, PLAN, readRecord, recordsFolder } from '../../build/records.ts'
+import { packageListFile, type RecordPlaces, readPackageList } from '../../build/package-lists.ts'
+import { MANIFEST, PACKAGES, PLAN, readRecord, recordsFolder } from '../../build/records.ts'
 import { ImagebuildError } from '../../core/errors.ts'
-import { compareFileLayers } from '../../plan/file-layers.ts'
+import { compareFileLayers, type FileChange } from '../../plan/file-layers.ts'
 import type { PlanRecord } from '../../plan/record.ts'
 import { requireNode } from '../../pve/nodes.ts'
 import { placesTemplates, readNote, select, type Template } from '../../pve/templates.ts'
-import { formatDifferences } from '../difference-text.ts'
+import { formatDifferences, type NotHere } from '../difference-text.ts'
 import { reportsFolder } from '../folders.ts'
 import type { Invocation } from '../invocation.ts'
 import { print, printJson } from '../output.ts'
@@ -17,15 +24,22 @@ import { type Connected, connectTarget } from '../target.ts'
 /** One side: a template, and what was in it when it was built. */
 interface Side {
   template: Template
-  manifest: Manifest
+  version: string
+  built?: string
+  /** undefined where it is not here, but the list of packages is */
+  manifest?: Manifest
+  /** of its manifest */
+  sha256: string
+  packages: Installed
   /** what it was made of; undefined where its record is not here */
-  plan: PlanRecord | undefined
+  plan?: PlanRecord
 }
 
 /**
- * What differs between two templates of an image, by the manifests and plans that their builds wrote.
+ * What differs between two templates of an image, by the manifests and plans that their builds wrote. Where a manifest is not
+ * here, as in a fresh clone of the project, the packages are compared by the lists that were committed.
  * @param older `current`, `previous` or a version, with or without `@`
- * @throws ImagebuildError `not_found` where there is no such template, or its manifest is not here
+ * @throws ImagebuildError `not_found` where there is no such template, or neither its manifest nor its list of packages is here
  */
 export async function diff(
   invocation: Invocation,
@@ -39,26 +53,23 @@ export async function diff(
   if (options.node !== undefined) await requireNode(pve, options.node)
   const nodes = [...new Set([...places.map(({ node }) => node), ...(options.node ? [options.node] : [])])]
   const templates = await placesTemplates(pve, nodes, project.namespace)
-  const reports = reportsFolder(project.root, place.target)
+  const at = {
+    root: project.root,
+    target: place.target,
+    reportsDir: reportsFolder(project.root, place.target),
+  }
   const on = { image: name, target: place.target, ...(options.node !== undefined && { asked: options.node }) }
   const newest = choose(templates, newer, on)
   // Where the same version was built on several nodes, those of one node are compared.
   const oldest = choose(templates, older, { ...on, beside: newest.node })
-  const before = await readSide(connected, reports, oldest)
-  const after = await readSide(connected, reports, newest)
-  const found = compareManifests(before.manifest, after.manifest)
-  const files = before.plan && after.plan && compareFileLayers(before.plan, after.plan)
-  const differences = {
-    ...found,
-    files: files ?? [],
-    unknown: files === undefined ? [...found.unknown, 'files of layers'] : found.unknown,
-  }
+  const before = await readSide(connected, at, oldest)
+  const after = await readSide(connected, at, newest)
+  const differences = compare(before, after)
   if (options.json) {
-    const shown = { image: name, before: nameOf(before), after: nameOf(after), ...differences }
-    printJson(shown)
+    printJson({ image: name, before: nameOf(before), after: nameOf(after), ...differences })
   } else {
     print(
-      `${name} ${before.manifest.version} → ${after.manifest.version} on ${place.target}\n\n${formatDifferences(differences)}`,
+      `${name} ${before.version} → ${after.version} on ${place.target}\n\n${formatDifferences(differences)}`,
     )
   }
   if (options.exitCode && !(isSame(differences) && differences.files.length === 0)) process.exitCode = 1
@@ -80,10 +91,29 @@ function choose(
   })
 }
 
-async function readSide({ pve, places }: Connected, reports: string, template: Template): Promise<Side> {
+function compare(
+  before: Side,
+  after: Side,
+): Differences & { files: readonly FileChange[]; notHere: readonly NotHere[] } {
+  const found =
+    before.manifest && after.manifest
+      ? compareManifests(before.manifest, after.manifest)
+      : comparePackages(before.packages, after.packages)
+  const files = before.plan && after.plan && compareFileLayers(before.plan, after.plan)
+  const notHere = [before, after].filter(({ manifest }) => manifest === undefined)
+  return {
+    ...found,
+    files: files ?? [],
+    unknown: files === undefined ? [...found.unknown, 'files of layers'] : found.unknown,
+    notHere: notHere.map(({ version, sha256 }) => ({ version, sha256 })),
+  }
+}
+
+async function readSide({ pve, places }: Connected, at: RecordPlaces, template: Template): Promise<Side> {
   const { node, marks } = template
   const { image, version = '' } = marks
-  const artifacts = (await readNote(pve, template))?.artifacts
+  const note = await readNote(pve, template)
+  const artifacts = note?.artifacts
   const sha256 = artifacts?.[MANIFEST]
   if (sha256 === undefined) {
     throw new ImagebuildError({
@@ -93,21 +123,30 @@ async function readSide({ pve, places }: Connected, reports: string, template: T
       next: `imagebuild run ${image} --force builds one that has`,
     })
   }
-  const text = await readRecord(reports, { image, version, node }, MANIFEST, sha256)
+  const of = { image, version, node }
+  const text = await readRecord(at.reportsDir, of, MANIFEST, sha256)
   if (text !== undefined) {
-    const record = await readRecord(reports, { image, version, node }, PLAN, artifacts?.[PLAN])
-    const plan = record === undefined ? undefined : (JSON.parse(record) as PlanRecord)
-    return { template, manifest: JSON.parse(text) as Manifest, plan }
+    const manifest = JSON.parse(text) as Manifest
+    const { built, packages } = manifest
+    const record = await readRecord(at.reportsDir, of, PLAN, artifacts?.[PLAN])
+    const plan = record === undefined ? {} : { plan: JSON.parse(record) as PlanRecord }
+    return { template, version, built, manifest, sha256, packages, ...plan }
   }
-  const folder = recordsFolder(reports, image, version, places[0]?.node === node ? '' : node)
+  const list = await readPackageList(at, of, artifacts?.[PACKAGES])
+  if (list !== undefined) {
+    const packages = list.packages.length === 0 ? null : list.packages
+    return { template, version, sha256, packages, ...(note?.built !== undefined && { built: note.built }) }
+  }
+  const folder = recordsFolder(at.reportsDir, image, version, places[0]?.node === node ? '' : node)
+  const committed = relative(process.cwd(), packageListFile(at.root, { target: at.target, image }))
   throw new ImagebuildError({
     code: 'not_found',
     what: `the manifest of ${template.name} is not here`,
     why: `report not here, sha256 ${sha256}`,
-    next: `copy ${join(folder, MANIFEST)} from the machine that built it`,
+    next: `copy ${join(folder, MANIFEST)} from the machine that built it; of its packages alone, \`git log -p ${committed}\` shows what was committed`,
   })
 }
 
-function nameOf({ template: { vmid, node }, manifest: { version, built } }: Side) {
+function nameOf({ template: { vmid, node }, version, built }: Side) {
   return { version, vmid, node, built }
 }
