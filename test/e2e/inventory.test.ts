@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
-import { readFile, rename } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Differences } from '../../src/build/inventory/differences.ts'
 import type { Manifest } from '../../src/build/inventory/manifest.ts'
 import type { Pve } from '../../src/pve/client.ts'
@@ -145,16 +146,86 @@ test('and backwards, for people', async () => {
   expect(stdout).toContain('packages: 1 removed, 1 downgraded\n  - more    1.0\n  ↓ always  1.0 → 1.0~rc1\n')
 })
 
-test('a manifest that is not here, or is another one, is asked for by its SHA-256', async () => {
+describe('a fresh clone of the project', () => {
+  let clone: string
+  const inClone = (...args: string[]) =>
+    project.imagebuild(['--config', join(clone, 'imagebuild.yaml'), ...args])
+  const LISTS = 'imagebuild.packages/lab'
+  const committed = (root: string) => readFile(join(root, LISTS, 'listed.txt'), 'utf8')
+  const listOf = (index: number) => readFile(record(versions[index] as string, 'packages.txt'), 'utf8')
+  const locked = async (root: string) =>
+    JSON.parse(await readFile(join(root, 'imagebuild.lock.json'), 'utf8')).targets.lab.listed.version
+
+  beforeAll(async () => {
+    clone = await mkdtemp(join(tmpdir(), 'imagebuild-e2e-clone-'))
+    const { root } = project
+    await cp(root, clone, { recursive: true, filter: (path) => path !== join(root, '.imagebuild') })
+  })
+  afterAll(() => rm(clone, { recursive: true, force: true }))
+
+  test('has the packages of what is current, as each run writes them', async () => {
+    const list = await committed(clone)
+    expect(list).toBe(await listOf(2))
+    expect(list).toMatch(/^# distribution: debian 13 trixie\n# architecture: (amd64|arm64)\n# apt: deb /m)
+    expect(list).toContain('\nalways 1.0 all always-src\n')
+    expect(list).toContain('\nmore 1.0 all more-src\n')
+    const { exitCode, stdout, stderr } = await inClone('diff', 'listed', 'current', 'current')
+    expect([exitCode, stderr]).toEqual([0, ''])
+    expect(stdout).toContain('no package differs\n\nnot compared: everything else\n')
+    expect(stdout).toContain(`${versions[2]}: record not here, sha256 `)
+  })
+
+  test('believes none of which a byte was changed', async () => {
+    const list = await committed(clone)
+    await writeFile(join(clone, LISTS, 'listed.txt'), list.replace('always 1.0 ', 'always 1.1 '))
+    const { exitCode, stdout, stderr } = await inClone('diff', 'listed', 'current', 'current')
+    await writeFile(join(clone, LISTS, 'listed.txt'), list)
+    expect([exitCode, stdout]).toEqual([1, ''])
+    expect(stderr).toContain('report not here, sha256 ')
+  })
+
+  test('gets another list by a rollback where both were built, and shows what that is about', async () => {
+    expect((await project.imagebuild(['rollback', 'listed'])).exitCode).toBe(0)
+    expect(await committed(project.root)).toBe(await listOf(1))
+    // As it is pulled.
+    for (const path of [LISTS, 'imagebuild.lock.json'])
+      await cp(join(project.root, path), join(clone, path), { recursive: true })
+    // The list of what was current before is there only where it was built.
+    const { stdout } = await project.imagebuild(['diff', 'listed', versions[2] as string])
+    expect(stdout).toContain('packages: 1 removed, 1 downgraded\n')
+    expect((await inClone('diff', 'listed', versions[2] as string)).stderr).toContain('report not here')
+  })
+
+  test('keeps no list that is not current, until the place where it was built writes it again', async () => {
+    const { exitCode, stderr } = await inClone('promote', 'listed@previous')
+    expect(exitCode).toBe(0)
+    expect(stderr).toContain(`lacks the packages of listed: the list of ${versions[2]} is not here (sha256 `)
+    expect(await readdir(join(clone, LISTS))).toEqual([])
+    expect([await locked(clone), await locked(project.root)]).toEqual([versions[2], versions[1]])
+    expect((await project.run(['listed'])).result.status).toBe('unchanged')
+    expect(await locked(project.root)).toBe(versions[2])
+    expect(await committed(project.root)).toBe(await listOf(2))
+  })
+})
+
+test('without a manifest the packages are compared; without both, they are asked for by SHA-256', async () => {
   const path = record(versions[1] as string, 'manifest.json')
+  const list = record(versions[1] as string, 'packages.txt')
   const sha256 = createHash('sha256')
     .update(await readFile(path))
     .digest('hex')
   await rename(path, `${path}.away`)
+  const packages = await project.imagebuild(['diff', 'listed'])
+  await rename(list, `${list}.away`)
   const missing = await project.imagebuild(['diff', 'listed'])
   await project.write({ [`.imagebuild/builds/lab/listed/${versions[1]}/manifest.json`]: '{}' })
   const other = await project.imagebuild(['diff', 'listed'])
   await rename(`${path}.away`, path)
+  await rename(`${list}.away`, list)
+  expect(packages.stdout).toContain('packages: 1 added, 1 upgraded\n')
+  expect(packages.stdout).toContain(
+    `not compared: everything else\n  ${versions[1]}: record not here, sha256 ${sha256}`,
+  )
   for (const { stdout, stderr, exitCode } of [missing, other]) {
     expect(exitCode).toBe(1)
     expect(stdout).toBe('')
