@@ -1,16 +1,10 @@
 import { ImagebuildError } from '../src/core/errors.ts'
 import { isSecretReference, type SecretReference } from '../src/core/secrets.ts'
+import type { PullRequestSettings } from '../src/definition/ci-schema.ts'
 import type { ForgeSettings } from './forge.ts'
 
 /** What the user says; all else is taken from the environment of the CI system. */
-export interface ForgeOptions {
-  kind?: ForgeSettings['kind']
-  api?: string
-  /** `owner/name` */
-  repository?: string
-  token?: string
-  ca?: string
-}
+export type ForgeOptions = Omit<PullRequestSettings, 'base'>
 
 type Environment = Readonly<Record<string, string | undefined>>
 
