@@ -20,6 +20,8 @@ export interface BuildRequest {
   options: {
     /** rebuild although nothing changed, and look upstream again */
     force: boolean
+    /** look upstream also where an image had to fall back to bootstrapping: the cloud image may be there again */
+    lookUpstream?: boolean
     /** bootstrap anew instead of taking the system from the cache */
     noCache: boolean
     onError: 'cleanup' | 'keep'

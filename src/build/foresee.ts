@@ -93,7 +93,7 @@ async function explainAll(
     const { image, place, places = [], root } = build
     if (current === undefined) {
       const where = places.length > 1 ? ` on ${place.node}` : ''
-      reasons.push({ kind: 'new', text: `there is no current template${where}` })
+      reasons.push({ kind: 'new', subject: place.node, text: `there is no current template${where}` })
       continue
     }
     const note: Partial<Note> = current.note ?? {}
@@ -128,7 +128,7 @@ function notHere({ artifacts }: Partial<Note>): Reason {
     sha256 === undefined
       ? 'an older imagebuild built it, which recorded no plan: more is not known'
       : `its record is with whoever built it, so no differences can be shown: ${PLAN}, sha256 ${sha256}`
-  return { kind: 'unknown', text }
+  return { kind: 'unknown', subject: PLAN, text }
 }
 
 /** A finished candidate of this definition on this node: `run` verifies and promotes it instead of building. */
@@ -144,30 +144,33 @@ async function waitingCandidate(
 }
 
 function whyWaiting({ marks }: Template): Reason {
-  return { kind: 'candidate', text: `${marks.version}, built from this definition, waits to be verified` }
+  const text = `${marks.version}, built from this definition, waits to be verified`
+  return { kind: 'candidate', subject: 'clones', text }
 }
 
 function whyMove(build: Build, current: Template | undefined): Reason[] {
   const fixed = fixedVmidOf(build)
   if (current === undefined || fixed === undefined || current.vmid === fixed) return []
   const text = `${current.marks.version} moves from VMID ${current.vmid} to ${fixed} on ${current.node}: nothing is rebuilt`
-  return [{ kind: 'vmid', text }]
+  return [{ kind: 'vmid', subject: 'template.vmid', text }]
 }
 
 function whyHeld({ image }: Build, { marks }: Template): Reason {
   const text = `rolled back to ${marks.version}; \`imagebuild promote\` or \`imagebuild run ${image.name} --force\` ends that`
-  return { kind: 'held', text }
+  return { kind: 'held', subject: image.name, text }
 }
 
 function whyVerify(note: Note | undefined, now: PlanRecord): Reason {
   const verify = note?.verify
-  if (typeof verify !== 'object') return { kind: 'unverified', text: 'nobody has looked at clones of it yet' }
+  if (typeof verify !== 'object')
+    return { kind: 'unverified', subject: 'clones', text: 'nobody has looked at clones of it yet' }
   if (verify.checks !== now.checks)
     return {
       kind: 'checks',
+      subject: 'clones',
       text: `the checks changed since ${note?.version} was verified: nothing is rebuilt`,
     }
-  return { kind: 'unverified', text: `${verify.failed} checks failed on its clones` }
+  return { kind: 'unverified', subject: 'clones', text: `${verify.failed} checks failed on its clones` }
 }
 
 function rowOf({ template, note }: NonNullable<Decision['current']>): TemplateRow {

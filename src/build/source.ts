@@ -80,10 +80,11 @@ export async function decideSource(
     case 'release': {
       const { release, architecture, fallback } = source
       const recipe = fallback ? recipeFor(release, architecture, packagesFor(image)) : undefined
-      // Once fallen back, an image keeps what it has until someone asks for a rebuild: an upstream that comes
+      // Once fallen back, an image keeps what it has until the user or a schedule has upstream looked at: one that comes
       // and goes must not rebuild it each time.
       if (
         !options.force &&
+        !options.lookUpstream &&
         recipe &&
         known?.request === request &&
         known.fallback &&
@@ -132,15 +133,14 @@ async function fromRelease(
         cause: failure,
       })
     }
+    const identity = bootstrapIdentity(recipe, bootstrapKind(image))
+    const isAsBefore = known?.fallback === true && known.identity === identity
     emit({
       type: 'warning',
       image: image.name,
-      message: `the ${image.kind === 'vm' ? 'cloud image' : 'root file system'} of ${source.release} cannot be reached (${failure.message}); FALLING BACK to a system bootstrapped from ${recipe.suite}’s packages`,
+      message: `the ${image.kind === 'vm' ? 'cloud image' : 'root file system'} of ${source.release} ${isAsBefore ? 'still cannot' : 'cannot'} be reached (${failure.message}); ${isAsBefore ? 'staying with' : 'FALLING BACK to'} a system bootstrapped from ${recipe.suite}’s packages`,
     })
-    return {
-      record: record(bootstrapIdentity(recipe, bootstrapKind(image)), recipe.suite, true),
-      from: { kind: 'bootstrap', recipe },
-    }
+    return { record: record(identity, recipe.suite, true), from: { kind: 'bootstrap', recipe } }
   }
 }
 

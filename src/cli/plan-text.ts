@@ -77,10 +77,14 @@ function actionOf({ foresight, error }: Planned): Action {
   return foresight?.action ?? (error === undefined ? 'skipped' : 'failed')
 }
 
-function reasonsOf({ foresight, error, skippedBy }: Planned): Reason[] {
+function reasonsOf({ image, foresight, error, skippedBy }: Planned): Reason[] {
   if (foresight !== undefined) return foresight.reasons
   const text = error?.what ?? `nobody knows what becomes of its parent ${skippedBy}`
-  return [{ kind: error === undefined ? 'parent' : 'unknown', text }]
+  return [
+    error === undefined
+      ? { kind: 'parent', subject: skippedBy ?? '', text }
+      : { kind: 'unknown', subject: image, text },
+  ]
 }
 
 /** The first reason says most; of something that is as it should be, which one it is. */

@@ -5,7 +5,8 @@ import type { PlanRecord } from './record.ts'
 /** Hardening by its items: the scripts that they come to are nothing to read. */
 export function explainHardening(before: PlanRecord, now: PlanRecord): Reason[] {
   const reasons: Reason[] = []
-  const add = (text: string) => void reasons.push({ kind: 'hardening', text: `hardening: ${text}` })
+  const add = (text: string) =>
+    void reasons.push({ kind: 'hardening', subject: 'hardening', text: `hardening: ${text}` })
   const [old, fresh] = [before.hardening, now.hardening]
   if (old.profile !== fresh.profile) add(`profile ${old.profile} → ${fresh.profile}`)
   for (const trait of ['containers', 'postQuantum'] as const)

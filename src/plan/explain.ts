@@ -31,33 +31,40 @@ export function explainRebuild(before: Before, now: PlanRecord, places: Places):
   ]
   if (reasons.length > 0) return reasons
   const text = 'its digest is another one, and nobody has recorded what was in it'
-  return [{ kind: 'unknown', text }]
+  return [{ kind: 'unknown', subject: 'digest', text }]
 }
 
 function explainSource(before: Note['source'], now: PlanRecord, { source: where }: Places): Reason[] {
   const { request, identity, version, fallback } = now.source
   if (before === undefined || before.identity === identity) return []
   if (before.request !== request)
-    return [{ kind: 'definition', text: `source changed: ${before.request} → ${request}`, where }]
+    return [
+      {
+        kind: 'definition',
+        subject: 'source',
+        text: `source changed: ${before.request} → ${request}`,
+        where,
+      },
+    ]
   if (now.parent !== undefined) {
     const { image } = now.parent
     const text =
       version === ''
         ? `its parent ${image} is built anew first`
         : `its parent ${image} changed: ${before.version} → ${version}`
-    return [{ kind: 'parent', text, where }]
+    return [{ kind: 'parent', subject: image, text, where }]
   }
   if (before.fallback !== fallback) {
     const text = fallback
       ? `${request}: ${before.version} is out of reach, and a system from packages takes its place`
       : `${request}: was made from packages, now there is ${version}`
-    return [{ kind: 'source', text, where }]
+    return [{ kind: 'source', subject: request, text, where }]
   }
   const text =
     before.version === version
       ? `${request}: other bytes (${brief(before.identity)} → ${brief(identity)})`
       : `${request}: ${before.version} → ${version}`
-  return [{ kind: 'source', text, where }]
+  return [{ kind: 'source', subject: request, text, where }]
 }
 
 function brief(identity: string): string {
@@ -78,10 +85,12 @@ function explainParts({ note, record }: Before, now: PlanRecord, places: Places)
   return names.flatMap((name): Reason[] => {
     if (name === 'source') return []
     if (name === 'recipe')
-      return [{ kind: 'recipe', text: 'this imagebuild makes all images in another way' }]
+      return [{ kind: 'recipe', subject: 'recipe', text: 'this imagebuild makes all images in another way' }]
     if (name === 'atSeal')
-      return record === undefined ? [{ kind: 'hardening', text: 'hardening changed' }] : []
-    if (record === undefined) return [{ kind: 'definition', text: `${name} changed`, where }]
+      return record === undefined
+        ? [{ kind: 'hardening', subject: 'hardening', text: 'hardening changed' }]
+        : []
+    if (record === undefined) return [{ kind: 'definition', subject: name, text: `${name} changed`, where }]
     if (name === 'cloudInit') return explainCloudInit(record, now, where)
     const [a, b] = [old[name], parts[name]]
     return isMap(a) && isMap(b)
@@ -89,10 +98,11 @@ function explainParts({ note, record }: Before, now: PlanRecord, places: Places)
           .filter((key) => !same(a[key], b[key]))
           .map((key) => ({
             kind: 'definition',
+            subject: `${name}.${key}`,
             text: `${name}.${key}: ${told(a[key])} → ${told(b[key])}`,
             where,
           }))
-      : [{ kind: 'definition', text: `${name}: ${told(a)} → ${told(b)}`, where }]
+      : [{ kind: 'definition', subject: name, text: `${name}: ${told(a)} → ${told(b)}`, where }]
   })
 }
 
@@ -106,12 +116,20 @@ function explainCloudInit(before: PlanRecord, now: PlanRecord, where: SourceLoca
     (name) => old.get(name) !== fresh.get(name),
   )
   if (names.length === 0)
-    return [{ kind: 'definition', text: 'the order of the cloud-config fragments changed', where }]
+    return [
+      {
+        kind: 'definition',
+        subject: 'cloudInit',
+        text: 'the order of the cloud-config fragments changed',
+        where,
+      },
+    ]
   return names.map((name) => {
     const how = !old.has(name) ? 'is new' : !fresh.has(name) ? 'is gone' : 'changed'
     const diff = textDiff(old.get(name) ?? '', fresh.get(name) ?? '')
     return {
       kind: 'definition',
+      subject: `cloud-config ${name}`,
       text: `cloud-config ${name} ${how}`,
       where,
       ...(diff !== undefined && { diff }),
@@ -144,7 +162,14 @@ function explainLayers({ note, record }: Before, now: PlanRecord): Reason[] {
 function explainAuthorities(before: PlanRecord, now: PlanRecord): Reason[] {
   const diff = textDiff(before.authorities.join('\n'), now.authorities.join('\n'))
   if (before.authorities.join() === now.authorities.join()) return []
-  return [{ kind: 'certificates', text: 'the SSH user CAs changed', ...(diff !== undefined && { diff }) }]
+  return [
+    {
+      kind: 'certificates',
+      subject: 'ssh.ca',
+      text: 'the SSH user CAs changed',
+      ...(diff !== undefined && { diff }),
+    },
+  ]
 }
 
 function explainLayer(
@@ -154,9 +179,11 @@ function explainLayer(
 ): Reason {
   const diff = textDiff(old?.text ?? '', fresh?.text ?? '')
   const shown = diff === undefined ? {} : { diff }
-  if (fresh === undefined) return { kind: 'definition', text: `a layer is gone: ${old?.name}`, ...shown }
-  const text = `${position(fresh, now)} ${old === undefined ? 'is new' : 'changed'}: ${fresh.name}`
-  return { kind: 'definition', text, where: fresh.where, ...shown }
+  const subject = (fresh ?? old)?.name ?? ''
+  if (fresh === undefined)
+    return { kind: 'definition', subject, text: `a layer is gone: ${subject}`, ...shown }
+  const text = `${position(fresh, now)} ${old === undefined ? 'is new' : 'changed'}: ${subject}`
+  return { kind: 'definition', subject, text, where: fresh.where, ...shown }
 }
 
 /** As a build calls it while it works. */
@@ -212,11 +239,17 @@ function explainByNote({ made }: Before['note'], now: PlanRecord): Reason[] {
     for (const layer of pick(now.layers, added)) {
       const kind = layer.by
       const text = `${position(layer, now)} is new or changed: ${layer.name}`
-      reasons.push({ kind, text, ...(kind === 'definition' && { where: layer.where }) })
+      reasons.push({
+        ...{ kind, subject: layer.name, text },
+        ...(kind === 'definition' && { where: layer.where }),
+      })
     }
     const lost = gone.length - added.length
     if (lost > 0)
-      reasons.push({ kind: 'definition', text: `${lost === 1 ? 'a layer is' : `${lost} layers are`} gone` })
+      reasons.push({
+        ...{ kind: 'definition', subject: 'layers' },
+        text: `${lost === 1 ? 'a layer is' : `${lost} layers are`} gone`,
+      })
   }
   return reasons
 }

@@ -16,6 +16,8 @@ export interface Reason {
     | 'held'
     | 'vmid'
     | 'unknown'
+  /** stable name of what it is about, whatever becomes of it: a layer, a part of the definition, the source, a node */
+  subject: string
   /** one line */
   text: string
   where?: SourceLocation

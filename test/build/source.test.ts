@@ -74,7 +74,9 @@ const known = (change: Partial<SourceRecord> = {}): SourceRecord => ({
   ...change,
 })
 
-const forced = { options: { force: true, noCache: false, onError: 'cleanup', verify: 'off' } } as const
+const options = { force: false, noCache: false, onError: 'cleanup', verify: 'off' } as const
+const looking = { options: { ...options, lookUpstream: true } }
+const forced = { options: { ...options, force: true } }
 
 describe('a release', () => {
   test('is one dated file with its checksum', async () => {
@@ -135,8 +137,20 @@ describe('a release', () => {
     expect(asked).toEqual([])
   })
 
+  test('once bootstrapped stays so where a schedule finds upstream out of reach, and says it', async () => {
+    mirror = {}
+    const record = known({ identity: BOOTSTRAPPED, version: 'bookworm', fallback: true })
+    const one = build({ ...RELEASE, fallback: true }, looking)
+    expect((await decideSource(one, record, context())).record).toEqual(record)
+    expect(asked.length).toBeGreaterThan(0)
+    expect(one.events).toMatchObject([
+      { type: 'warning', message: expect.stringMatching(/still cannot be reached .*; staying with/) },
+    ])
+  })
+
   test.each<[string, Partial<Build>, Partial<SourceSpec>, Partial<SourceRecord>]>([
     ['--force is given', forced, {}, {}],
+    ['a schedule looks upstream', looking, {}, {}],
     ['the definition asks for something else', {}, {}, { request: 'release debian/13 amd64' }],
     ['the recipe is another one by now', {}, {}, { identity: 'sha256:before' }],
     ['the definition allows it no longer', {}, { fallback: false } as Partial<SourceSpec>, {}],

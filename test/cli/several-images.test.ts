@@ -108,11 +108,12 @@ const PLANNED: Planned[] = [
       reasons: [
         {
           kind: 'definition',
+          subject: 'shell: true',
           text: 'layer 1/2 changed: shell: true',
           where: { file: 'images/debian-base/image.yaml', line: 7, column: 5 },
           diff: ' one\n-two\x1b[2J\n+three',
         },
-        { kind: 'source', text: 'release debian/12 amd64: 1 → 2' },
+        { kind: 'source', subject: 'release debian/12 amd64', text: 'release debian/12 amd64: 1 → 2' },
       ],
       templates: [{ node: 'pve', vmid: 9000, name: 'x', version: '20260101.1', digest: 'sha256:a' }],
       digest: 'sha256:b',
@@ -175,7 +176,7 @@ describe('what plan prints', () => {
         {
           image: 'web',
           action: 'skipped',
-          reasons: [{ kind: 'parent', text: 'nobody knows what becomes of its parent x' }],
+          reasons: [{ kind: 'parent', subject: 'x', text: 'nobody knows what becomes of its parent x' }],
           templates: [],
         },
       ],

@@ -66,6 +66,7 @@ describe('what a layer says', () => {
     expect(reasons).toEqual([
       {
         kind: 'definition',
+        subject: 'shell: true',
         text: 'layer 3/3 changed: shell: true',
         where: { file: 'images/web/image.yaml', line: 15, column: 5 },
         diff: ' \n one\n-two\n+2\n three',
@@ -183,7 +184,10 @@ describe('the source', () => {
   test('a newer release of the same name', () => {
     const now = record(BEFORE, { identity: 'sha512:new', version: '20260201-7' })
     const expected = [
-      { kind: 'source', text: 'release debian/12 amd64: 20260101-1 → 20260201-7', where: PLACES.source },
+      {
+        ...{ kind: 'source', subject: 'release debian/12 amd64', where: PLACES.source },
+        text: 'release debian/12 amd64: 20260101-1 → 20260201-7',
+      },
     ]
     expect(explain(record(BEFORE), now)).toEqual(expected)
     // All of that is in the note.
@@ -258,6 +262,7 @@ describe('without the record', () => {
     expect(explainByNote(record(BEFORE), record(imageSpec({ layers })))).toEqual([
       {
         kind: 'definition',
+        subject: 'shell: true',
         text: 'layer 3/3 is new or changed: shell: true',
         where: { file: 'images/web/image.yaml', line: 15, column: 5 },
       },
@@ -287,7 +292,7 @@ describe('without the record', () => {
       record(imageSpec({ layers: LAYERS.slice(1) })),
       PLACES,
     )
-    expect(reasons).toEqual([{ kind: 'unknown', text: expect.stringContaining('nobody has recorded') }])
+    expect(reasons).toMatchObject([{ kind: 'unknown', text: expect.stringContaining('nobody has recorded') }])
   })
 })
 

@@ -102,7 +102,7 @@ function withParent(foresight: Foresight, parent: Planned | undefined): Foresigh
   const changes = parent?.foresight !== undefined && isChange(parent) && parent.foresight.action !== 'move'
   if (!changes) return foresight
   const text = `its parent ${parent.image} is out of date; \`imagebuild run ${parent.image}\` comes first, and then this is rebuilt`
-  return { ...foresight, reasons: [...foresight.reasons, { kind: 'parent', text }] }
+  return { ...foresight, reasons: [...foresight.reasons, { kind: 'parent', subject: parent.image, text }] }
 }
 
 function isChange({ foresight }: { foresight?: Foresight; error?: ImagebuildError }): boolean {
