@@ -30,14 +30,30 @@ export interface Foresight {
   after: string
 }
 
+/** An image as it is on each node that it is built on: what foresight is made of. */
+export interface Survey {
+  build: Build
+  /** one for each of `decisions` */
+  builds: Build[]
+  decisions: Decision[]
+}
+
 /**
  * @param parent of the image, where that is built before it in the same run
  * @throws ImagebuildError where it cannot be told: a source that cannot be resolved, a parent that is not there
  */
-export async function foresee(request: BuildRequest, parent?: Foresight): Promise<Foresight> {
+export async function survey(request: BuildRequest, parent?: Foresight): Promise<Survey> {
   const build = beginBuild(request, request.signal)
   const builds = await buildsOn(build)
-  const decisions = await decideAll(builds, parent && sourceAfter(build, parent))
+  return { build, builds, decisions: await decideAll(builds, parent && sourceAfter(build, parent)) }
+}
+
+/** @throws ImagebuildError as `survey` does */
+export async function foresee(request: BuildRequest, parent?: Foresight): Promise<Foresight> {
+  return await foreseen(await survey(request, parent))
+}
+
+export async function foreseen({ build, builds, decisions }: Survey): Promise<Foresight> {
   const [first] = decisions
   if (first === undefined) throw new TypeError(`${build.image.name} is built nowhere`)
   const { plan } = first
@@ -52,17 +68,17 @@ export async function foresee(request: BuildRequest, parent?: Foresight): Promis
     digest: plan.digest,
     after: action === 'held' ? (held?.digest ?? '') : plan.digest,
   })
-  if (held !== undefined) return told('held', [whyHeld(build, held.template)])
+  const lacking = decisions.flatMap(({ current, templates: there }, index) =>
+    current?.note?.digest === plan.digest ? [] : [{ current, there, build: builds[index] ?? build }],
+  )
+  const reasons = await explainAll(lacking, now)
+  if (held !== undefined) return told('held', [whyHeld(build, held.template), ...reasons])
   if (decisions.every(({ ready }) => ready)) {
     const moves = builds.flatMap((one, index) => whyMove(one, decisions[index]?.current?.template))
     return moves.length === 0 ? told('nothing', []) : told('move', moves)
   }
 
-  const lacking = decisions.flatMap(({ current, templates: there }, index) =>
-    current?.note?.digest === plan.digest ? [] : [{ current, there, build: builds[index] ?? build }],
-  )
   const waiting = await Promise.all(lacking.map((one) => waitingCandidate(one, plan.digest)))
-  const reasons = await explainAll(lacking, now)
   const [candidate] = waiting
   if (candidate !== undefined && !waiting.includes(undefined))
     return told('verify', [whyWaiting(candidate), ...reasons])

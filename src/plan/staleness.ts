@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { SourceLocation } from '../core/errors.ts'
 import type { TemplateRow } from '../core/events.ts'
 import type { Note } from '../pve/marks.ts'
+import type { PendingUpdate } from '../updates/pending.ts'
 import type { SecurityReason } from '../updates/vulnerability.ts'
 import type { Reason } from './reason.ts'
 
@@ -91,15 +92,36 @@ export function digestOfReasons({ reasons, digest }: Pick<ImageState, 'reasons' 
   return shortHash([digest, ...[...names].sort()].join('\n'))
 }
 
-/** Names a pending update in a note (`unmended`): one that is newer still is another one. */
-export function markOfUpdate({
-  package: name,
-  architecture,
-  available,
-  suite,
-}: Pick<StaleUpdate, 'package' | 'architecture' | 'available' | 'suite'>): string {
+/** Marks of updates in one note, each of 8 hex digits. */
+const MOST_MARKS = 64
+
+/** What a pending update is told by: one that is newer still is another one. */
+type Pending = Pick<PendingUpdate, 'package' | 'architecture' | 'available' | 'suite'>
+
+/**
+ * Names the updates that a rebuild could not bring in, for the note of its result. Where they are too many for a note, all of
+ * them together have one name.
+ */
+export function marksOfUnmended(updates: readonly Pending[]): string[] {
+  const marks = [...new Set(updates.map(markOfUpdate))].sort()
+  return marks.length > MOST_MARKS ? [markOfAll(marks)] : marks
+}
+
+/** What the last rebuild could not bring in is no reason for the next one. */
+export function stillPending<Update extends Pending>(
+  updates: readonly Update[],
+  unmended: readonly string[],
+): Update[] {
+  const [all] = updates.length > MOST_MARKS ? marksOfUnmended(updates) : []
+  if (all !== undefined && unmended.includes(all)) return []
+  return updates.filter((update) => !unmended.includes(markOfUpdate(update)))
+}
+
+function markOfUpdate({ package: name, architecture, available, suite }: Pending): string {
   return shortHash(`${name} ${architecture} ${available} ${suite}`)
 }
+
+const markOfAll = (marks: readonly string[]) => shortHash(marks.join(' '))
 
 function shortHash(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 8)
@@ -155,21 +177,18 @@ function inDays(seconds: number): string {
 /** What `text` of one can name; the rest is counted. */
 const SHOWN_CVES = 5
 
-/** @param unmended marks of updates that the last rebuild could not bring in */
 export function staleByUpdates(
   kind: 'security' | 'updates',
   found: readonly SecurityReason[],
-  unmended: readonly string[] = [],
 ): StaleReason[] {
-  return found.flatMap(({ update, vulnerabilities }): StaleReason[] => {
+  return found.map(({ update, vulnerabilities }): StaleReason => {
     const { package: name, architecture, installed, available, suite } = update
-    if (unmended.includes(markOfUpdate(update))) return []
     const cves = vulnerabilities.map(({ id }) => id).sort()
     const more = cves.length - SHOWN_CVES
     const named = `${cves.slice(0, SHOWN_CVES).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
     const text = `${name} ${installed} → ${available} (${suite})${cves.length === 0 ? '' : `, ${named}`}`
     const told = { package: name, architecture, installed, available, suite, cves }
-    return [{ kind, subject: name, text, action: 'refresh', update: told }]
+    return { kind, subject: name, text, action: 'refresh', update: told }
   })
 }
 

@@ -174,7 +174,11 @@ describe('one image', () => {
   test('held after a rollback stays, whatever its definition says', async () => {
     const { digest } = await built(web('old\n'), 9000, { held: true })
     const foresight = await look(web('new\n'))
-    expect(summary(foresight)).toEqual(['held', expect.stringContaining('rolled back to 20260101.9000')])
+    expect(summary(foresight)).toEqual([
+      'held',
+      expect.stringContaining('rolled back to 20260101.9000'),
+      'layer 1/1 changed: shell: true',
+    ])
     // Children start from what is there.
     expect(foresight.after).toBe(digest)
   })
