@@ -23,7 +23,7 @@ const BOUNDARIES: Record<string, RegExp> = {
   'js-yaml': /^src\/seed\/cloud-config\.ts$/,
   busboy: /^src\/lab\/api\//,
   ws: /^src\/(pve\/console\.ts$|lab\/api\/)/,
-  commander: /^src\/cli\/program(-help|-lab|-ssh-ca|-versions)?\.ts$/,
+  commander: /^src\/cli\/program(-ci|-help|-lab|-ssh-ca|-versions)?\.ts$/,
   '@octokit/rest': /^ci\/github-client\.ts$/,
   '@octokit/plugin-retry': /^ci\/github-client\.ts$/,
   '@octokit/plugin-throttling': /^ci\/github-client\.ts$/,

@@ -46,3 +46,8 @@ function ancestorsOf(image: ImageSpec, project: Project): ImageSpec[] {
 export function parentOf({ source }: ImageSpec): string | undefined {
   return source.kind === 'image' ? source.image : undefined
 }
+
+export function parentNameOf({ images }: Pick<Project, 'images'>, name: string): string | undefined {
+  const image = images.get(name)
+  return image && parentOf(image)
+}

@@ -9,7 +9,7 @@ import { fitting } from './lab-hints.ts'
 /** What is told apart from the project's name: `imagebuild may use`. */
 export const COMMANDS = [
   ...['run', 'plan', 'validate', 'fmt', 'show', 'list', 'resolve', 'outputs', 'diff', 'history', 'promote'],
-  ...['rollback', 'prune', 'schema', 'lab', 'ssh-ca', 'help'],
+  ...['rollback', 'prune', 'schema', 'ci', 'lab', 'ssh-ca', 'help'],
 ] as const
 
 const NAMED = new RegExp(`(?<![\\w./-])imagebuild (?=(?:${COMMANDS.join('|')}|--help)(?![\\w-]))`, 'g')

@@ -5,6 +5,7 @@ import { renderFailure } from './failure.ts'
 import { explainFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
 import { guardOutput, print, tell, tellStyled } from './output.ts'
+import { declareCi } from './program-ci.ts'
 import { declareHelp } from './program-help.ts'
 import { declareLab } from './program-lab.ts'
 import { declareSshCa } from './program-ssh-ca.ts'
@@ -193,6 +194,7 @@ export function createProgram(invocation: Invocation): Command {
     .argument('<file>', 'image or imagebuild')
     .action(async (file: string) => (await import('./commands/schema.ts')).schema(file))
 
+  declareCi(command('ci', 'rebuilds on a schedule: what is stale, and why'), invocation, option)
   declareLab(command('lab', 'the embedded Proxmox-compatible lab'), invocation, option)
   declareHelp(program, command)
   declareSshCa(command('ssh-ca', 'SSH certificates for people and hosts'), invocation, option)

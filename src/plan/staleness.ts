@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { SourceLocation } from '../core/errors.ts'
 import type { TemplateRow } from '../core/events.ts'
 import type { Note } from '../pve/marks.ts'
+import type { PackageList } from '../updates/package-list.ts'
 import type { PendingUpdate } from '../updates/pending.ts'
 import type { SecurityReason } from '../updates/vulnerability.ts'
 import type { Reason } from './reason.ts'
@@ -62,6 +63,8 @@ export interface ImageState {
   templates: TemplateRow[]
   /** of the first of them */
   note?: Note
+  /** the record of what is in it, where it is here and is the one that the note means */
+  packages?: PackageList
 }
 
 /** What settles all of the reasons; what is more includes what is less. */
@@ -164,7 +167,7 @@ export function staleByAge(built: string | undefined, maxAge: number | undefined
   if (built === undefined || maxAge === undefined) return []
   const age = (now.getTime() - new Date(built).getTime()) / 1000
   if (!(age > maxAge)) return []
-  const text = `built ${inDays(age)} ago, on ${built.slice(0, 10)}; at most ${inDays(maxAge)} are allowed`
+  const text = `built ${inDays(age)} ago, on ${built.slice(0, 10)} (template.maxAge: ${inDays(maxAge)})`
   return [{ kind: 'age', subject: 'template.maxAge', text, action: 'refresh' }]
 }
 

@@ -43,7 +43,7 @@ export function standardSuites(
   { distribution, codename, architecture }: DistributionRelease,
   keyrings: readonly Keyring[],
   used: readonly string[] = ['main'],
-  mirrors: { main?: string; security?: string } = {},
+  mirrors: { main?: string | undefined; security?: string | undefined } = {},
 ): Suite[] {
   const components = COMPONENTS[distribution].filter((name) => name === 'main' || used.includes(name))
   const official = publicArchives(distribution, architecture)

@@ -3,7 +3,7 @@ import { asImagebuildError, type ImagebuildError } from '../../core/errors.ts'
 import { createBus, type Emit } from '../../core/events.ts'
 import { shellWord } from '../../core/shell-word.ts'
 import type { Project } from '../../definition/load.ts'
-import { parentOf, requestFor } from '../build-request.ts'
+import { parentNameOf, requestFor } from '../build-request.ts'
 import { asCalled } from '../called.ts'
 import { renderFailure } from '../failure.ts'
 import { explainFolder } from '../folders.ts'
@@ -90,11 +90,6 @@ async function planAll(
     }
   })
   return all.filter(({ image }) => project.wanted.includes(image))
-}
-
-function parentNameOf(project: Project, name: string): string | undefined {
-  const image = project.images.get(name)
-  return image && parentOf(image)
 }
 
 /** `run` builds what it is told to: a parent that is not among that stays as it is, which a person should know. */
