@@ -20,6 +20,7 @@ import type { PlacedSource } from './placement.ts'
 import { awaitPreparation } from './preparation.ts'
 import { provision } from './provision.ts'
 import { reasonOf } from './reason.ts'
+import { upgradeFirst } from './refresh.ts'
 import { requireRoom } from './require-room.ts'
 import { deferred, hardenAtLast, oneSshUnit, seal } from './seal.ts'
 
@@ -104,6 +105,7 @@ async function provisionLayers(
   source: PlacedSource,
 ): Promise<void> {
   const to = { ...build, image: build.image.name, session }
+  await upgradeFirst(build, to)
   const brought = ('brought' in source && source.brought) || []
   const first = firstPackages(layers)
   const later = layers.slice(first.length).flatMap(({ layer, by }) => (by === 'definition' ? layer : []))

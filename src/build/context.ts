@@ -6,6 +6,7 @@ import type { Pve } from '../pve/client.ts'
 import { type Note, type Owner, type State, toTags } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import type { SourceContext } from '../source/context.ts'
+import type { InstalledPackage } from '../updates/pending.ts'
 
 /** What one build is asked to do, and with what. */
 export interface BuildRequest {
@@ -22,6 +23,11 @@ export interface BuildRequest {
     force: boolean
     /** look upstream also where an image had to fall back to bootstrapping: the cloud image may be there again */
     lookUpstream?: boolean
+    /**
+     * build although the digest is the same, from what there is today: see `refresh.ts`. `mends` tells whether what has that
+     * digest already, and these packages, has what the build is for.
+     */
+    refresh?: { mends: (note: Note, packages: readonly InstalledPackage[]) => boolean }
     /** bootstrap anew instead of taking the system from the cache */
     noCache: boolean
     onError: 'cleanup' | 'keep'

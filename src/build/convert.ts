@@ -65,6 +65,7 @@ export async function convert(
       verify: 'off',
       ...(archive !== undefined && { archive: archive.note }),
       ...(made && { made }),
+      ...(build.options.refresh && { refreshed: true }),
       artifacts: { ...facts.artifacts, ...artifacts },
     })
     const written = {

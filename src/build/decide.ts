@@ -39,6 +39,6 @@ export async function decide(build: Build, source?: SourceDecision): Promise<Dec
   const ready = { template, digest: note?.digest ?? '' }
   // After a rollback the current template is another one on purpose: only --force or a promotion ends that.
   if (template.marks.held) return { ...decided, ready }
-  if (note?.digest !== plan.digest) return decided
+  if (options.refresh !== undefined || note?.digest !== plan.digest) return decided
   return options.verify === 'off' || (await isProven(build, note, plan)) ? { ...decided, ready } : decided
 }

@@ -13,6 +13,7 @@ import { filenameOf, listFiles, removeFile } from '../pve/volumes.ts'
 import { removeArchive } from './archive.ts'
 import type { Build } from './context.ts'
 import { tellNeverFinished } from './locked-guests.ts'
+import { isMended } from './refresh.ts'
 import { type OurGuest, unmarkedClones } from './unmarked.ts'
 
 /** What interrupted runs leave behind, and how it goes. Only what bears our marks is ever looked at. */
@@ -97,16 +98,14 @@ export async function removeLeftovers(build: Build, claim: Claim, digest: string
 }
 
 /** Whether a template is what a definition with this digest would become. */
-export async function isWanted(
-  { pve, options }: Pick<Build, 'pve' | 'options'>,
-  template: Template,
-  digest: string,
-): Promise<boolean> {
+export async function isWanted(build: Build, template: Template, digest: string): Promise<boolean> {
+  const { pve, options } = build
   const note = options.force ? undefined : await readNote(pve, template)
   // One that is known to be bad must not pass because nobody looks this time.
   const isBad = typeof note?.verify === 'object' && note.verify.failed > 0
   const isCandidate = template.marks.state === 'candidate'
-  return note?.digest === digest && !(isCandidate && isBad && options.verify === 'off')
+  if (note?.digest !== digest || (isCandidate && isBad && options.verify === 'off')) return false
+  return await isMended(build, template, note)
 }
 
 /**

@@ -50,7 +50,7 @@ export async function placeSource(
 ): Promise<PlacedSource> {
   const { from, record } = decision
   const { image, options } = build
-  const bootstrap = { refresh: options.noCache, extra }
+  const bootstrap = { refresh: options.noCache || options.refresh !== undefined, extra }
   if (image.kind === 'lxc') {
     if (from.kind !== 'bootstrap')
       return { kind: 'archive', volid: await placeArchive(build, image, decision, context) }

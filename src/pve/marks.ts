@@ -214,6 +214,8 @@ export interface Note {
   renewals?: number
   /** SHA-256 of what lies in the build folder */
   artifacts?: Record<string, string>
+  /** all packages were upgraded before its layers were applied */
+  refreshed?: boolean
   /** updates that it was built anew for, and that it lacks all the same: each named by 8 hex digits, 64 of them at most */
   unmended?: string[]
   /** scheduled rebuilds that failed one after another, for the same reasons: a digest of what those are about */
