@@ -57,7 +57,8 @@ export async function findUpdates(images: readonly Asked[], question: UpdateQues
   for (const asked of images) {
     for (const { packages, note } of asked.recorded) {
       if (packages === undefined) continue
-      const suites = await suitesOf(packages, asked.repositories, question.mirrors)
+      const isEmpty = packages.packages.length === 0
+      const suites = isEmpty ? [] : await suitesOf(packages, asked.repositories, question.mirrors)
       lists.push({ image: asked.image, packages, suites, unmended: note?.unmended ?? [] })
     }
   }
@@ -116,6 +117,10 @@ function updatesOf(
   const unknown = (subject: string, text: string): StaleReason => ({
     ...{ kind: 'unknown', subject, text, action: 'nothing' },
   })
+  if (packages.packages.length === 0) {
+    const text = 'it has no packages of dpkg: what is newer than what is in it is not known'
+    return { pending: [], unknown: [unknown('packages', text)] }
+  }
   if (suites.length === 0) {
     const text = `which suites ${`${id} ${version}`.trim() || 'this system'} gets updates from is not known: name them in \`updates.repositories\``
     return { pending: [], unknown: [unknown('suites', text)] }

@@ -1,4 +1,5 @@
 import pLimit from 'p-limit'
+import { asImagebuildError } from '../core/errors.ts'
 import type { Note } from '../pve/marks.ts'
 import { placesTemplates, readNote, select, type Template } from '../pve/templates.ts'
 import type { PackageList } from '../updates/package-list.ts'
@@ -14,6 +15,8 @@ export interface Recorded {
   isRecorded: boolean
   /** the record, where it is here and is the one that the note means */
   packages?: PackageList
+  /** why it cannot be read, although it is */
+  problem?: string
 }
 
 /** Notes that are asked for at once. */
@@ -44,6 +47,11 @@ async function recordOf(
   const sha256 = note?.artifacts?.[PACKAGES]
   const { marks, node } = template
   const of = { image: marks.image, version: marks.version ?? '', node }
-  const packages = await readPackageList({ root, target: place.target, reportsDir }, of, sha256)
-  return { template, note, isRecorded: sha256 !== undefined, ...(packages && { packages }) }
+  const recorded = { template, note, isRecorded: sha256 !== undefined }
+  try {
+    const packages = await readPackageList({ root, target: place.target, reportsDir }, of, sha256)
+    return { ...recorded, ...(packages && { packages }) }
+  } catch (error) {
+    return { ...recorded, problem: asImagebuildError(error).message }
+  }
 }

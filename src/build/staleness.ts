@@ -91,10 +91,11 @@ function staleByParent(
 function unknownPackages(recorded: readonly Recorded[]): StaleReason[] {
   const lacking = recorded.find(({ packages }) => packages === undefined)
   if (lacking === undefined) return []
-  const { isRecorded, note, template } = lacking
+  const { isRecorded, note, template, problem } = lacking
   const version = template.marks.version ?? 'its current template'
-  const text = isRecorded
-    ? `the record of the packages in ${version} is not here, or is another one (sha256 ${note?.artifacts?.[PACKAGES]}): merge the change that brings it, or run where it was built`
-    : `an older imagebuild built ${version}, which recorded no packages: building it anew does`
+  const text = !isRecorded
+    ? `an older imagebuild built ${version}, which recorded no packages: building it anew does`
+    : (problem ??
+      `the record of the packages in ${version} is not here, or is another one (sha256 ${note?.artifacts?.[PACKAGES]}): merge the change that brings it, or run where it was built`)
   return [{ kind: 'unknown', subject: PACKAGES, text, action: isRecorded ? 'nothing' : 'refresh' }]
 }
