@@ -15,6 +15,8 @@ export function dryRun({ kind, api, owner, repo }: ForgeSettings, print: (line: 
     async report(status) {
       for (const line of reported(status, where)) print(line)
     },
+    read: async () => undefined,
+    defaultBranch: async () => 'the default branch',
   }
 }
 

@@ -33,10 +33,15 @@ export function forgeSettings(options: ForgeOptions, env: Environment): ForgeSet
   }
 }
 
-/** The commit and the branch that this run was started for, where the CI system tells. */
-export function startedFor(env: Environment): { commit?: string; branch?: string } {
-  const [commit, branch] = [named(env, 'SHA'), named(env, 'REF_NAME')]
-  return { ...(commit && { commit }), ...(branch && named(env, 'REF_TYPE') === 'branch' && { branch }) }
+/** The commit and the branch that this run was started for, and where its log is, as far as the CI system tells. */
+export function startedFor(env: Environment): { commit?: string; branch?: string; log?: string } {
+  const [commit, branch, run] = [named(env, 'SHA'), named(env, 'REF_NAME'), named(env, 'RUN_ID')]
+  const [server, repository] = [named(env, 'SERVER_URL'), named(env, 'REPOSITORY')]
+  return {
+    ...(commit && { commit }),
+    ...(branch && named(env, 'REF_TYPE') === 'branch' && { branch }),
+    ...(run && server && repository && { log: `${server}/${repository}/actions/runs/${run}` }),
+  }
 }
 
 /** A variable of whichever runner this is. */

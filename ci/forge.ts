@@ -13,6 +13,13 @@ export interface Forge {
   propose(change: Change): Promise<Proposal>
   /** Throws as `propose` does. */
   report(status: Status): Promise<void>
+  /**
+   * The text of a file on a branch; undefined where there is no such branch, or no such file on it. Throws as `propose` does.
+   * @param path from the repository's root
+   */
+  read(branch: string, path: string): Promise<string | undefined>
+  /** What new branches begin at. Throws as `propose` does. */
+  defaultBranch(): Promise<string>
 }
 
 export interface Change {
@@ -27,6 +34,8 @@ export interface Change {
   body: string
   /** path from the repository's root → the whole text, or undefined for a file that goes */
   files: ReadonlyMap<string, string | undefined>
+  /** leave title and body of a pull request that has this very change already: they tell more of how it came about */
+  keepText?: boolean
   /** what to say in a pull request that has become pointless */
   pointless: string
 }

@@ -131,7 +131,7 @@ export async function closePull(client: ForgejoClient, pull: Pull, comment: stri
   await client.send('PATCH', `/pulls/${pull.number}`, { state: 'closed' })
 }
 
-async function contentsAt(
+export async function contentsAt(
   client: ForgejoClient,
   paths: readonly string[],
   ref: string,

@@ -1,6 +1,6 @@
 import type { SecretRegistry } from '../src/core/secrets.ts'
 import type { Change, Forge, ForgeContext, ForgeSettings, Proposal, Status } from './forge.ts'
-import { bringBranch, closePull, type Pull, removeBranch } from './forgejo-branch.ts'
+import { bringBranch, closePull, contentsAt, type Pull, removeBranch } from './forgejo-branch.ts'
 import { type ForgejoClient, forgejoClient, forgejoFailure } from './forgejo-client.ts'
 import { interruptible } from './interruptible.ts'
 import { cutText } from './markdown.ts'
@@ -36,6 +36,21 @@ export async function openForgejo(
       const what = `the status of ${status.commit} was not written in ${repository}`
       await or(what, report(client, status))
     },
+    async read(branch, path) {
+      const content = await or(
+        `${path} on ${branch} was not read in ${repository}`,
+        contentsAt(client, [path], branch),
+      )
+      const base64 = content.get(path)?.content ?? undefined
+      return base64 === undefined ? undefined : Buffer.from(base64, 'base64').toString('utf8')
+    },
+    async defaultBranch() {
+      const { default_branch } = await or(
+        `${repository} was not read`,
+        client.get<{ default_branch: string }>(''),
+      )
+      return default_branch
+    },
   }
 }
 
@@ -48,7 +63,8 @@ async function propose(client: ForgejoClient, change: Change): Promise<Proposal>
     const created = await client.send<Pull>('POST', '/pulls', { title, body, base, head })
     return { done: 'created', number: created.number, url: created.html_url, commit: brought.commit }
   }
-  const same = pull.title === title && pull.body === body && pull.base.ref === base
+  const isLeft = change.keepText === true && !brought.written
+  const same = pull.base.ref === base && (isLeft || (pull.title === title && pull.body === body))
   if (!same) await client.send('PATCH', `/pulls/${pull.number}`, { title, body, base })
   const done = same && !brought.written ? 'unchanged' : 'updated'
   return { done, number: pull.number, url: pull.html_url, commit: brought.commit }

@@ -53,6 +53,21 @@ export async function removeBranch(repository: Repository, branch: string): Prom
   })
 }
 
+/** The text of a file; undefined where there is no such branch, or no such file. */
+export async function fileOn(
+  { client, at }: Repository,
+  branch: string,
+  path: string,
+): Promise<string | undefined> {
+  const found = await client.rest.repos.getContent({ ...at, path, ref: branch }).catch((error: unknown) => {
+    if (statusOf(error) !== 404) throw error
+  })
+  if (found === undefined || Array.isArray(found.data)) return undefined
+  // Of larger files this answer has no content.
+  const { data } = await client.rest.git.getBlob({ ...at, file_sha: found.data.sha })
+  return Buffer.from(data.content, 'base64').toString('utf8')
+}
+
 async function treeOf({ client, at }: Repository, commit: string): Promise<string> {
   return (await client.rest.git.getCommit({ ...at, commit_sha: commit })).data.tree.sha
 }

@@ -1,6 +1,6 @@
 import type { SecretRegistry } from '../src/core/secrets.ts'
 import type { Change, Forge, ForgeContext, ForgeSettings, Proposal, Status } from './forge.ts'
-import { bringBranch, removeBranch } from './github-branch.ts'
+import { bringBranch, fileOn, removeBranch } from './github-branch.ts'
 import { reportCheckRun, reportCommitStatus } from './github-checks.ts'
 import { githubClient, isAppToken, type Pace, type Repository, statusOf } from './github-client.ts'
 import { githubFailure } from './github-failure.ts'
@@ -46,6 +46,13 @@ export async function openGithub(
       const what = `the status of ${status.commit} was not written in ${named}`
       await or(what, report(repository, status, isAppToken(token)))
     },
+    async read(branch, path) {
+      return await or(`${path} on ${branch} was not read in ${named}`, fileOn(repository, branch, path))
+    },
+    async defaultBranch() {
+      const { data } = await or(`${named} was not read`, repository.client.rest.repos.get(repository.at))
+      return data.default_branch
+    },
   }
 }
 
@@ -59,7 +66,9 @@ async function propose(repository: Repository, change: Change): Promise<Proposal
     const created = await createPull(repository, change)
     return { done: 'created', number: created.number, url: created.html_url, commit: branch.commit }
   }
-  const same = pull.title === title && pull.base.ref === base && sameText(pull.body ?? '', body)
+  const isLeft = change.keepText === true && !branch.written
+  const isSame = pull.title === title && sameText(pull.body ?? '', body)
+  const same = pull.base.ref === base && (isLeft || isSame)
   if (!same) await client.rest.pulls.update({ ...at, pull_number: pull.number, title, body, base })
   const done = same && !branch.written ? 'unchanged' : 'updated'
   return { done, number: pull.number, url: pull.html_url, commit: branch.commit }

@@ -19,7 +19,8 @@ export interface Rebuilt {
   packages: readonly PackageChange[]
   /** one line: what examined the clones has found */
   verified: string
-  buildSeconds: number
+  /** missing where an earlier run built it */
+  buildSeconds?: number
   verifySeconds?: number
 }
 

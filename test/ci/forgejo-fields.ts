@@ -15,6 +15,8 @@ interface Fields {
 const pull: Fields['fields'] = { title: 'text', body: 'text', base: 'text' }
 
 export const DOCUMENTED: Record<string, Documented> = {
+  // the repository itself
+  'GET ': {},
   'GET /branches/{rest}': {},
   'DELETE /branches/{rest}': {},
   // `ref`: a commit, branch or tag

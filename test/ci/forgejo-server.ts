@@ -98,6 +98,7 @@ export async function serveForgejo(certificate?: { key: string; cert: string }) 
   const numbered = (number: string | undefined) => pulls.find((one) => one.number === Number(number)) as Pull
 
   const routes: [string, RegExp, (asked: Asked, found: string[]) => Answered][] = [
+    ['GET', /^$/, () => ({ status: 200, body: { full_name: 'acme/images', default_branch: 'main' } })],
     [
       'GET',
       /^\/branches\/(.+)$/,

@@ -39,6 +39,26 @@ export async function serveGithub() {
   const open = (head: string) => pulls.find((one) => one.state === 'open' && one.head === head)
 
   const routes: [string, RegExp, (asked: Asked, found: string[]) => Answered][] = [
+    ['GET', /^$/, () => ({ status: 200, body: { full_name: 'acme/images', default_branch: 'main' } })],
+    [
+      'GET',
+      /^\/contents\/(.+)$/,
+      ({ url }, [path = '']) => {
+        const commit = git.branches.get(url.searchParams.get('ref') ?? 'main')
+        const sha = commit && git.flat(git.commits.get(commit)?.tree ?? '')[path]
+        return sha ? { status: 200, body: { type: 'file', path, sha } } : refusal(404, 'Not Found')
+      },
+    ],
+    [
+      'GET',
+      /^\/git\/blobs\/(\w+)$/,
+      (_, [sha = '']) => {
+        const text = git.blobs.get(sha)
+        if (text === undefined) return refusal(404, 'Not Found')
+        const content = Buffer.from(text).toString('base64')
+        return { status: 200, body: { sha, encoding: 'base64', content } }
+      },
+    ],
     [
       'GET',
       /^\/git\/ref\/heads\/(.+)$/,

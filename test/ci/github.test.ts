@@ -101,6 +101,17 @@ describe('a change', () => {
     expect(github.writes()).toHaveLength(before)
   })
 
+  test('that is there already keeps the text that came with it, where that is asked for', async () => {
+    const one = await forge()
+    await one.propose(change())
+    const again = change({ body: 'Less is known by now\n', keepText: true })
+    expect(await one.propose(again)).toMatchObject({ done: 'unchanged' })
+    expect(github.pulls).toMatchObject([{ body: 'What and why\n' }])
+    const other = { ...again, files: new Map([[LOCK, 'newer\n']]) }
+    expect(await one.propose(other)).toMatchObject({ done: 'updated' })
+    expect(github.pulls).toMatchObject([{ body: 'Less is known by now\n' }])
+  })
+
   test('updates an open pull request in place', async () => {
     const one = await forge()
     await one.propose(change())
@@ -428,4 +439,14 @@ test('an interruption is said as one, and no refusal of GitHub', async () => {
   const one = await forge(APP, controller.signal)
   controller.abort(new Error('interrupted'))
   await expect(one.propose(change())).rejects.toThrow('interrupted')
+})
+
+test('files of a branch are read, and what new branches begin at', async () => {
+  const one = await forge()
+  expect(await one.read(BRANCH, LIST)).toBeUndefined()
+  await one.propose(change())
+  expect(await one.read(BRANCH, LIST)).toBe('zlib 2\n')
+  expect(await one.read('main', LIST)).toBe('zlib 1\n')
+  expect(await one.read(BRANCH, 'absent.txt')).toBeUndefined()
+  expect(await one.defaultBranch()).toBe('main')
 })
