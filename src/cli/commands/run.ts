@@ -1,29 +1,16 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
-import { buildImage } from '../../build/build.ts'
-import { buildWhenFree } from '../../build/wait.ts'
 import { asImagebuildError, ImagebuildError } from '../../core/errors.ts'
-import { createBus, type Emit, type RunResult, type Sink } from '../../core/events.ts'
+import { createBus, type RunResult } from '../../core/events.ts'
 import type { Project } from '../../definition/load.ts'
-import type { ImageSpec } from '../../definition/spec.ts'
-import { parentOf, requestFor } from '../build-request.ts'
-import { failureAsJson, failureInShort, renderFailure } from '../failure.ts'
-import { buildFolder, explainFolder } from '../folders.ts'
-import { grouped, isOnGitHub } from '../github-log.ts'
+import { parentNameOf } from '../build-request.ts'
 import type { Invocation } from '../invocation.ts'
-import { LabEnded } from '../lab-end.ts'
-import { LeftBehind } from '../left-behind.ts'
-import { lockCurrent } from '../locking.ts'
-import { eventJson, eventLines, print, tell, tellStyled, terminal, workflowCommands } from '../output.ts'
+import { connectOnce, type Lane, runOne } from '../lane.ts'
+import { eventJson, print, tell, tellStyled } from '../output.ts'
 import { openProject } from '../project.ts'
-import { formatResult, jsonRenderer, logFile, plainRenderer } from '../render.ts'
-import { sayOnce } from '../say-once.ts'
+import { formatResult, jsonRenderer } from '../render.ts'
+import { tellFailures, tellFailuresAgain } from '../run-failures.ts'
+import { openScreen } from '../run-screen.ts'
 import { inOrder } from '../schedule.ts'
-import { Silence } from '../silence.ts'
-import { StepTimes } from '../step-times.ts'
-import { type Connected, chooseTarget, connectTarget, onTarget } from '../target.ts'
-import { tellPauses } from '../tell-pauses.ts'
-import { TerminalRenderer } from '../terminal.ts'
+import { chooseTarget, onTarget } from '../target.ts'
 
 export interface RunOptions {
   target?: string
@@ -53,38 +40,32 @@ export async function run(
   }
   const { project, target } = await prepare(invocation, names, options)
   const images = [...project.images.keys()].filter((name) => project.wanted.includes(name))
-  const logPath = join(
-    buildFolder(project.root),
-    'logs',
-    `${new Date().toISOString().replaceAll(':', '')}-${images[0]}.log`,
-  )
-  const log = logFile(logPath)
-  const live = !options.json && terminal().isTTY ? new TerminalRenderer(terminal()) : undefined
-  const times = new StepTimes(join(buildFolder(project.root), 'step-seconds.json'), target)
-  const plain = plainRenderer(eventLines)
-  const screenOf = live?.sink ?? (isOnGitHub() ? grouped(plain, workflowCommands) : plain)
-  using silence = new Silence(sayOnce(screenOf))
-  const screen: Sink = options.json ? jsonRenderer(eventJson) : silence.sink
-  const left = new LeftBehind()
-  const emit = createBus(invocation.secrets, [log, times.told(screen), left.sink])
-  invocation.say = (message) => emit({ type: 'info', message })
-  const lane: Lane = { invocation, project, options, emit, failures: new Map() }
-  using _telling = tellPauses(emit)
+  const { root } = project
+  const { force, cache, onError, verify, json } = options
+  const screen = openScreen(invocation, { root, target, called: images[0] ?? '', json })
+  const { emit } = screen
+  const lane: Lane = {
+    invocation,
+    project,
+    target: options.target,
+    wait: options.wait,
+    emit,
+    failures: new Map(),
+  }
   let results: RunResult[]
   try {
     await using connection = connectOnce(lane)
     emit({ type: 'run.start', images, target })
-    const order = { parallel: options.parallel, parentOf: (name: string) => parentOf(specOf(project, name)) }
+    const order = { parallel: options.parallel, parentOf: (name: string) => parentNameOf(project, name) }
     results = await inOrder<RunResult>(images, order, (name, parent) =>
-      runOne(lane, connection, name, parent),
+      runOne(lane, connection.get, name, { options: { force, noCache: !cache, onError, verify }, parent }),
     )
     emit({ type: 'run.end', schema: 1, results })
   } finally {
-    live?.[Symbol.dispose]()
-    times.save()
-    await log.close()
+    await screen[Symbol.asyncDispose]()
   }
-  report(lane, results, { logPath, left: left.text() })
+  report(lane, results, options, screen.left())
+  screen.tellLog(lane.failures.size > 0)
 }
 
 /** Definitions and target, before anything is built; what is wrong with them is a result too where JSON is asked for. */
@@ -107,124 +88,19 @@ async function prepare(
   }
 }
 
-/** What all images of one run have in common. */
-interface Lane {
-  invocation: Invocation
-  project: Project
-  options: RunOptions
-  emit: Emit
-  /** errors as they were thrown, for the report to people: results carry their JSON form only */
-  failures: Map<string, ImagebuildError>
-}
-
-interface Connection extends AsyncDisposable {
-  get(): Promise<Connected>
-}
-
-/** One connection for all images, made by the first that needs it. Where it fails, each image fails by it. */
-function connectOnce({ invocation, project, options, emit }: Lane): Connection {
-  let made: Promise<Connected> | undefined
-  return {
-    get: () => {
-      made ??= connectTarget(invocation, project, options.target, emit)
-      return made
-    },
-    [Symbol.asyncDispose]: async () => {
-      const connected = await made?.catch(() => undefined)
-      await connected?.[Symbol.asyncDispose]()
-    },
-  }
-}
-
-async function runOne(
-  lane: Lane,
-  connection: Connection,
-  name: string,
-  parent: RunResult | undefined,
-): Promise<RunResult> {
-  const { invocation, project, options, emit } = lane
-  const started = performance.now()
-  const image = specOf(project, name)
-  let result: RunResult
-  try {
-    invocation.signal.throwIfAborted()
-    if (parent?.status === 'failed') {
-      throw new ImagebuildError({
-        code: 'build_failed',
-        what: `${name} was skipped`,
-        why: `its parent ${parent.image} failed`,
-        where: image.source.where,
-        next: `imagebuild run ${parent.image} ${name}${onTarget(options.target)}, once what it failed by is mended`,
-      })
-    }
-    const { force, cache, onError, verify } = options
-    const request = await requestFor(image, {
-      ...lane,
-      connected: await connection.get(),
-      options: { force, noCache: !cache, onError, verify },
-    })
-    const at = { ...request, target: request.place.target, root: project.root }
-    const writeDown = (current: RunResult['templates']) => lockCurrent(at, image, current)
-    const build = options.wait ? buildWhenFree : buildImage
-    result = await build({ ...request, writeDown })
-  } catch (thrown) {
-    const error = await reasonFor(invocation, name, thrown)
-    lane.failures.set(name, error)
-    const seconds = (performance.now() - started) / 1000
-    result = {
-      image: name,
-      status: 'failed',
-      held: false,
-      templates: [],
-      seconds,
-      error: failureAsJson(error, invocation.talksTo),
-    }
-  }
-  emit({ type: 'image.end', image: name, result })
-  return result
-}
-
-/** What ended the work on an image, in words for a person. */
-async function reasonFor(
-  { signal, explain }: Invocation,
-  image: string,
-  thrown: unknown,
-): Promise<ImagebuildError> {
-  if (signal.aborted) return asImagebuildError(signal.reason)
-  const reason = (await explain?.(thrown)) ?? thrown
-  return reason instanceof LabEnded
-    ? reason.during(`${image} was built`)
-    : asImagebuildError(explainFolder(reason))
-}
-
-function specOf(project: Project, name: string): ImageSpec {
-  const image = project.images.get(name)
-  if (image === undefined) throw new TypeError(`${name} was not loaded`)
-  return image
-}
-
 function report(
-  { invocation, options, failures }: Lane,
+  { invocation, failures }: Lane,
   results: readonly RunResult[],
-  { logPath, left }: { logPath: string; left: string },
+  options: RunOptions,
+  left: string,
 ): void {
-  const told = new Set<string>()
-  for (const result of results) {
-    const failure = failures.get(result.image)
-    if (failure !== undefined) {
-      process.exitCode ||= failure.exitCode
-      // One Ctrl-C ends many images.
-      const text = renderFailure(failure, invocation)
-      if (!told.has(text)) tellStyled(text)
-      told.add(text)
-    }
-    if (!options.json) print(`${formatResult(result)}\n`)
-  }
+  const failed = results.flatMap(({ image }) => failures.get(image) ?? [])
+  process.exitCode ||= failed[0]?.exitCode
+  tellFailures(failed, invocation)
+  if (!options.json) print(results.map((result) => `${formatResult(result)}\n`).join(''))
   tellStyled(left)
   if (!options.json) tell(whatNext(results, onTarget(options.target)))
-  // In the log of a CI people begin at the end.
-  if (!terminal().isTTY) tell([...new Set([...failures.values()].map(failureInShort))].join(''))
-  if (failures.size > 0 && existsSync(logPath)) tell(`the whole log: ${logPath}\n`)
+  tellFailuresAgain(failed)
 }
 
 /** The last line of a run that has built something: what there is to clone, and what to type next. */
