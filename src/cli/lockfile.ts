@@ -12,7 +12,7 @@ import { buildFolder } from './folders.ts'
  */
 export const LOCKFILE = 'imagebuild.lock.json'
 
-const locked = z.object({
+export const locked = z.object({
   version: z.string(),
   digest: z.string(),
   kind: z.enum(['vm', 'lxc']),
@@ -43,7 +43,14 @@ export async function readLockfile(root: string): Promise<Lockfile> {
     if (error.code === 'ENOENT') return undefined
     throw error
   })
-  if (text === undefined) return { schema: 1, targets: {} }
+  return text === undefined ? { schema: 1, targets: {} } : parseLockfile(text, file)
+}
+
+/**
+ * @param file what errors call it
+ * @throws ImagebuildError `definition_invalid`
+ */
+export function parseLockfile(text: string, file: string): Lockfile {
   try {
     return lockfile.parse(JSON.parse(text))
   } catch (cause) {
