@@ -157,7 +157,11 @@ export function staleReasons(reasons: readonly Reason[], action: StaleAction): S
   }))
 }
 
-const DAY = 24 * 3600
+const UNITS = [
+  [86_400, 'day'],
+  [3600, 'hour'],
+  [60, 'minute'],
+] as const
 
 /**
  * @param built ISO 8601; missing where no note says it
@@ -167,13 +171,13 @@ export function staleByAge(built: string | undefined, maxAge: number | undefined
   if (built === undefined || maxAge === undefined) return []
   const age = (now.getTime() - new Date(built).getTime()) / 1000
   if (!(age > maxAge)) return []
-  const text = `built ${inDays(age)} ago, on ${built.slice(0, 10)} (template.maxAge: ${inDays(maxAge)})`
+  const text = `built ${inWords(age)} ago, on ${built.slice(0, 10)} (template.maxAge: ${inWords(maxAge)})`
   return [{ kind: 'age', subject: 'template.maxAge', text, action: 'refresh' }]
 }
 
-function inDays(seconds: number): string {
-  const [count, unit] =
-    seconds < DAY ? [Math.floor(seconds / 3600), 'hour'] : [Math.floor(seconds / DAY), 'day']
+function inWords(seconds: number): string {
+  const [size, unit] = UNITS.find(([length]) => seconds >= length) ?? [1, 'second']
+  const count = Math.floor(seconds / size)
   return `${count} ${unit}${count === 1 ? '' : 's'}`
 }
 

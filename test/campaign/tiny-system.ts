@@ -44,7 +44,20 @@ const PROGRAMS = [
     'stat',
     'find',
   ],
-  ...['grep', 'sed', 'awk', 'perl', 'getent', 'setsid', 'ip', 'sshd', 'ssh-keygen', 'kill'],
+  ...[
+    'grep',
+    'sed',
+    'awk',
+    'perl',
+    'getent',
+    'setsid',
+    'ip',
+    'sshd',
+    'ssh-keygen',
+    'kill',
+    'sha256sum',
+    'tar',
+  ],
 ]
 
 const SSHD = '/usr/sbin/sshd'

@@ -103,6 +103,7 @@ test.each<[string, number | undefined, string[]]>([
   ['2026-11-01T12:00:00Z', 30 * 86_400, []],
   ['2026-11-01T11:59:59Z', 30 * 86_400, ['built 30 days ago, on 2026-11-01 (template.maxAge: 30 days)']],
   ['2026-12-01T10:00:00Z', 3600, ['built 2 hours ago, on 2026-12-01 (template.maxAge: 1 hour)']],
+  ['2026-12-01T11:59:58Z', 1, ['built 2 seconds ago, on 2026-12-01 (template.maxAge: 1 second)']],
   ['2020-01-01T00:00:00Z', undefined, []],
   ['', 3600, []],
 ])('an image of %s that may be %s seconds old', (built, maxAge, texts) => {
