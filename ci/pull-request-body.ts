@@ -33,8 +33,8 @@ export interface Templates {
 /** No `before`: it is new. No `after`: it is gone. */
 export interface PackageChange {
   name: string
-  before?: string
-  after?: string
+  before?: string | undefined
+  after?: string | undefined
   /** what the new version mends */
   cves: readonly string[]
 }

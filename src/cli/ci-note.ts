@@ -1,4 +1,4 @@
-import { type ImageState, digestOfReasons } from '../plan/staleness.ts'
+import { digestOfReasons, type ImageState } from '../plan/staleness.ts'
 import type { Pve } from '../pve/client.ts'
 import { mark } from '../pve/marking.ts'
 import type { Note } from '../pve/marks.ts'

@@ -19,6 +19,8 @@ export interface RebuildPlan {
   states: ImageState[]
   /** why the state of an image cannot be told at all, by image */
   failures: Map<string, ImagebuildError>
+  /** what was asked with, by image */
+  requests: Map<string, BuildRequest>
   /** dates of the suites that were read, by their names: for the lockfile */
   suites: Record<string, string>
 }
@@ -68,7 +70,7 @@ export async function planRebuilds(question: RebuildQuestion): Promise<RebuildPl
   const order = { parallel: AT_ONCE, parentOf: (name: string) => parentNameOf(project, name) }
   const judged = await inOrder<Judged | undefined>(names, order, judge)
   const states = judged.map((one, index) => one?.state ?? untold(names[index] as string, failures))
-  return { states, failures, suites: found.suites }
+  return { states, failures, requests, suites: found.suites }
 }
 
 /** By image, parents before their children. */
@@ -81,7 +83,8 @@ async function requestsFor(question: RebuildQuestion): Promise<Map<string, Build
   return new Map(await Promise.all(requests))
 }
 
-async function updatesFor(
+/** What the suites have newer than what is recorded of these images. */
+export async function updatesFor(
   requests: ReadonlyMap<string, BuildRequest>,
   recorded: ReadonlyMap<string, Recorded[]>,
   { project, connected: { signal }, target: asked, emit }: RebuildQuestion,

@@ -58,7 +58,11 @@ export function changeOf(
 export async function writeRecords(
   { root, target }: RecordsAt,
   image: string,
-  { lock, lists, suites }: { lock: Locked; lists: readonly NodeList[]; suites: Readonly<Record<string, string>> },
+  {
+    lock,
+    lists,
+    suites,
+  }: { lock: Locked; lists: readonly NodeList[]; suites: Readonly<Record<string, string>> },
   signal?: AbortSignal,
 ): Promise<void> {
   const entry = async () => {
@@ -99,12 +103,14 @@ export async function carryOver(
   const ours = (await readLockfile(root)).targets[target] ?? {}
   const carried: string[] = []
   for (const [image, lock] of Object.entries(theirs.targets[target] ?? {})) {
-    if (!imageName.safeParse(image).success || compareVersions(lock.version, ours[image]?.version) <= 0) continue
+    if (!imageName.safeParse(image).success || compareVersions(lock.version, ours[image]?.version) <= 0)
+      continue
     const lists: NodeList[] = []
     const common = await read(inRepository(at, packageListFile(root, { target, image })))
     for (const [index, node] of Object.keys(lock.templates).entries()) {
       if (!nodeName.safeParse(node).success) continue
-      const own = index === 0 ? undefined : await read(inRepository(at, packageListFile(root, { target, image, node })))
+      const own =
+        index === 0 ? undefined : await read(inRepository(at, packageListFile(root, { target, image, node })))
       const list = own ?? common
       lists.push({ node, ...(list !== undefined && isListOf(image, list) && { text: list }) })
     }

@@ -17,7 +17,7 @@ const seconds = z.number().nonnegative()
 const current = z.strictObject({ version: z.string(), vmids: z.record(nodeName, z.int().positive()) })
 
 const place = z.strictObject({
-  file: z.string().describe('relative to the project'),
+  file: z.string().describe('from the repository’s root'),
   line: z.int().positive(),
   column: z.int().positive(),
 })

@@ -1,6 +1,12 @@
-import type { Command, Option } from 'commander'
+import { type Command, InvalidArgumentError, type Option } from 'commander'
 import { commandName } from './called.ts'
 import type { Invocation } from './invocation.ts'
+
+/** What options that count take. */
+export function positiveNumber(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('must be a whole number, 1 at least')
+  return Number(text)
+}
 
 /** `imagebuild ci`: its commands and options. */
 
@@ -30,6 +36,47 @@ export function declareCi(
     .exitOverride()
     .action(async (names: string[], options) =>
       (await import('./commands/ci-plan.ts')).ciPlan(invocation, names, options),
+    )
+
+  ci.command('run')
+    .description('builds what is stale, proves it on clones, and reports: files, pull request, messages')
+    .argument(...images)
+    .addOption(target())
+    .addOption(option('--all', 'all images, as without names').default(false))
+    .addOption(option('--dry-run', 'say what would be built and sent').default(false))
+    .addOption(option('--result <file>', 'write what came of it for `ci report`; send nothing'))
+    .addOption(
+      option('--verify <what>', 'only full: nothing becomes current that nobody has verified')
+        .choices(['full', 'off'])
+        .default('full'),
+    )
+    .addOption(option('--wait', 'where somebody else builds an image, wait for that').default(false))
+    .addOption(
+      option('--parallel <n>', 'images at once; children wait for their parents')
+        .argParser(positiveNumber)
+        .default(1),
+    )
+    .addOption(option('--json', 'what came of it as JSON').default(false))
+    .exitOverride()
+    .action(async (names: string[], options) =>
+      (await import('./commands/ci-run.ts')).ciRun(invocation, names, options),
+    )
+
+  ci.command('report')
+    .description('of several jobs’ results one change, one pull request, one message')
+    .addOption(option('--results <dir>', 'folder with files of `ci run --result`').makeOptionMandatory())
+    .addOption(option('--dry-run', 'say what would be sent; the files are written').default(false))
+    .addOption(option('--json', 'all results in one, as JSON').default(false))
+    .exitOverride()
+    .action(async (options) => (await import('./commands/ci-report.ts')).ciReport(invocation, options))
+
+  ci.command('resume')
+    .description('work on an image again that was paused after failures')
+    .argument('<image>', 'name of an image')
+    .addOption(target())
+    .exitOverride()
+    .action(async (image: string, options) =>
+      (await import('./commands/ci-resume.ts')).ciResume(invocation, image, options),
     )
 
   ci.addHelpText(

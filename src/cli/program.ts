@@ -1,11 +1,11 @@
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import { asImagebuildError, ImagebuildError } from '../core/errors.ts'
 import { commandName, withConfig } from './called.ts'
 import { renderFailure } from './failure.ts'
 import { explainFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
 import { guardOutput, print, tell, tellStyled } from './output.ts'
-import { declareCi } from './program-ci.ts'
+import { declareCi, positiveNumber } from './program-ci.ts'
 import { declareHelp } from './program-help.ts'
 import { declareLab } from './program-lab.ts'
 import { declareSshCa } from './program-ssh-ca.ts'
@@ -25,11 +25,6 @@ function option(flags: string, description: string): Option {
   // For commander a flag is set as soon as its variable exists, whatever the variable says.
   const off = takesValue ? /^$/ : /^(0|false|no|off|)$/i
   return off.test(process.env[variable] ?? ' ') ? made : made.env(variable)
-}
-
-function positiveNumber(text: string): number {
-  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('must be a whole number, 1 at least')
-  return Number(text)
 }
 
 export function createProgram(invocation: Invocation): Command {

@@ -129,7 +129,7 @@ function names(before: ReadonlyMap<string, unknown>, after: ReadonlyMap<string, 
   return [...new Set([...before.keys(), ...after.keys()])].sort()
 }
 
-function packageChanges(before: Installed, after: Installed): Differences['packages'] {
+export function packageChanges(before: Installed, after: Installed): Differences['packages'] {
   const changed: Differences['packages'] = { added: [], removed: [], upgraded: [], downgraded: [] }
   if (before === null || after === null) return changed
   const twice = new Set([...severalArchitectures(before), ...severalArchitectures(after)])

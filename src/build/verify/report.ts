@@ -1,4 +1,4 @@
-import { ImagebuildError, type SourceLocation } from '../../core/errors.ts'
+import { type ErrorFacts, ImagebuildError, type SourceLocation } from '../../core/errors.ts'
 
 /** What looking into the clones of a template has shown. Kept as JSON: other versions of imagebuild read it. */
 export interface Report {
@@ -116,13 +116,25 @@ export function formatReport(report: Report): string {
 /** Results that one error names; all of them are in the report. */
 const NAMED_AT_MOST = 20
 
+/** A template that must not be used. */
+export class ChecksFailed extends ImagebuildError {
+  /** `group/id` of each failed one */
+  readonly checks: readonly string[]
+
+  constructor(checks: readonly string[], facts: ErrorFacts) {
+    super(facts)
+    this.checks = checks
+  }
+}
+
 /** The error of a template that must not be used, naming each failed check with its source and what was found. */
 export function failedReport(report: Report): ImagebuildError {
   const failed = report.results.filter(({ outcome }) => outcome === 'failed')
   const named = failed.slice(0, NAMED_AT_MOST).map(describe)
   if (failed.length > named.length) named.push(`and ${failed.length - named.length} more`)
   const where = failed.find((result) => result.where !== undefined)?.where
-  return new ImagebuildError({
+  const checks = failed.map(({ group, id }) => `${group}/${id}`)
+  return new ChecksFailed(checks, {
     code: 'build_failed',
     what: `${report.image} ${report.version} is not good: ${failed.length} of ${report.summary.passed + failed.length} checks failed on its clones`,
     ...(where && { where }),

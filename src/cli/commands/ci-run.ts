@@ -1,0 +1,259 @@
+import { resolve } from 'node:path'
+import { asImagebuildError, ImagebuildError } from '../../core/errors.ts'
+import type { Emit } from '../../core/events.ts'
+import { oneLine } from '../../core/printable.ts'
+import type { Project } from '../../definition/load.ts'
+import { asCalled } from '../called.ts'
+import { type OpenForge, openForgeFor } from '../ci-forge.ts'
+import { planRebuilds, type RebuildPlan, type RebuildQuestion } from '../ci-plan.ts'
+import { formatStates } from '../ci-plan-text.ts'
+import { rebuildStale } from '../ci-rebuild.ts'
+import {
+  carryOver,
+  committedFiles,
+  inRepository,
+  listsOf,
+  type RecordsAt,
+  repositoryOf,
+} from '../ci-records.ts'
+import { type CiResult, type ImageOutcome, writeResult } from '../ci-result.ts'
+import { type Change, propose } from '../ci-review.ts'
+import { formatOutcomes } from '../ci-run-text.ts'
+import { exitCodeOf, reportOf, Telling } from '../ci-tell.ts'
+import { tellWouldSend } from '../ci-would.ts'
+import type { Invocation } from '../invocation.ts'
+import type { Lane } from '../lane.ts'
+import { LOCKFILE, readLockfile } from '../lockfile.ts'
+import { print, printJson, printStyled, tell, tellStyled } from '../output.ts'
+import { areListed } from '../package-files.ts'
+import { openProject, tellWarnings } from '../project.ts'
+import { tellFailures, tellFailuresAgain } from '../run-failures.ts'
+import { openScreen } from '../run-screen.ts'
+import { chooseTarget, connectTarget } from '../target.ts'
+
+export interface CiRunOptions {
+  target?: string
+  all: boolean
+  dryRun: boolean
+  /** file for another job; nobody is told anything then */
+  result?: string
+  verify: 'full' | 'off'
+  wait: boolean
+  /** images at once */
+  parallel: number
+  json: boolean
+}
+
+/** Builds what is stale, and tells how that went. */
+export async function ciRun(
+  invocation: Invocation,
+  names: readonly string[],
+  options: CiRunOptions,
+): Promise<void> {
+  if (options.verify === 'off') throw unverified()
+  const project = await openProject(invocation, options.all || names.length === 0 ? undefined : names)
+  const { name: target } = chooseTarget(project, options.target)
+  tellWarnings(project)
+  const at = { root: project.root, repository: repositoryOf(project.root), target }
+  const screen = openScreen(invocation, { ...at, called: 'ci', json: false })
+  const telling =
+    options.result === undefined && !options.dryRun
+      ? new Telling(project.ci, invocation, screen.emit)
+      : undefined
+  const run: Run = { invocation, project, options, at, emit: screen.emit, failures: new Map() }
+  const started = new Date()
+  let done: Done
+  try {
+    await telling?.start()
+    done = await work(run, started)
+    await telling?.end(reportOf(done.result, done.pullRequest))
+  } catch (thrown) {
+    const error = asImagebuildError(invocation.signal.aborted ? invocation.signal.reason : thrown)
+    await telling?.end(reportOfFailure(run, started, error))
+    throw thrown
+  } finally {
+    await screen[Symbol.asyncDispose]()
+  }
+  const failed = [...run.failures.values()]
+  tellFailures(failed, invocation)
+  if (options.json) printJson(done.result)
+  else if (!options.dryRun) print(formatOutcomes(done.result))
+  tellStyled(screen.left())
+  for (const problem of done.result.problems) tell(`problem: ${oneLine(problem)}\n`)
+  if (done.said !== undefined) tell(`${done.said}\n`)
+  tellFailuresAgain(failed)
+  screen.tellLog(failed.length > 0)
+  process.exitCode = exitCodeOf(done.result)
+}
+
+interface Run {
+  invocation: Invocation
+  project: Project
+  options: CiRunOptions
+  at: RecordsAt
+  emit: Emit
+  failures: Map<string, ImagebuildError>
+}
+
+interface Done {
+  result: CiResult
+  pullRequest?: string
+  said?: string
+}
+
+async function work(run: Run, started: Date): Promise<Done> {
+  const { invocation, project, options, at, emit, failures } = run
+  const forge = await openOwnForge(run)
+  const before = await committedFiles(at)
+  const problems: string[] = []
+  const carried = await carry(run, forge, problems)
+  await using connected = await connectTarget(invocation, project, options.target, emit)
+  const question: RebuildQuestion = { invocation, project, connected, target: options.target, emit }
+  const locked = (await readLockfile(at.root)).targets[at.target] ?? {}
+  const plan = await planRebuilds(question)
+  for (const [image, failure] of plan.failures) failures.set(image, failure)
+  const outline = (images: ImageOutcome[]): CiResult => ({
+    ...{ schema: 1, namespace: project.namespace, target: at.target, started: started.toISOString() },
+    ...{ ended: new Date().toISOString(), images, suites: plan.suites, problems },
+  })
+  if (options.dryRun) {
+    printStyled(asCalled(formatStates(plan.states, at.root)))
+    await tellWouldSend(project.ci, plan.states, at, invocation)
+    return { result: outline([]) }
+  }
+  const { suites } = plan
+  const lane: Lane = {
+    invocation,
+    project,
+    target: options.target,
+    wait: options.wait,
+    emit,
+    failures,
+    suites,
+  }
+  emit({ type: 'run.start', images: stale(plan), target: at.target })
+  const outcomes = await rebuildStale(question, plan, { lane, parallel: options.parallel })
+  problems.push(...refusedSuites(plan), ...(await unwritten(at, outcomes)))
+  const images = await Promise.all(outcomes.map((one) => withRecords(at, one, locked)))
+  const result = outline(images)
+  if (options.result !== undefined) {
+    await writeResult(options.result, result)
+    return { result }
+  }
+  return forge === undefined ? { result } : await review(forge, result, { at, before, carried })
+}
+
+function stale({ states }: RebuildPlan): string[] {
+  return states.filter(({ action }) => action !== 'nothing').map(({ image }) => image)
+}
+
+/** Where the result goes to another job, that one has to reach the forge; this one reads from it, where it can. */
+async function openOwnForge({ invocation, project, options, at, emit }: Run): Promise<OpenForge | undefined> {
+  const { pullRequest } = project.ci
+  if (pullRequest === undefined || options.dryRun) return undefined
+  const say = (message: string) => emit({ type: 'info', message })
+  try {
+    return await openForgeFor(pullRequest, at.target, invocation, { say })
+  } catch (error) {
+    if (options.result === undefined) throw error
+    emit({ type: 'warning', message: `an open change is not looked at: ${asImagebuildError(error).message}` })
+    return undefined
+  }
+}
+
+/** Records of a change that nobody has merged yet. That they cannot be had is said: what they are of is unknown then. */
+async function carry({ at, invocation: { signal } }: Run, open: OpenForge | undefined, problems: string[]) {
+  if (open === undefined) return []
+  try {
+    return await carryOver(at, (path) => open.forge.read(open.branch, path), signal)
+  } catch (error) {
+    signal.throwIfAborted()
+    problems.push(`what ${open.branch} has is not taken over: ${asImagebuildError(error).message}`)
+    return []
+  }
+}
+
+/** What is built is built, whatever a forge says. */
+async function review(forge: OpenForge, result: CiResult, change: Change): Promise<Done> {
+  try {
+    return { result, ...(await propose(forge, result, change)) }
+  } catch (error) {
+    const { message, next } = asImagebuildError(error)
+    const problem = `${message}${next === undefined ? '' : ` (${next})`}; what was written is here: ${LOCKFILE}`
+    return { result: { ...result, problems: [...result.problems, problem] } }
+  }
+}
+
+/** An index that is not believed, or cannot be had, makes nothing stale; but somebody must know that nobody is looking. */
+function refusedSuites({ states }: RebuildPlan): string[] {
+  const texts = states.flatMap(({ reasons }) =>
+    reasons
+      .filter(({ kind, subject }) => kind === 'unknown' && subject.includes('://'))
+      .map(({ text }) => text),
+  )
+  return [...new Set(texts)]
+}
+
+/** The template stays; its change would be lost. Why was said when it was tried. */
+async function unwritten({ root, target }: RecordsAt, outcomes: readonly ImageOutcome[]): Promise<string[]> {
+  const locked = await readLockfile(root).then(
+    ({ targets }) => targets[target] ?? {},
+    () => ({}) as Record<string, never>,
+  )
+  const problems: string[] = []
+  for (const { image, outcome, after } of outcomes) {
+    if (outcome !== 'built' || after === undefined) continue
+    const { version, vmids } = after
+    const isThere =
+      locked[image]?.version === version &&
+      (await areListed(root, { target, image, version, nodes: Object.keys(vmids) }))
+    if (!isThere)
+      problems.push(`${LOCKFILE} and the list of packages do not have ${image} ${version}, which is current`)
+  }
+  return problems
+}
+
+/** With what another job needs to write it down, and places as a repository has them. */
+async function withRecords(
+  at: RecordsAt,
+  outcome: ImageOutcome,
+  before: Readonly<Record<string, unknown>>,
+): Promise<ImageOutcome> {
+  const { image, failure } = outcome
+  const lock = (await readLockfile(at.root).catch(() => undefined))?.targets[at.target]?.[image]
+  const isOther = lock !== undefined && JSON.stringify(lock) !== JSON.stringify(before[image])
+  const where = failure?.where
+  return {
+    ...outcome,
+    ...(isOther && { lock, packages: await listsOf(at, image, Object.keys(lock.templates)) }),
+    ...(failure &&
+      where && {
+        failure: { ...failure, where: { ...where, file: inRepository(at, resolve(at.root, where.file)) } },
+      }),
+  }
+}
+
+function reportOfFailure({ project, at, failures }: Run, started: Date, error: ImagebuildError) {
+  const problems = failures.size > 0 ? [...failures.values()].map(({ message }) => message) : [error.message]
+  const { namespace } = project
+  const times = { started: started.toISOString(), ended: new Date().toISOString() }
+  const result: CiResult = {
+    schema: 1,
+    namespace,
+    target: at.target,
+    ...times,
+    images: [],
+    suites: {},
+    problems,
+  }
+  return { ...reportOf(result), exitStatus: error.exitCode }
+}
+
+function unverified(): ImagebuildError {
+  return new ImagebuildError({
+    code: 'usage',
+    what: 'scheduled runs make nothing current that nobody has verified',
+    why: '--verify off, or IMAGEBUILD_VERIFY=off, is set',
+    next: 'leave it out; imagebuild run has it, for a person who looks',
+  })
+}
