@@ -2,7 +2,12 @@ import type { BuildRequest } from '../build/context.ts'
 import { packageChanges } from '../build/inventory/differences.ts'
 import { type Recorded, recordedPackages } from '../build/recorded-packages.ts'
 import { ChecksFailed } from '../build/verify/report.ts'
-import { asImagebuildError, type ErrorCode, type ImagebuildError } from '../core/errors.ts'
+import {
+  asImagebuildError,
+  type ErrorCode,
+  type ImagebuildError,
+  type SourceLocation,
+} from '../core/errors.ts'
 import type { RunResult, TemplateRow } from '../core/events.ts'
 import { mendsAll, unmendedOf } from '../plan/mending.ts'
 import type { ImageState } from '../plan/staleness.ts'
@@ -11,7 +16,7 @@ import { parentNameOf } from './build-request.ts'
 import { forgetFailures, noteFailure, noteUnmended } from './ci-note.ts'
 import { type RebuildPlan, type RebuildQuestion, updatesFor } from './ci-plan.ts'
 import type { ImageOutcome } from './ci-result.ts'
-import { type Lane, ParentFailed, runOne } from './lane.ts'
+import { type Lane, ParentFailed, runOne, specOf } from './lane.ts'
 import { lockCurrent } from './locking.ts'
 import { inOrder } from './schedule.ts'
 
@@ -48,7 +53,11 @@ export async function rebuildStale(
   }
   return plan.states.map((state) => {
     const failure = lane.failures.get(state.image) ?? plan.failures.get(state.image)
-    return outcomeOf(state, resultOf.get(state.image), recorded.get(state.image) ?? [], failure)
+    const { where } = specOf(project, state.image)
+    return outcomeOf(state, {
+      ...{ result: resultOf.get(state.image), recorded: recorded.get(state.image) ?? [] },
+      ...{ failure, where },
+    })
   })
 }
 
@@ -133,9 +142,18 @@ async function pendingIn(
 
 function outcomeOf(
   state: ImageState,
-  result: RunResult | undefined,
-  recorded: readonly Recorded[],
-  failure: ImagebuildError | undefined,
+  {
+    result,
+    recorded,
+    failure,
+    where,
+  }: {
+    result: RunResult | undefined
+    recorded: readonly Recorded[]
+    failure: ImagebuildError | undefined
+    /** the image's definition */
+    where: SourceLocation
+  },
 ): ImageOutcome {
   const { image, templates } = state
   const isBuilt = result?.status === 'built'
@@ -155,7 +173,7 @@ function outcomeOf(
     ...(isBuilt && { verified: verifiedOf(recorded[0]?.note) }),
     seconds: result?.seconds ?? 0,
     ...(result?.verifySeconds !== undefined && { verifySeconds: result.verifySeconds }),
-    ...(failure && { failure: failureOf(failure) }),
+    ...(failure && { failure: failureOf(failure, where) }),
   }
 }
 
@@ -197,8 +215,12 @@ function verifiedOf(note: Note | undefined): string {
   return `${passed} checks passed${unasked > 0 ? `, ${unasked} not asked` : ''}; clones examined ${how}`
 }
 
-function failureOf(failure: ImagebuildError): NonNullable<ImageOutcome['failure']> {
-  const { message, exitCode, where } = failure
+/** @param definition where the image is defined, for what has no line of its own */
+function failureOf(
+  failure: ImagebuildError,
+  definition: SourceLocation | undefined,
+): NonNullable<ImageOutcome['failure']> {
+  const { message, exitCode, where = definition } = failure
   const check = failedCheck(failure)
   return { what: message, exitCode, ...(check !== undefined && { check }), ...(where && { where }) }
 }

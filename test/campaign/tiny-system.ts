@@ -129,15 +129,21 @@ const FOLDERS = [
 /**
  * Makes it in the folder; gives the lines of a definition's `source`.
  * @param instead what its init does where it would start sshd
+ * @param scripts more of them, or others, by their paths
  */
-export async function tinySource(folder: string, instead?: string): Promise<string> {
+export async function tinySource(
+  folder: string,
+  instead?: string,
+  scripts: Readonly<Record<string, string>> = {},
+): Promise<string> {
   const path = join(folder, 'tiny.tar.zst')
   const root = await mkdtemp(join(tmpdir(), 'imagebuild-tiny-'))
   try {
     await chmod(root, 0o755)
     for (const one of FOLDERS) await mkdir(join(root, one), { recursive: true })
     for (const [file, text] of Object.entries(FILES)) await put(join(root, file), text, 0o644)
-    for (const [file, text] of Object.entries(SCRIPTS)) await put(join(root, file), text, 0o755)
+    for (const [file, text] of Object.entries({ ...SCRIPTS, ...scripts }))
+      await put(join(root, file), text, 0o755)
     if (instead !== undefined) await put(join(root, 'sbin/init'), INIT.replace(SSHD, instead), 0o755)
     for (const name of PROGRAMS) await copyProgram(name, root)
     for (const name of ['tmp', 'var/tmp']) await chmod(join(root, name), 0o1777)
