@@ -1,5 +1,6 @@
 import { formatTable } from '../src/cli/table.ts'
 import { measureArchive } from './archive.ts'
+import { measureCiPlan } from './ci-plan.ts'
 import { measureDefinitions } from './definitions.ts'
 import { interruptSignal } from './interrupt.ts'
 import { measureResolve } from './resolve.ts'
@@ -8,11 +9,12 @@ import { measureStartup } from './startup.ts'
 import type { Measured } from './statistics.ts'
 import { measureStreaming } from './streaming.ts'
 
-/** `npm run bench [startup|resolve|definitions|rollback|memory|archive]`: what the tool itself costs. Ends with 1 when a limit is broken. */
+/** `npm run bench [startup|resolve|definitions|ci-plan|rollback|memory|archive]`: what the tool itself costs. Ends with 1 when a limit is broken. */
 const BENCHMARKS = {
   startup: measureStartup,
   resolve: measureResolve,
   definitions: measureDefinitions,
+  'ci-plan': measureCiPlan,
   rollback: measureRollback,
   memory: measureStreaming,
   archive: measureArchive,

@@ -10,7 +10,7 @@ import { makeWorkspace, ROOT } from './workspace.ts'
 const run = promisify(execFile)
 
 /** Definitions like the one that is shipped, each with the files that it names. */
-const DEFINITIONS = 200
+export const DEFINITIONS = 200
 const ROUNDS = 7
 
 /** `validate` may take so many times what a process takes that reads the same files as YAML and does nothing else. */
@@ -67,7 +67,7 @@ export async function measureDefinitions(signal: AbortSignal): Promise<Measured[
 }
 
 /** The shipped image many times, from packages: nothing is asked of the servers of cloud images. */
-async function fill(project: string): Promise<void> {
+export async function fill(project: string): Promise<void> {
   await cp(join(ROOT, 'cloud-init'), join(project, 'cloud-init'), { recursive: true })
   const model = join(ROOT, 'images/debian-base')
   const source = 'source:\n  bootstrap: { distribution: debian, suite: trixie }\n\n'
