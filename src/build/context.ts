@@ -3,6 +3,7 @@ import { type Emit, step, type TemplateRow } from '../core/events.ts'
 import type { SecretRegistry } from '../core/secrets.ts'
 import type { ImageSpec } from '../definition/spec.ts'
 import type { Pve } from '../pve/client.ts'
+import type { Glance } from '../pve/glance.ts'
 import { type Note, type Owner, type State, toTags } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
 import type { SourceContext } from '../source/context.ts'
@@ -48,6 +49,8 @@ export interface BuildRequest {
   owner: Owner
   /** version of imagebuild, for notes */
   tool: string
+  /** what there is, where many images are looked at and nothing is changed; missing: each asks for itself */
+  glance?: Glance
   /** told what is current at the end: where something was built, while nobody else may build the image */
   writeDown?: (current: TemplateRow[]) => Promise<void>
 }

@@ -24,13 +24,15 @@ export interface Decision {
  * @param source known to the caller, where it is not the one that the target would be asked for
  */
 export async function decide(build: Build, source?: SourceDecision): Promise<Decision> {
-  const { image, pve, place, namespace, options } = build
+  const { image, pve, place, namespace, options, glance } = build
   const { name } = image
-  const all = await imageTemplates(pve, { namespace, image: name, nodes: [place.node] })
+  const all =
+    glance?.templates.filter(({ marks }) => marks.image === name) ??
+    (await imageTemplates(pve, { namespace, image: name, nodes: [place.node] }))
   const since = highestTurn(all)
   const templates = all.filter(({ node }) => node === place.node)
   const template = select(all, name, 'current', place.node)
-  const note = template && (await readNote(pve, template))
+  const note = template && (await (glance?.note(template) ?? readNote(pve, template)))
   const decision = source ?? (await decideSource(build, note?.source, sourceContext(build)))
   const plan = makePlan(image, { sourceIdentity: decision.record.identity, ssh: place.ssh })
   if (template === undefined) return { decision, plan, templates, since }

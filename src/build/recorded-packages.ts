@@ -1,7 +1,7 @@
-import pLimit from 'p-limit'
 import { asImagebuildError } from '../core/errors.ts'
+import type { Glance } from '../pve/glance.ts'
 import type { Note } from '../pve/marks.ts'
-import { placesTemplates, readNote, select, type Template } from '../pve/templates.ts'
+import { select, type Template } from '../pve/templates.ts'
 import type { PackageList } from '../updates/package-list.ts'
 import type { BuildRequest } from './context.ts'
 import { readPackageList } from './package-lists.ts'
@@ -19,31 +19,24 @@ export interface Recorded {
   problem?: string
 }
 
-/** Notes that are asked for at once. */
-const AT_ONCE = 8
-
-/** The current templates of these images on each node, with their records: by image. Asks each node for its templates once. */
-export async function recordedPackages(requests: readonly BuildRequest[]): Promise<Map<string, Recorded[]>> {
-  const [first] = requests
-  if (first === undefined) return new Map()
-  const { pve, place, places = [place], namespace } = first
-  const nodes = places.map(({ node }) => node)
-  const all = await placesTemplates(pve, nodes, namespace)
-  const limit = pLimit(AT_ONCE)
-  const found = requests.map(async (request): Promise<[string, Recorded[]]> => {
-    const { name } = request.image
-    const current = nodes.flatMap((node) => select(all, name, 'current', node) ?? [])
-    const unique = [...new Map(current.map((template) => [template.vmid, template])).values()]
-    return [name, await Promise.all(unique.map((template) => limit(() => recordOf(request, template))))]
-  })
-  return new Map(await Promise.all(found))
+/** The current templates of an image on each node, with their records. */
+export async function recordedPackages(
+  request: Pick<BuildRequest, 'image' | 'place' | 'places' | 'root' | 'reportsDir'>,
+  glance: Glance,
+): Promise<Recorded[]> {
+  const { image, place, places = [place] } = request
+  const current = places.flatMap(({ node }) => select(glance.templates, image.name, 'current', node) ?? [])
+  const unique = [...new Map(current.map((template) => [template.vmid, template])).values()]
+  return await Promise.all(
+    unique.map(async (template) => await recordOf(request, template, await glance.note(template))),
+  )
 }
 
 async function recordOf(
-  { pve, root, reportsDir, place }: BuildRequest,
+  { root, reportsDir, place }: Pick<BuildRequest, 'root' | 'reportsDir' | 'place'>,
   template: Template,
+  note: Note | undefined,
 ): Promise<Recorded> {
-  const note = await readNote(pve, template)
   const sha256 = note?.artifacts?.[PACKAGES]
   const { marks, node } = template
   const of = { image: marks.image, version: marks.version ?? '', node }

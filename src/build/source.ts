@@ -190,9 +190,12 @@ async function fromAppliance(
 }
 
 async function fromParent(build: Build, parent: string, record: MakeRecord): Promise<SourceDecision> {
-  const { pve, place, namespace, image } = build
-  const template = select(await nodeTemplates(pve, place.node, namespace), parent)
-  const note = template && (await readNote(pve, template))
+  const { pve, place, namespace, image, glance } = build
+  const there =
+    glance?.templates.filter(({ node }) => node === place.node) ??
+    (await nodeTemplates(pve, place.node, namespace))
+  const template = select(there, parent)
+  const note = template && (await (glance?.note(template) ?? readNote(pve, template)))
   if (template === undefined || note?.digest === undefined) {
     throw new ImagebuildError({
       code: 'not_found',

@@ -6,6 +6,7 @@ import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import type { Project } from '../definition/load.ts'
 import type { ImageState } from '../plan/staleness.ts'
+import { type Glance, takeGlance } from '../pve/glance.ts'
 import { parentNameOf, requestFor } from './build-request.ts'
 import { cacheFolder, explainFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
@@ -48,8 +49,15 @@ export interface RebuildQuestion {
 /** Looks at all images that are wanted. A parent that is not among them stays as it is. */
 export async function planRebuilds(question: RebuildQuestion): Promise<RebuildPlan> {
   const { project, connected } = question
-  const requests = await requestsFor(question)
-  const recorded = await recordedPackages([...requests.values()])
+  const { namespace } = project
+  const nodes = connected.places.map(({ node }) => node)
+  const glance = await takeGlance(connected.pve, { namespace, nodes })
+  const requests = await requestsFor(question, glance)
+  const recorded = new Map(
+    await Promise.all(
+      [...requests].map(async ([name, request]) => [name, await recordedPackages(request, glance)] as const),
+    ),
+  )
   const found = await updatesFor(requests, recorded, question)
   const failures = new Map<string, ImagebuildError>()
   const judge = async (name: string, parent: Judged | undefined): Promise<Judged | undefined> => {
@@ -74,12 +82,13 @@ export async function planRebuilds(question: RebuildQuestion): Promise<RebuildPl
 }
 
 /** By image, parents before their children. */
-async function requestsFor(question: RebuildQuestion): Promise<Map<string, BuildRequest>> {
+async function requestsFor(question: RebuildQuestion, glance: Glance): Promise<Map<string, BuildRequest>> {
   const { project } = question
   const wanted = [...project.images.values()].filter(({ name }) => project.wanted.includes(name))
-  const requests = wanted.map(
-    async (image) => [image.name, await requestFor(image, { ...question, options: OPTIONS })] as const,
-  )
+  const requests = wanted.map(async (image) => {
+    const request = await requestFor(image, { ...question, options: OPTIONS })
+    return [image.name, { ...request, glance }] as const
+  })
   return new Map(await Promise.all(requests))
 }
 

@@ -150,17 +150,25 @@ export async function placesTemplates(
   return (await Promise.all(nodes.map((node) => nodeTemplates(pve, node, namespace)))).flat()
 }
 
-/** All templates of one image: as they are at this moment on these nodes, and as the cluster's list has them elsewhere. */
-export async function imageTemplates(
+/** All templates of ours: as they are at this moment on these nodes, and as the cluster's list has them elsewhere. */
+export async function allTemplates(
   pve: Pve,
-  { namespace, image, nodes }: { namespace: string; image: string; nodes: readonly string[] },
+  { namespace, nodes }: { namespace: string; nodes: readonly string[] },
 ): Promise<Template[]> {
   const [cluster, ...near] = await Promise.all([
     clusterTemplates(pve, namespace),
     ...nodes.map((node) => nodeTemplates(pve, node, namespace)),
   ])
   const far = cluster.filter(({ node }) => !nodes.includes(node))
-  return [...near.flat(), ...far].filter(({ marks }) => marks.image === image)
+  return [...near.flat(), ...far]
+}
+
+/** The same of one image. */
+export async function imageTemplates(
+  pve: Pve,
+  { image, ...where }: { namespace: string; image: string; nodes: readonly string[] },
+): Promise<Template[]> {
+  return (await allTemplates(pve, where)).filter(({ marks }) => marks.image === image)
 }
 
 export async function readNote(pve: Pve, guest: GuestRef): Promise<Note | undefined> {

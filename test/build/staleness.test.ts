@@ -8,6 +8,7 @@ import { PACKAGES, recordsFolder, writeRecord } from '../../src/build/records.ts
 import { type Judged, staleness } from '../../src/build/staleness.ts'
 import type { ImageSpec } from '../../src/definition/spec.ts'
 import { digestOfReasons, type StaleReason } from '../../src/plan/staleness.ts'
+import { takeGlance } from '../../src/pve/glance.ts'
 import type { Marks, Note } from '../../src/pve/marks.ts'
 import { formatPackageList } from '../../src/updates/package-list.ts'
 import { imageSpec, shellLayer, WHERE } from '../plan/spec.ts'
@@ -51,8 +52,10 @@ interface Asked extends Partial<Build> {
 async function judge(image: ImageSpec, { parent, updates = [], ...change }: Asked = {}): Promise<Judged> {
   const options = { force: false, noCache: false, onError: 'cleanup', verify: 'full' } as const
   const build = aBuild({ image, reportsDir, root: '/', options, ...change }, pve)
-  const recorded = (await recordedPackages([build])).get(image.name) ?? []
-  const judged = await staleness(build, { recorded, updates, pauseAfter: 3, parent })
+  const { place, places = [place] } = build
+  const glance = await takeGlance(build.pve, { namespace: 'homelab', nodes: places.map(({ node }) => node) })
+  const recorded = await recordedPackages(build, glance)
+  const judged = await staleness({ ...build, glance }, { recorded, updates, pauseAfter: 3, parent })
   expect(pve.writes).toEqual([])
   return judged
 }

@@ -3,6 +3,7 @@ import { asImagebuildError, type ImagebuildError } from '../../core/errors.ts'
 import { createBus, type Emit } from '../../core/events.ts'
 import { shellWord } from '../../core/shell-word.ts'
 import type { Project } from '../../definition/load.ts'
+import { takeGlance } from '../../pve/glance.ts'
 import { parentNameOf, requestFor } from '../build-request.ts'
 import { asCalled } from '../called.ts'
 import { renderFailure } from '../failure.ts'
@@ -73,6 +74,9 @@ async function planAll(
 ): Promise<Planned[]> {
   await using connected = await connectTarget(invocation, project, options.target, emit)
   const build = { force: false, noCache: false, onError: 'cleanup', verify: options.verify } as const
+  const { namespace } = project
+  const nodes = connected.places.map(({ node }) => node)
+  const glance = await takeGlance(connected.pve, { namespace, nodes })
   const images = [...project.images.keys()]
   const order = { parallel: AT_ONCE, parentOf: (name: string) => parentNameOf(project, name) }
   const all = await inOrder<Planned>(images, order, async (name, parent) => {
@@ -82,7 +86,7 @@ async function planAll(
     if (isBuiltFirst && parent.foresight === undefined) return { image: name, skippedBy: parent.image }
     try {
       const request = await requestFor(image, { invocation, project, connected, options: build, emit })
-      const foresight = await foresee(request, isBuiltFirst ? parent.foresight : undefined)
+      const foresight = await foresee({ ...request, glance }, isBuiltFirst ? parent.foresight : undefined)
       return { image: name, foresight: isBuiltFirst ? foresight : withParent(foresight, parent) }
     } catch (thrown) {
       invocation.signal.throwIfAborted()
