@@ -3,6 +3,8 @@
  * appliances that way: `12.10-1` is newer than `12.7-1`, and `13.0~rc1-1` older than `13.0-1`.
  */
 export function compareVersions(a: string, b: string): number {
+  // Nearly all that is compared: what is installed with what an archive has.
+  if (a === b) return 0
   const [left, right] = [split(a), split(b)]
   return (
     left.epoch - right.epoch ||
