@@ -6,6 +6,8 @@ import type { Pve } from '../pve/client.ts'
 import type { Glance } from '../pve/glance.ts'
 import { type Note, type Owner, type State, toTags } from '../pve/marks.ts'
 import type { Place } from '../pve/place.ts'
+import type { ResolvedFile } from '../source/catalog.ts'
+import type { ResolvedRootfs } from '../source/container-catalog.ts'
 import type { SourceContext } from '../source/context.ts'
 import type { InstalledPackage } from '../updates/pending.ts'
 
@@ -51,6 +53,8 @@ export interface BuildRequest {
   tool: string
   /** what there is, where many images are looked at and nothing is changed; missing: each asks for itself */
   glance?: Glance
+  /** with it: what upstream has of releases, by their requests, so that many images of one release ask once */
+  releases?: Map<string, Promise<ResolvedFile | ResolvedRootfs>>
   /** told what is current at the end: where something was built, while nobody else may build the image */
   writeDown?: (current: TemplateRow[]) => Promise<void>
 }

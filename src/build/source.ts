@@ -108,7 +108,7 @@ async function fromRelease(
   const { known, context } = asked
   const { image, emit } = asked.build
   try {
-    const file = await resolveFile(image, source, context)
+    const file = await resolveOnce(asked.build, source, context)
     return { record: record(file.identity, file.version), from: { kind: 'file', file } }
   } catch (error) {
     context.signal.throwIfAborted()
@@ -142,6 +142,18 @@ async function fromRelease(
     })
     return { record: record(identity, recipe.suite, true), from: { kind: 'bootstrap', recipe } }
   }
+}
+
+/** Many images of one release ask once; where it cannot be reached, one of them waits for that. */
+function resolveOnce(
+  { image, releases }: Build,
+  source: Extract<SourceSpec, { kind: 'release' }>,
+  context: SourceContext,
+): Promise<ResolvedFile | ResolvedRootfs> {
+  const name = `${image.kind} ${sourceRequest(source)}`
+  const file = releases?.get(name) ?? resolveFile(image, source, context)
+  releases?.set(name, file)
+  return file
 }
 
 /** The loader has compared the name with the catalog already: that tells the type checker. */

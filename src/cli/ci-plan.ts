@@ -85,9 +85,10 @@ export async function planRebuilds(question: RebuildQuestion): Promise<RebuildPl
 async function requestsFor(question: RebuildQuestion, glance: Glance): Promise<Map<string, BuildRequest>> {
   const { project } = question
   const wanted = [...project.images.values()].filter(({ name }) => project.wanted.includes(name))
+  const releases = new Map()
   const requests = wanted.map(async (image) => {
     const request = await requestFor(image, { ...question, options: OPTIONS })
-    return [image.name, { ...request, glance }] as const
+    return [image.name, { ...request, glance, releases }] as const
   })
   return new Map(await Promise.all(requests))
 }

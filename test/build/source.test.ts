@@ -88,6 +88,22 @@ describe('a release', () => {
     expect(describeSource(decision)).toBe(`fetching release debian/12 amd64, version ${VERSION}`)
   })
 
+  test('of many images that are looked at together is asked for once, also where it cannot be reached', async () => {
+    const releases = new Map()
+    const look = () => decideSource(build(RELEASE, { releases }), known(), context())
+    const decisions = await Promise.all([look(), look(), look()])
+    expect(decisions.map(({ from }) => from.kind)).toEqual(['file', 'file', 'file'])
+    expect(asked).toEqual([...new Set(asked)])
+    releases.clear()
+    mirror = {}
+    const before = asked.length
+    expect((await Promise.all([look(), look()])).map(({ from }) => from.kind)).toEqual([
+      'unavailable',
+      'unavailable',
+    ])
+    expect(asked.slice(before)).toEqual([...new Set(asked.slice(before))])
+  })
+
   test('that cannot be reached is an error with a way out', async () => {
     mirror = {}
     const error = await decideSource(build(RELEASE), undefined, context()).catch((error) => error)

@@ -210,13 +210,21 @@ describe('a child', () => {
     ])
   })
 
-  test('of a parent that is held or paused: nothing is built for that alone', async () => {
+  test('of a parent that is paused: nothing is built for that, whether or not its digest would change', async () => {
     await family()
-    const { digest } = await built(base(), 9000, {}, { version: '20260101.9000' })
-    const failures = { count: 3, reasons: digestOfReasons({ reasons: [SECURITY], digest }), at: '' }
-    await built(base(), 9000, {}, { version: '20260101.9000', failures })
-    const parent = await judge(base(), { updates: [SECURITY] })
-    expect(parent.state.state).toBe('paused')
-    expect(summary(await judge(child, { parent }))).toEqual(['fresh: nothing'])
+    const pausedFor = async (script: string, updates: StaleReason[]) => {
+      const { state } = await judge(base(script), { updates })
+      const failures = { count: 3, reasons: digestOfReasons(state), at: '2026-01-01T00:00:00Z' }
+      await built(base(), 9000, {}, { failures })
+      return await judge(base(script), { updates })
+    }
+    for (const [script, updates] of [
+      ['one\n', [SECURITY]],
+      ['two\n', []],
+    ] as const) {
+      const parent = await pausedFor(script, [...updates])
+      expect(parent.state.state).toBe('paused')
+      expect(summary(await judge(child, { parent }))).toEqual(['fresh: nothing'])
+    }
   })
 })

@@ -77,6 +77,7 @@ async function planAll(
   const { namespace } = project
   const nodes = connected.places.map(({ node }) => node)
   const glance = await takeGlance(connected.pve, { namespace, nodes })
+  const releases = new Map()
   const images = [...project.images.keys()]
   const order = { parallel: AT_ONCE, parentOf: (name: string) => parentNameOf(project, name) }
   const all = await inOrder<Planned>(images, order, async (name, parent) => {
@@ -86,7 +87,10 @@ async function planAll(
     if (isBuiltFirst && parent.foresight === undefined) return { image: name, skippedBy: parent.image }
     try {
       const request = await requestFor(image, { invocation, project, connected, options: build, emit })
-      const foresight = await foresee({ ...request, glance }, isBuiltFirst ? parent.foresight : undefined)
+      const foresight = await foresee(
+        { ...request, glance, releases },
+        isBuiltFirst ? parent.foresight : undefined,
+      )
       return { image: name, foresight: isBuiltFirst ? foresight : withParent(foresight, parent) }
     } catch (thrown) {
       invocation.signal.throwIfAborted()
