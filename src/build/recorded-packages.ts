@@ -1,5 +1,5 @@
 import { asImagebuildError } from '../core/errors.ts'
-import type { Glance } from '../pve/glance.ts'
+import { type Glance, takeGlance } from '../pve/glance.ts'
 import type { Note } from '../pve/marks.ts'
 import { select, type Template } from '../pve/templates.ts'
 import type { PackageList } from '../updates/package-list.ts'
@@ -19,21 +19,31 @@ export interface Recorded {
   problem?: string
 }
 
-/** The current templates of an image on each node, with their records. */
+/**
+ * The current templates of these images on each node, with their records: by image.
+ * @param known what there is, where that was asked already
+ */
 export async function recordedPackages(
-  request: Pick<BuildRequest, 'image' | 'place' | 'places' | 'root' | 'reportsDir'>,
-  glance: Glance,
-): Promise<Recorded[]> {
-  const { image, place, places = [place] } = request
-  const current = places.flatMap(({ node }) => select(glance.templates, image.name, 'current', node) ?? [])
-  const unique = [...new Map(current.map((template) => [template.vmid, template])).values()]
-  return await Promise.all(
-    unique.map(async (template) => await recordOf(request, template, await glance.note(template))),
-  )
+  requests: readonly BuildRequest[],
+  known?: Glance,
+): Promise<Map<string, Recorded[]>> {
+  const [first] = requests
+  if (first === undefined) return new Map()
+  const { pve, place, places = [place], namespace } = first
+  const nodes = places.map(({ node }) => node)
+  const glance = known ?? (await takeGlance(pve, { namespace, nodes }))
+  const found = requests.map(async (request): Promise<[string, Recorded[]]> => {
+    const { name } = request.image
+    const current = nodes.flatMap((node) => select(glance.templates, name, 'current', node) ?? [])
+    const unique = [...new Map(current.map((template) => [template.vmid, template])).values()]
+    const records = unique.map(async (template) => recordOf(request, template, await glance.note(template)))
+    return [name, await Promise.all(records)]
+  })
+  return new Map(await Promise.all(found))
 }
 
 async function recordOf(
-  { root, reportsDir, place }: Pick<BuildRequest, 'root' | 'reportsDir' | 'place'>,
+  { root, reportsDir, place }: BuildRequest,
   template: Template,
   note: Note | undefined,
 ): Promise<Recorded> {

@@ -6,7 +6,7 @@ import { asImagebuildError, type ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import type { Project } from '../definition/load.ts'
 import type { ImageState } from '../plan/staleness.ts'
-import { type Glance, takeGlance } from '../pve/glance.ts'
+import { takeGlance } from '../pve/glance.ts'
 import { parentNameOf, requestFor } from './build-request.ts'
 import { cacheFolder, explainFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
@@ -52,17 +52,15 @@ export async function planRebuilds(question: RebuildQuestion): Promise<RebuildPl
   const { namespace } = project
   const nodes = connected.places.map(({ node }) => node)
   const glance = await takeGlance(connected.pve, { namespace, nodes })
-  const requests = await requestsFor(question, glance)
-  const recorded = new Map(
-    await Promise.all(
-      [...requests].map(async ([name, request]) => [name, await recordedPackages(request, glance)] as const),
-    ),
-  )
+  const requests = await requestsFor(question)
+  const releases = new Map()
+  const recorded = await recordedPackages([...requests.values()], glance)
   const found = await updatesFor(requests, recorded, question)
   const failures = new Map<string, ImagebuildError>()
   const judge = async (name: string, parent: Judged | undefined): Promise<Judged | undefined> => {
     try {
-      return await staleness(requests.get(name) as BuildRequest, {
+      const request = { ...(requests.get(name) as BuildRequest), glance, releases }
+      return await staleness(request, {
         recorded: recorded.get(name) ?? [],
         updates: found.reasons.get(name) ?? [],
         pauseAfter: project.ci.pauseAfter,
@@ -82,14 +80,12 @@ export async function planRebuilds(question: RebuildQuestion): Promise<RebuildPl
 }
 
 /** By image, parents before their children. */
-async function requestsFor(question: RebuildQuestion, glance: Glance): Promise<Map<string, BuildRequest>> {
+async function requestsFor(question: RebuildQuestion): Promise<Map<string, BuildRequest>> {
   const { project } = question
   const wanted = [...project.images.values()].filter(({ name }) => project.wanted.includes(name))
-  const releases = new Map()
-  const requests = wanted.map(async (image) => {
-    const request = await requestFor(image, { ...question, options: OPTIONS })
-    return [image.name, { ...request, glance, releases }] as const
-  })
+  const requests = wanted.map(
+    async (image) => [image.name, await requestFor(image, { ...question, options: OPTIONS })] as const,
+  )
   return new Map(await Promise.all(requests))
 }
 

@@ -54,7 +54,7 @@ async function judge(image: ImageSpec, { parent, updates = [], ...change }: Aske
   const build = aBuild({ image, reportsDir, root: '/', options, ...change }, pve)
   const { place, places = [place] } = build
   const glance = await takeGlance(build.pve, { namespace: 'homelab', nodes: places.map(({ node }) => node) })
-  const recorded = await recordedPackages(build, glance)
+  const recorded = (await recordedPackages([build], glance)).get(image.name) ?? []
   const judged = await staleness({ ...build, glance }, { recorded, updates, pauseAfter: 3, parent })
   expect(pve.writes).toEqual([])
   return judged
