@@ -29,15 +29,14 @@ export async function openForgeFor(
 ): Promise<OpenForge> {
   const { forgeSettings, startedFor } = await import('../../ci/forge-settings.ts')
   const { ca, base, ...written } = settings
-  const given = Object.entries({ ...written, ca: ca && (await readFile(ca, 'utf8')) })
-  const options = Object.fromEntries(given.filter(([, value]) => value !== undefined))
-  const where = forgeSettings(options, process.env)
+  const pem = ca === undefined ? {} : { ca: await readFile(ca, 'utf8') }
+  const where = forgeSettings({ ...written, ...pem }, process.env)
   const { commit, branch, log } = startedFor(process.env)
   const forge = dryRun
     ? (await import('../../ci/dry-run.ts')).dryRun(where, dryRun)
     : await (await import('../../ci/open-forge.ts')).openForge(where, secrets, {
         say,
-        signal: signal.aborted ? AbortSignal.timeout(LAST_SECONDS * 1000) : signal,
+        signal: lateBy(LAST_SECONDS, signal),
       })
   const started = { ...(commit !== undefined && { commit }), ...(log !== undefined && { log }) }
   return {
@@ -46,5 +45,13 @@ export async function openForgeFor(
   }
 }
 
-/** Seconds for a run that was interrupted. */
+/** Seconds for what a run that was interrupted has built already: without its change nobody would hear of it. */
 const LAST_SECONDS = 60
+
+function lateBy(seconds: number, signal: AbortSignal): AbortSignal {
+  const late = new AbortController()
+  const wait = () => void setTimeout(() => late.abort(signal.reason), seconds * 1000).unref()
+  if (signal.aborted) wait()
+  else signal.addEventListener('abort', wait, { once: true })
+  return late.signal
+}

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { ImagebuildError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import type { Ci } from '../definition/ci-schema.ts'
 import type { ImageReport, RunReport } from '../notify/report.ts'
@@ -27,6 +28,19 @@ export class Telling {
 
   async end(report: RunReport): Promise<void> {
     await tellEnd(this.#ci, this.#run, report, this.#withSignal())
+  }
+
+  /** A run that came to no result. */
+  async failed(
+    { namespace, target, started }: Pick<CiResult, 'namespace' | 'target' | 'started'>,
+    error: ImagebuildError,
+  ): Promise<void> {
+    const ended = new Date().toISOString()
+    const problems = [error.message]
+    const empty: CiResult = {
+      ...{ schema: 1, namespace, target, started, ended, images: [], suites: {}, problems },
+    }
+    await this.end({ ...reportOf(empty), exitStatus: error.exitCode })
   }
 
   #withSignal() {

@@ -56,7 +56,7 @@ export function declareCi(
         .argParser(positiveNumber)
         .default(1),
     )
-    .addOption(option('--json', 'what came of it as JSON').default(false))
+    .addOption(option('--json', 'what came of it as JSON').default(false).conflicts('dryRun'))
     .exitOverride()
     .action(async (names: string[], options) =>
       (await import('./commands/ci-run.ts')).ciRun(invocation, names, options),
@@ -66,7 +66,7 @@ export function declareCi(
     .description('of several jobs’ results one change, one pull request, one message')
     .addOption(option('--results <dir>', 'folder with files of `ci run --result`').makeOptionMandatory())
     .addOption(option('--dry-run', 'say what would be sent; the files are written').default(false))
-    .addOption(option('--json', 'all results in one, as JSON').default(false))
+    .addOption(option('--json', 'all results in one, as JSON').default(false).conflicts('dryRun'))
     .exitOverride()
     .action(async (options) => (await import('./commands/ci-report.ts')).ciReport(invocation, options))
 

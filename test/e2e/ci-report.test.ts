@@ -2,6 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { readLockfile } from '../../src/cli/lockfile.ts'
+import { readNote } from '../../src/pve/templates.ts'
 import { type CiWorld, ciWorld, NEW, OLD, SAME_KEYS } from './ci-world.ts'
 
 /** Four runners with clones of their own, which share no folder, and a job that reports for all of them. */
@@ -84,6 +85,10 @@ test('four runners, eight images, a child among them and one that fails: one pul
     const row = `| \`${image}\` | \`${before?.version}\`: ${before?.vmids.lab} on \`lab\` | \`${after?.version}\`: ${vmid} on \`lab\` |`
     expect(pull?.body).toContain(row)
   }
+  // The child was built in the same job after its parent, upon the version that this has now.
+  const [base, child] = ['base', 'child'].map((name) => images.find(({ image }) => image === name)?.after)
+  const at = { kind: 'lxc', node: 'lab', vmid: child?.vmids.lab ?? 0 } as const
+  expect((await readNote(world.pve, at))?.source?.version).toBe(base?.version)
   const branch = world.github.git.filesAt(world.github.git.branches.get('imagebuild/rebuild-lab') ?? '')
   expect(branch[LOCK]).toBe(await readFile(join(checkout, LOCK), 'utf8'))
   for (const image of ALL)

@@ -115,6 +115,41 @@ test('the next run changes nothing', async () => {
   expect(world.toldSince()).toEqual(['/ping/start', '/ping'])
 })
 
+test('what a rebuild cannot bring in is tried once, and is no reason again until the index changes', async () => {
+  const publish = (version: string) => world.publish([{ ...NEW, version }, OTHER])
+  const rebuilt = async () => {
+    const { exitCode, stderr, result } = await world.ci(['run', '--json'])
+    expect(exitCode, stderr).toBe(0)
+    return result()
+      .images.filter(({ outcome }) => outcome === 'built')
+      .map(({ image }) => image)
+  }
+  publish('3.5.2-1')
+  expect(await rebuilt()).toEqual(['web'])
+  expect(await rebuilt()).toEqual([])
+  publish('3.5.3-1')
+  expect(await rebuilt()).toEqual(['web'])
+  world.publish([NEW, OTHER])
+  world.toldSince()
+})
+
+test('two at once build once, and end in one pull request', async () => {
+  await world.project.write(world.definition('db', [OTHER], { layers: '  - shell: echo one > /etc/one\n' }))
+  const both = await Promise.all([1, 2].map(() => world.ci(['run', '--json', '--wait'])))
+  expect(
+    both.map(({ exitCode }) => exitCode),
+    both.map(({ stderr }) => stderr).join('\n'),
+  ).toEqual([0, 0])
+  const outcomes = both.map(({ result }) =>
+    result().images.map(({ image, outcome }) => `${image} ${outcome}`),
+  )
+  expect(outcomes.flat().sort()).toEqual(['db built', 'db unchanged', 'web unchanged', 'web unchanged'])
+  const open = world.github.pulls.filter(({ state }) => state === 'open')
+  expect(open).toHaveLength(1)
+  expect(open[0]?.body).toContain('| `db` | ')
+  world.toldSince()
+})
+
 test('an index that is not believed builds nothing, and is said', async () => {
   world.publish([{ ...NEW, version: '3.5.2-1' }], { validUntil: 'Sun, 29 Nov 2026 00:00:00 UTC' })
   const start = world.proxy.calls.length

@@ -1,4 +1,3 @@
-import { resolve } from 'node:path'
 import { asImagebuildError, ImagebuildError } from '../../core/errors.ts'
 import type { Emit } from '../../core/events.ts'
 import { oneLine } from '../../core/printable.ts'
@@ -8,24 +7,17 @@ import { type OpenForge, openForgeFor } from '../ci-forge.ts'
 import { planRebuilds, type RebuildPlan, type RebuildQuestion } from '../ci-plan.ts'
 import { formatStates } from '../ci-plan-text.ts'
 import { rebuildStale } from '../ci-rebuild.ts'
-import {
-  carryOver,
-  committedFiles,
-  inRepository,
-  listsOf,
-  type RecordsAt,
-  repositoryOf,
-} from '../ci-records.ts'
+import { carryOver, committedFiles, type RecordsAt, repositoryOf } from '../ci-records.ts'
 import { type CiResult, type ImageOutcome, writeResult } from '../ci-result.ts'
 import { type Change, propose } from '../ci-review.ts'
 import { formatOutcomes } from '../ci-run-text.ts'
 import { exitCodeOf, reportOf, Telling } from '../ci-tell.ts'
 import { tellWouldSend } from '../ci-would.ts'
+import { unwritten, withRecords } from '../ci-written.ts'
 import type { Invocation } from '../invocation.ts'
 import type { Lane } from '../lane.ts'
 import { LOCKFILE, readLockfile } from '../lockfile.ts'
 import { print, printJson, printStyled, tell, tellStyled } from '../output.ts'
-import { areListed } from '../package-files.ts'
 import { openProject, tellWarnings } from '../project.ts'
 import { tellFailures, tellFailuresAgain } from '../run-failures.ts'
 import { openScreen } from '../run-screen.ts'
@@ -61,7 +53,7 @@ export async function ciRun(
       ? new Telling(project.ci, invocation, screen.emit)
       : undefined
   const run: Run = { invocation, project, options, at, emit: screen.emit, failures: new Map() }
-  const started = new Date()
+  const started = new Date().toISOString()
   let done: Done
   try {
     await telling?.start()
@@ -69,7 +61,7 @@ export async function ciRun(
     await telling?.end(reportOf(done.result, done.pullRequest))
   } catch (thrown) {
     const error = asImagebuildError(invocation.signal.aborted ? invocation.signal.reason : thrown)
-    await telling?.end(reportOfFailure(run, started, error))
+    await telling?.failed({ ...project, target, started }, error)
     throw thrown
   } finally {
     await screen[Symbol.asyncDispose]()
@@ -101,7 +93,7 @@ interface Done {
   said?: string
 }
 
-async function work(run: Run, started: Date): Promise<Done> {
+async function work(run: Run, started: string): Promise<Done> {
   const { invocation, project, options, at, emit, failures } = run
   const forge = await openOwnForge(run)
   const before = await committedFiles(at)
@@ -113,7 +105,7 @@ async function work(run: Run, started: Date): Promise<Done> {
   const plan = await planRebuilds(question)
   for (const [image, failure] of plan.failures) failures.set(image, failure)
   const outline = (images: ImageOutcome[]): CiResult => ({
-    ...{ schema: 1, namespace: project.namespace, target: at.target, started: started.toISOString() },
+    ...{ schema: 1, namespace: project.namespace, target: at.target, started },
     ...{ ended: new Date().toISOString(), images, suites: plan.suites, problems },
   })
   if (options.dryRun) {
@@ -192,61 +184,6 @@ function refusedSuites({ states }: RebuildPlan): string[] {
       .map(({ text }) => text),
   )
   return [...new Set(texts)]
-}
-
-/** The template stays; its change would be lost. Why was said when it was tried. */
-async function unwritten({ root, target }: RecordsAt, outcomes: readonly ImageOutcome[]): Promise<string[]> {
-  const locked = await readLockfile(root).then(
-    ({ targets }) => targets[target] ?? {},
-    () => ({}) as Record<string, never>,
-  )
-  const problems: string[] = []
-  for (const { image, outcome, after } of outcomes) {
-    if (outcome !== 'built' || after === undefined) continue
-    const { version, vmids } = after
-    const isThere =
-      locked[image]?.version === version &&
-      (await areListed(root, { target, image, version, nodes: Object.keys(vmids) }))
-    if (!isThere)
-      problems.push(`${LOCKFILE} and the list of packages do not have ${image} ${version}, which is current`)
-  }
-  return problems
-}
-
-/** With what another job needs to write it down, and places as a repository has them. */
-async function withRecords(
-  at: RecordsAt,
-  outcome: ImageOutcome,
-  before: Readonly<Record<string, unknown>>,
-): Promise<ImageOutcome> {
-  const { image, failure } = outcome
-  const lock = (await readLockfile(at.root).catch(() => undefined))?.targets[at.target]?.[image]
-  const isOther = lock !== undefined && JSON.stringify(lock) !== JSON.stringify(before[image])
-  const where = failure?.where
-  return {
-    ...outcome,
-    ...(isOther && { lock, packages: await listsOf(at, image, Object.keys(lock.templates)) }),
-    ...(failure &&
-      where && {
-        failure: { ...failure, where: { ...where, file: inRepository(at, resolve(at.root, where.file)) } },
-      }),
-  }
-}
-
-function reportOfFailure({ project, at, failures }: Run, started: Date, error: ImagebuildError) {
-  const problems = failures.size > 0 ? [...failures.values()].map(({ message }) => message) : [error.message]
-  const { namespace } = project
-  const times = { started: started.toISOString(), ended: new Date().toISOString() }
-  const result: CiResult = {
-    schema: 1,
-    namespace,
-    target: at.target,
-    ...times,
-    images: [],
-    suites: {},
-    problems,
-  }
-  return { ...reportOf(result), exitStatus: error.exitCode }
 }
 
 function unverified(): ImagebuildError {
