@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { packageListFile } from '../build/package-lists.ts'
+import { asImagebuildError } from '../core/errors.ts'
 import { parsePackageList } from '../updates/package-list.ts'
 import type { Annotation, OpenForge } from './ci-forge.ts'
 import { packageRows } from './ci-rebuild.ts'
@@ -17,6 +18,8 @@ export interface Reviewed {
   pullRequest?: string
   /** one line for people, where something was written */
   said?: string
+  /** what could not be said there */
+  problems: string[]
 }
 
 export interface Change {
@@ -43,20 +46,32 @@ export async function propose(open: OpenForge, result: CiResult, change: Change)
   )
   const { pullRequestBody } = await import('../../ci/pull-request-body.ts')
   const { target } = result
+  const base = await open.base()
   const proposal = await open.forge.propose({
     branch: open.branch,
-    base: await open.base(),
+    base,
     ...(open.started.commit !== undefined && { from: open.started.commit }),
     title: titleOf(rebuilt, target),
     body: pullRequestBody({ target, rebuilt, failed }),
     files: changeOf(before, after),
     keepText: built.length === 0,
-    pointless: `All of this is on ${await open.base()} by now.`,
+    pointless: `All of this is on ${base} by now.`,
   })
-  await report(open, result, 'commit' in proposal ? proposal.commit : open.started.commit)
-  if (proposal.done === 'nothing') return {}
+  const problems: string[] = []
+  try {
+    await report(open, result, 'commit' in proposal ? proposal.commit : open.started.commit)
+  } catch (error) {
+    problems.push(problemOf(error))
+  }
+  if (proposal.done === 'nothing') return { problems }
   const said = `pull request ${proposal.url}: ${proposal.done}`
-  return { said, ...(proposal.done !== 'closed' && { pullRequest: proposal.url }) }
+  return { said, problems, ...(proposal.done !== 'closed' && { pullRequest: proposal.url }) }
+}
+
+/** What failed beside the images, and what to do, as one line. */
+export function problemOf(error: unknown): string {
+  const { message, next } = asImagebuildError(error)
+  return next === undefined ? message : `${message} (${next})`
 }
 
 /** A status where something was built or failed: of nothing there is nothing to say. */

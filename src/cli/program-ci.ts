@@ -81,6 +81,6 @@ export function declareCi(
 
   ci.addHelpText(
     'after',
-    `\nExamples:\n  ${name} ci plan                          what is stale, and why\n  ${name} ci plan --detailed-exitcode      the same for a script: 2 where anything is stale or unknown\n  ${name} ci plan --matrix                 one job for each family of images`,
+    `\nExamples:\n  ${name} ci plan                          what is stale, and why\n  ${name} ci plan --detailed-exitcode      the same for a script: 2 where anything is stale or unknown\n  ${name} ci plan --matrix                 one job for each family of images\n  ${name} ci run --dry-run                 what would be built and sent\n  ${name} ci run --parallel 2              build it, and report\n  ${name} ci report --results results      report for several jobs of ci run --result`,
   )
 }

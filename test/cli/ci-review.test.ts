@@ -120,10 +120,11 @@ test('a run that built nothing leaves the open one as it is; once that is merged
   expect([body(), github.writes().length]).toEqual([text, written])
   merge()
   expect(await run('third', [])).toEqual({
+    problems: [],
     said: 'pull request https://github.test/acme/images/pull/1: closed',
   })
   expect(github.comments).toMatchObject([{ body: 'All of this is on main by now.' }])
-  expect(await run('fourth', [])).toEqual({})
+  expect(await run('fourth', [])).toEqual({ problems: [] })
 })
 
 test('what failed is a status at the commit, with its check and the line of the definition', async () => {
@@ -148,4 +149,14 @@ test('what failed is a status at the commit, with its check and the line of the 
     },
   ])
   expect(body()).toContain('- `db`: db is not good')
+})
+
+test('a status that cannot be written is a problem, and the pull request is there all the same', async () => {
+  const answer = { status: 422, body: { message: 'No commit found' } }
+  github.faults.push({ method: 'POST', path: /check-runs$/, times: 1, answer })
+  expect(await run('first', [['web', 1]])).toEqual({
+    said: 'pull request https://github.test/acme/images/pull/1: created',
+    pullRequest: 'https://github.test/acme/images/pull/1',
+    problems: [expect.stringContaining('was not written in acme/images')],
+  })
 })

@@ -15,7 +15,7 @@ import {
   writeRecords,
 } from '../ci-records.ts'
 import { type CiResult, mergeResults, readResult } from '../ci-result.ts'
-import { propose, type Reviewed } from '../ci-review.ts'
+import { problemOf, propose, type Reviewed } from '../ci-review.ts'
 import { formatOutcomes } from '../ci-run-text.ts'
 import { exitCodeOf, reportOf, Telling } from '../ci-tell.ts'
 import type { Invocation } from '../invocation.ts'
@@ -84,7 +84,7 @@ async function review(
   invocation: Invocation,
   emit: Emit,
   of: { ci: Awaited<ReturnType<typeof readConfig>>['ci']; at: RecordsAt; result: CiResult; dryRun: boolean },
-): Promise<Reviewed & { problems: string[] }> {
+): Promise<Reviewed> {
   const { at, result, dryRun } = of
   const { pullRequest } = of.ci
   const before = await committedFiles(at)
@@ -103,11 +103,9 @@ async function review(
       await writeRecords(at, image, { lock, lists, suites: result.suites }, invocation.signal)
     }
     const reviewed = open && (await propose(open, result, { at, before, carried }))
-    return { ...reviewed, problems }
+    return { ...reviewed, problems: [...problems, ...(reviewed?.problems ?? [])] }
   } catch (error) {
     invocation.signal.throwIfAborted()
-    const { message, next } = asImagebuildError(error)
-    problems.push(`${message}${next === undefined ? '' : ` (${next})`}`)
-    return { problems }
+    return { problems: [...problems, problemOf(error)] }
   }
 }

@@ -9,7 +9,7 @@ import { formatStates } from '../ci-plan-text.ts'
 import { rebuildStale } from '../ci-rebuild.ts'
 import { carryOver, committedFiles, type RecordsAt, repositoryOf } from '../ci-records.ts'
 import { type CiResult, type ImageOutcome, writeResult } from '../ci-result.ts'
-import { type Change, propose } from '../ci-review.ts'
+import { type Change, problemOf, propose } from '../ci-review.ts'
 import { formatOutcomes } from '../ci-run-text.ts'
 import { exitCodeOf, reportOf, Telling } from '../ci-tell.ts'
 import { tellWouldSend } from '../ci-would.ts'
@@ -167,12 +167,12 @@ async function carry({ at, invocation: { signal } }: Run, open: OpenForge | unde
 
 /** What is built is built, whatever a forge says. */
 async function review(forge: OpenForge, result: CiResult, change: Change): Promise<Done> {
+  const withProblems = (more: string[]) => ({ ...result, problems: [...result.problems, ...more] })
   try {
-    return { result, ...(await propose(forge, result, change)) }
+    const { problems, ...reviewed } = await propose(forge, result, change)
+    return { result: withProblems(problems), ...reviewed }
   } catch (error) {
-    const { message, next } = asImagebuildError(error)
-    const problem = `${message}${next === undefined ? '' : ` (${next})`}; what was written is here: ${LOCKFILE}`
-    return { result: { ...result, problems: [...result.problems, problem] } }
+    return { result: withProblems([`${problemOf(error)}; what it was to bring is here: ${LOCKFILE}`]) }
   }
 }
 
