@@ -116,8 +116,10 @@ async function states(...args: string[]) {
 }
 
 async function build(...args: string[]): Promise<void> {
+  const start = proxy.calls.length
   const { exitCode, stderr } = await tiny.project.imagebuild(['run', ...args], { env: tiny.env })
   expect(exitCode, stderr).toBe(0)
+  expect(writesSince(start)).not.toEqual([])
 }
 
 test('what was never built is missing; a family is one job', async () => {
@@ -131,6 +133,20 @@ test('what was never built is missing; a family is one job', async () => {
   ])
   const { stdout } = await ciPlan('--matrix')
   expect(stdout).toBe('{"include":[{"family":"base","images":"base child"},{"family":"web","images":"web"}]}')
+})
+
+test('what cannot be told is said, and is a job whose failure is told as a build’s', async () => {
+  const { of, stderr, exitCode } = await states('child')
+  expect(of('child')).toEqual([
+    'unknown: nothing',
+    expect.stringMatching(/^unknown: child starts from base, and there is no current template of it on lab/),
+  ])
+  expect(exitCode).toBe(1)
+  expect(stderr).toBe('')
+  const said = await ciPlan('child')
+  expect(said.stdout).toMatch(/^child {2}unknown {2}cannot be told\n {4}unknown {5}child starts from base/)
+  expect(said.stderr).toContain('imagebuild run base')
+  expect((await ciPlan('child', '--matrix')).stdout).toBe('{"include":[{"family":"child","images":"child"}]}')
 })
 
 test('what nobody has verified is to be verified; then nothing is stale, nothing is asked for, and the exit code is 0', async () => {
