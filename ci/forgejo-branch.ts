@@ -1,6 +1,6 @@
 import type { Change } from './forge.ts'
 import { type ForgejoClient, ForgejoRefusal } from './forgejo-client.ts'
-import { blobName, changeMessage, movedBase, requireOwnCommit } from './own-branch.ts'
+import { blobName, changeMessage, digestIn, foreignCommit, movedBase } from './own-branch.ts'
 
 export interface Pull {
   number: number
@@ -13,7 +13,13 @@ export interface Pull {
 }
 
 interface Branch {
-  commit: { id: string; message: string }
+  commit: { id: string }
+}
+
+interface Commit {
+  sha: string
+  commit: { message: string }
+  parents: { sha: string }[]
 }
 
 interface Content {
@@ -35,7 +41,7 @@ interface Brought {
   commit: string
   written: boolean
   /** the branch is a new one, and so must its pull request be */
-  anew: boolean
+  isNew: boolean
 }
 
 /**
@@ -59,14 +65,15 @@ export async function bringBranch(
     const moved = differing.filter((path) => then.get(path)?.sha !== now.get(path)?.sha)
     if (moved.length > 0) throw movedBase(change.base, moved)
   }
+  const present = await isOwnBranch(client, change.branch, pull?.base.ref ?? change.base)
   if (pull !== undefined) {
     const updated = await updateBranch(client, change, pull, base)
     if (updated !== 'conflict') return updated
     await closePull(client, pull, `It conflicts with ${change.base} by now: a new one takes its place.`)
   }
-  await removeBranch(client, change.branch)
+  if (present) await removeBranch(client, change.branch)
   const operations = operationsFor(wantedOf(change), now)
-  return { ...(await commit(client, change, operations, change.base)), anew: true }
+  return { ...(await commit(client, change, operations, change.base)), isNew: true }
 }
 
 async function updateBranch(
@@ -87,8 +94,8 @@ async function updateBranch(
   const head = (await client.get<Branch>(branchPath(change.branch))).commit.id
   const there = await contentsAt(client, [...wanted.keys()], head)
   const operations = operationsFor(wanted, there)
-  if (operations.length === 0) return { commit: head, written: behind, anew: false }
-  return { ...(await commit(client, change, operations)), anew: false }
+  if (operations.length === 0) return { commit: head, written: behind, isNew: false }
+  return { ...(await commit(client, change, operations)), isNew: false }
 }
 
 /** @returns false where that conflicts */
@@ -118,11 +125,27 @@ async function commit(
   return { commit: made.commit.sha, written: true }
 }
 
-/** @throws ImagebuildError `busy` where the last commit is somebody else's */
+/**
+ * Whether there is a branch that may be overwritten: what it has beside its base are commits of this program, and merges of
+ * the base into them, as `mergeBase` makes them.
+ * @throws ImagebuildError `busy` where one of its commits is somebody else's
+ */
+export async function isOwnBranch(client: ForgejoClient, branch: string, base: string): Promise<boolean> {
+  if ((await orNothing(client.get<Branch>(branchPath(branch)))) === undefined) return false
+  const only = { stat: 'false', verification: 'false', files: 'false' }
+  const commits = await client.list<Commit>('/commits', { sha: branch, not: base, ...only })
+  const beside = new Set(commits.map(({ sha }) => sha))
+  const isOwn = ({ commit, parents: [first, second, ...more] }: Commit) => {
+    if (digestIn(commit.message) !== undefined) return true
+    if (first === undefined || second === undefined || more.length > 0) return false
+    return beside.has(first.sha) && !beside.has(second.sha)
+  }
+  const foreign = commits.find((one) => !isOwn(one))
+  if (foreign !== undefined) throw foreignCommit(branch, foreign.sha, foreign.commit.message)
+  return true
+}
+
 export async function removeBranch(client: ForgejoClient, branch: string): Promise<void> {
-  const present = await orNothing(client.get<Branch>(branchPath(branch)))
-  if (present === undefined) return
-  requireOwnCommit(branch, present.commit.id, present.commit.message)
   await orNothing(client.send('DELETE', branchPath(branch)))
 }
 

@@ -1,6 +1,6 @@
 import type { SecretRegistry } from '../src/core/secrets.ts'
 import type { Change, Forge, ForgeContext, ForgeSettings, Proposal, Status } from './forge.ts'
-import { bringBranch, closePull, contentsAt, type Pull, removeBranch } from './forgejo-branch.ts'
+import { bringBranch, closePull, contentsAt, isOwnBranch, type Pull, removeBranch } from './forgejo-branch.ts'
 import { type ForgejoClient, forgejoClient, forgejoFailure } from './forgejo-client.ts'
 import { interruptible } from './interruptible.ts'
 import { cutText } from './markdown.ts'
@@ -19,7 +19,7 @@ export async function openForgejo(
   const token = await secrets.resolve(settings.token, context.signal)
   const client = forgejoClient(settings, token, context, second)
   const repository = `${settings.owner}/${settings.repo}`
-  const or = async <T>(what: string, work: Promise<T>): Promise<T> => {
+  const withFailure = async <T>(what: string, work: Promise<T>): Promise<T> => {
     try {
       return await interruptible(work, context.signal)
     } catch (error) {
@@ -30,14 +30,14 @@ export async function openForgejo(
   return {
     async propose(change) {
       requireOwnBranch(change)
-      return await or(`no pull request was written in ${repository}`, propose(client, change))
+      return await withFailure(`no pull request was written in ${repository}`, propose(client, change))
     },
     async report(status) {
       const what = `the status of ${status.commit} was not written in ${repository}`
-      await or(what, report(client, status))
+      await withFailure(what, report(client, status))
     },
     async read(branch, path) {
-      const content = await or(
+      const content = await withFailure(
         `${path} on ${branch} was not read in ${repository}`,
         contentsAt(client, [path], branch),
       )
@@ -45,7 +45,7 @@ export async function openForgejo(
       return base64 === undefined ? undefined : Buffer.from(base64, 'base64').toString('utf8')
     },
     async defaultBranch() {
-      const { default_branch } = await or(
+      const { default_branch } = await withFailure(
         `${repository} was not read`,
         client.get<{ default_branch: string }>(''),
       )
@@ -59,7 +59,7 @@ async function propose(client: ForgejoClient, change: Change): Promise<Proposal>
   const brought = await bringBranch(client, change, pull)
   if (brought === 'pointless') return await withdraw(client, change, pull)
   const { title, body, base, branch: head } = change
-  if (pull === undefined || brought.anew) {
+  if (pull === undefined || brought.isNew) {
     const created = await client.send<Pull>('POST', '/pulls', { title, body, base, head })
     return { done: 'created', number: created.number, url: created.html_url, commit: brought.commit }
   }
@@ -79,8 +79,10 @@ async function openPull(client: ForgejoClient, branch: string): Promise<Pull | u
 }
 
 async function withdraw(client: ForgejoClient, change: Change, pull: Pull | undefined): Promise<Proposal> {
+  // Asked before anything is said: of a branch of people the pull request stays open.
+  const present = await isOwnBranch(client, change.branch, pull?.base.ref ?? change.base)
   if (pull !== undefined) await closePull(client, pull, change.pointless)
-  await removeBranch(client, change.branch)
+  if (present) await removeBranch(client, change.branch)
   return pull === undefined
     ? { done: 'nothing' }
     : { done: 'closed', number: pull.number, url: pull.html_url }

@@ -1,7 +1,7 @@
 import { ImagebuildError } from '../src/core/errors.ts'
 import type { Change } from './forge.ts'
 import { type Repository, statusOf } from './github-client.ts'
-import { blobName, changeDigest, changeMessage, movedBase, requireOwnCommit } from './own-branch.ts'
+import { blobName, changeDigest, changeMessage, digestIn, foreignCommit, movedBase } from './own-branch.ts'
 
 /** A request to create a tree bears the files' text; much longer ones are not answered in time. In characters. */
 const TEXT_OF_ONE_TREE = 1_000_000
@@ -43,10 +43,7 @@ export async function bringBranch(
   }
 }
 
-/** Nothing happens where there is none. */
-export async function removeBranch(repository: Repository, branch: string): Promise<void> {
-  const { client, at } = repository
-  if ((await presentCommit(repository, branch)) === undefined) return
+export async function removeBranch({ client, at }: Repository, branch: string): Promise<void> {
   await client.rest.git.deleteRef({ ...at, ref: `heads/${branch}` }).catch((error: unknown) => {
     // GitHub's answer for a branch that has gone meanwhile.
     if (statusOf(error) !== 422) throw error
@@ -121,13 +118,17 @@ interface PresentCommit {
 }
 
 /** @throws ImagebuildError `busy` where the branch's last commit is not this program's */
-async function presentCommit({ client, at }: Repository, branch: string): Promise<PresentCommit | undefined> {
+export async function presentCommit(
+  { client, at }: Repository,
+  branch: string,
+): Promise<PresentCommit | undefined> {
   const ref = await client.rest.git.getRef({ ...at, ref: `heads/${branch}` }).catch((error: unknown) => {
     if (statusOf(error) !== 404) throw error
   })
   if (ref === undefined) return undefined
   const { data } = await client.rest.git.getCommit({ ...at, commit_sha: ref.data.object.sha })
-  const digest = requireOwnCommit(branch, data.sha, data.message)
+  const digest = digestIn(data.message)
+  if (digest === undefined) throw foreignCommit(branch, data.sha, data.message)
   return { sha: data.sha, parent: data.parents[0]?.sha, digest }
 }
 

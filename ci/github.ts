@@ -1,6 +1,6 @@
 import type { SecretRegistry } from '../src/core/secrets.ts'
 import type { Change, Forge, ForgeContext, ForgeSettings, Proposal, Status } from './forge.ts'
-import { bringBranch, fileOn, removeBranch } from './github-branch.ts'
+import { bringBranch, fileOn, presentCommit, removeBranch } from './github-branch.ts'
 import { reportCheckRun, reportCommitStatus } from './github-checks.ts'
 import { githubClient, isAppToken, type Pace, type Repository, statusOf } from './github-client.ts'
 import { githubFailure } from './github-failure.ts'
@@ -29,7 +29,7 @@ export async function openGithub(
     at: { owner, repo },
   }
   const named = `${owner}/${repo}`
-  const or = async <T>(what: string, work: Promise<T>): Promise<T> => {
+  const withFailure = async <T>(what: string, work: Promise<T>): Promise<T> => {
     try {
       return await interruptible(work, context.signal)
     } catch (error) {
@@ -40,17 +40,23 @@ export async function openGithub(
   return {
     async propose(change) {
       requireOwnBranch(change)
-      return await or(`no pull request was written in ${named}`, propose(repository, change))
+      return await withFailure(`no pull request was written in ${named}`, propose(repository, change))
     },
     async report(status) {
       const what = `the status of ${status.commit} was not written in ${named}`
-      await or(what, report(repository, status, isAppToken(token)))
+      await withFailure(what, report(repository, status, isAppToken(token)))
     },
     async read(branch, path) {
-      return await or(`${path} on ${branch} was not read in ${named}`, fileOn(repository, branch, path))
+      return await withFailure(
+        `${path} on ${branch} was not read in ${named}`,
+        fileOn(repository, branch, path),
+      )
     },
     async defaultBranch() {
-      const { data } = await or(`${named} was not read`, repository.client.rest.repos.get(repository.at))
+      const { data } = await withFailure(
+        `${named} was not read`,
+        repository.client.rest.repos.get(repository.at),
+      )
       return data.default_branch
     },
   }
@@ -100,13 +106,15 @@ async function withdraw(
   pull: OpenPull | undefined,
 ): Promise<Proposal> {
   const { client, at } = repository
+  // Whose the branch is is asked before anything is said: of a branch of people the pull request stays open.
+  const present = await presentCommit(repository, branch)
   if (pull !== undefined) {
     const one = { ...at, request: { retries: 0 } }
     // Sent twice it would stand there twice.
     await client.rest.issues.createComment({ ...one, issue_number: pull.number, body: pointless })
     await client.rest.pulls.update({ ...at, pull_number: pull.number, state: 'closed' })
   }
-  await removeBranch(repository, branch)
+  if (present !== undefined) await removeBranch(repository, branch)
   return pull === undefined
     ? { done: 'nothing' }
     : { done: 'closed', number: pull.number, url: pull.html_url }

@@ -58,17 +58,17 @@ export function changeDigest({ files }: Change): string {
   return createHash('sha256').update(JSON.stringify(sorted)).digest('hex')
 }
 
-/**
- * The digest in the message of a branch's last commit.
- * @throws ImagebuildError `busy` where that commit is somebody else's
- */
-export function requireOwnCommit(branch: string, commit: string, message: string): string {
-  const digest = new RegExp(`^${TRAILER}: ([0-9a-f]{64})$`, 'm').exec(message)?.[1]
-  if (digest !== undefined) return digest
-  throw new ImagebuildError({
+/** The digest in the message of a commit of this program; undefined for the commits of people. */
+export function digestIn(message: string): string | undefined {
+  return new RegExp(`^${TRAILER}: ([0-9a-f]{64})$`, 'm').exec(message)?.[1]
+}
+
+/** A branch is not overwritten that has a commit of people. */
+export function foreignCommit(branch: string, commit: string, message: string): ImagebuildError {
+  return new ImagebuildError({
     code: 'busy',
     what: `the branch ${branch} is not overwritten`,
-    why: `its last commit ${commit} is somebody else's: "${message.split('\n')[0]}"`,
+    why: `its commit ${commit} is somebody else's: "${message.split('\n')[0]}"`,
     next: `merge it, or delete the branch; commits of people belong on branches that do not begin with ${OWN_BRANCHES}`,
   })
 }

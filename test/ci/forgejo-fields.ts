@@ -14,11 +14,20 @@ interface Fields {
 
 const pull: Fields['fields'] = { title: 'text', body: 'text', base: 'text' }
 
+const BOOLEAN = ['true', 'false'] as const
+
 export const DOCUMENTED: Record<string, Documented> = {
   // the repository itself
   'GET ': {},
   'GET /branches/{rest}': {},
   'DELETE /branches/{rest}': {},
+  // `sha`: where the list begins; what `not` has is left out
+  'GET /commits': {
+    query: {
+      ...{ sha: 'text', not: 'text', page: 'number', limit: 'number' },
+      ...{ stat: BOOLEAN, verification: BOOLEAN, files: BOOLEAN },
+    },
+  },
   // `ref`: a commit, branch or tag
   'GET /contents/{rest}': { query: { ref: 'text' } },
   // ChangeFilesOptions: several files in one commit

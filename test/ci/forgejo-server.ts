@@ -20,7 +20,7 @@ interface Operation {
   sha?: string
 }
 
-/** Forgejo pages its lists; two are enough to see whether all pages are asked for. */
+/** The largest page that this Forgejo gives, as its administrator may set it: a client that asks for more gets this. */
 const PAGE = 2
 
 const refusal = (status: number, message: string): Answered => ({
@@ -47,8 +47,9 @@ export async function serveForgejo(certificate?: { key: string; cert: string }) 
     }
   }
   const page = (all: unknown[], { url }: Asked): Answered => {
-    const from = (Number(url.searchParams.get('page')) - 1) * PAGE
-    return { status: 200, body: all.slice(from, from + PAGE) }
+    const size = Math.min(PAGE, Number(url.searchParams.get('limit') ?? PAGE))
+    const from = (Number(url.searchParams.get('page')) - 1) * size
+    return { status: 200, body: all.slice(from, from + size) }
   }
   const blobs = (ref: string) => git.flat(git.commits.get(git.branches.get(ref) ?? ref)?.tree ?? '')
   const change = (branch: string, message: string, operations: Operation[], onto: string): Answered => {
@@ -105,8 +106,24 @@ export async function serveForgejo(certificate?: { key: string; cert: string }) 
       (_, [name = '']) => {
         const commit = git.commits.get(git.branches.get(name) ?? '')
         return commit
-          ? { status: 200, body: { name, commit: { id: commit.sha, message: commit.message } } }
+          ? { status: 200, body: { name, commit: { id: commit.sha } } }
           : refusal(404, 'branch does not exist')
+      },
+    ],
+    [
+      'GET',
+      /^\/commits$/,
+      (asked) => {
+        const { sha = '', not = '' } = Object.fromEntries(asked.url.searchParams)
+        const [head, base] = [git.branches.get(sha), git.branches.get(not)]
+        if (head === undefined || base === undefined) return refusal(404, 'object does not exist')
+        const listed = [...git.commits.values()].filter(
+          (commit) => git.isAncestor(commit.sha, head) && !git.isAncestor(commit.sha, base),
+        )
+        const shownAs = listed.reverse().map(({ sha, message, parents }) => ({
+          ...{ sha, commit: { message }, parents: parents.map((parent) => ({ sha: parent })) },
+        }))
+        return page(shownAs, asked)
       },
     ],
     [

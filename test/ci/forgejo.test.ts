@@ -117,6 +117,17 @@ describe('a change', () => {
     expect(forgejo.git.isAncestor(moved, forgejo.git.branches.get(BRANCH) ?? '')).toBe(true)
   })
 
+  test('is still this program’s to take back after the base was merged into its branch, again and again', async () => {
+    const one = await forge()
+    await one.propose(change())
+    for (const text of ['hello again\n', 'good bye\n']) {
+      forgejo.git.push('main', { 'README.md': text })
+      expect(await one.propose(change())).toMatchObject({ done: 'updated', number: 1 })
+    }
+    expect(await one.propose(change({ files: new Map() }))).toMatchObject({ done: 'closed', number: 1 })
+    expect(forgejo.git.branches.has(BRANCH)).toBe(false)
+  })
+
   test('gets a new pull request where the base moved so that the old one conflicts', async () => {
     const one = await forge()
     await one.propose(change())
@@ -164,6 +175,35 @@ describe('a change', () => {
     const error = await failure((await forge()).propose(change()))
     expect(error).toMatchObject({ code: 'busy', why: expect.stringContaining('Mend the lockfile') })
     expect(files()).toMatchObject({ [LOCK]: 'mended by hand\n' })
+  })
+
+  describe('whose branch has a commit of people beneath its pull request', () => {
+    test.each([
+      ['updates', change({ files: new Map([[LOCK, 'newer\n']]) })],
+      ['withdraws', change({ files: new Map() })],
+    ])('%s nothing', async (_, next) => {
+      const one = await forge()
+      await one.propose(change())
+      forgejo.git.push(BRANCH, { [LOCK]: 'mended by hand\n' }, 'Mend the lockfile')
+      forgejo.git.push('main', { 'README.md': 'hello again\n' })
+      const before = forgejo.writes().length
+      const error = await failure(one.propose(next))
+      expect(error).toMatchObject({ code: 'busy', why: expect.stringContaining('Mend the lockfile') })
+      expect(forgejo.writes()).toHaveLength(before)
+      expect(forgejo.pulls).toMatchObject([{ state: 'open' }])
+    })
+
+    test('refuses a merge of another branch, too', async () => {
+      const one = await forge()
+      await one.propose(change())
+      const { git } = forgejo
+      git.branches.set('theirs', git.branches.get('main') ?? '')
+      const theirs = git.push('theirs', { 'README.md': 'theirs\n' }, 'Greet otherwise')
+      const own = git.branches.get(BRANCH) ?? ''
+      const { tree = '' } = git.commits.get(theirs) ?? {}
+      git.branches.set(BRANCH, git.commit({ tree, parents: [own, theirs], message: 'Merge theirs' }))
+      expect(await failure(one.propose(change({ files: new Map() })))).toMatchObject({ code: 'busy' })
+    })
   })
 
   test('finds its pull request on a later page, and none of a fork', async () => {

@@ -259,6 +259,15 @@ describe('nothing to change', () => {
   })
 })
 
+test('a pull request whose branch has a commit of people stays open, and nothing is said in it', async () => {
+  const one = await forge()
+  await one.propose(change())
+  github.git.push(BRANCH, { [LOCK]: 'mended by hand\n' }, 'Mend the lockfile')
+  const before = github.writes().length
+  expect(await failure(one.propose(change({ files: new Map() })))).toMatchObject({ code: 'busy' })
+  expect(github.writes()).toHaveLength(before)
+})
+
 const status = (annotations: number): Status => ({
   commit: github.git.branches.get('main') ?? '',
   name: 'imagebuild',
