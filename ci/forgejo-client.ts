@@ -1,5 +1,7 @@
+import { isDeepStrictEqual } from 'node:util'
 import pRetry from 'p-retry'
 import { type ErrorFacts, ImagebuildError } from '../src/core/errors.ts'
+import { sleep } from '../src/core/scope.ts'
 import type { ForgeContext, ForgeSettings } from './forge.ts'
 import { forgeFetch } from './forge-fetch.ts'
 
@@ -10,7 +12,7 @@ const MOST_WAITS = 3
 /** Its message is what the server said, without any request's content. */
 export class ForgejoRefusal extends Error {
   override readonly name = 'ForgejoRefusal'
-  /** 0 where the connection broke */
+  /** 0 where the connection broke, or what came is no answer of the API */
   readonly status: number
   /** seconds, where the server names them */
   readonly retryAfter: number | undefined
@@ -63,22 +65,18 @@ export function forgejoClient(
         ...(body !== undefined && { 'content-type': 'application/json' }),
       },
       ...(body !== undefined && { body: JSON.stringify(body) }),
-    }).catch((cause: unknown) => {
-      signal.throwIfAborted()
-      const because = (cause as { cause?: Error }).cause?.message ?? (cause as Error).message
-      throw new ForgejoRefusal(0, because, undefined, cause)
-    })
-    const text = await response.text()
+    }).catch(broken)
+    const text = await response.text().catch(broken)
     if (!response.ok) throw new ForgejoRefusal(response.status, saidBy(text, response), waitOf(response))
-    return text === '' ? undefined : (JSON.parse(text) as unknown)
+    return { value: text === '' ? undefined : parsed(text, response), total: totalOf(response) }
   }
-  const ask = async <T>(
-    method: string,
-    path: string,
-    query: Record<string, string | number>,
-    body?: object,
-  ) =>
-    (await pRetry(() => once(method, path, query, body), {
+  const broken = (cause: unknown): never => {
+    signal.throwIfAborted()
+    const because = (cause as { cause?: Error }).cause?.message ?? (cause as Error).message
+    throw new ForgejoRefusal(0, because, undefined, cause)
+  }
+  const ask = async (method: string, path: string, query: Record<string, string | number>, body?: object) =>
+    await pRetry(() => once(method, path, query, body), {
       retries: MOST_WAITS,
       minTimeout: second,
       signal,
@@ -87,21 +85,51 @@ export function forgejoClient(
         const wait = error instanceof ForgejoRefusal ? error.retryAfter : undefined
         if (wait === undefined || retriesLeft === 0 || !mayPass(error, method)) return
         say(`the forge asks to wait; asking again in ${wait} s`)
-        await new Promise((done) => setTimeout(done, wait * second))
+        await sleep(wait * second, signal)
       },
-    })) as T
+    })
   return {
-    get: (path, query = {}) => ask('GET', path, query),
-    async list<T>(path: string, query: Record<string, string | number> = {}) {
-      const all: T[] = []
-      for (let page = 1; ; page++) {
-        const some = await ask<T[]>('GET', path, { ...query, page, limit: PAGE })
-        all.push(...some)
-        if (some.length === 0) return all
-      }
-    },
-    send: (method, path, body) => ask(method, path, {}, body),
+    get: async <T>(path: string, query = {}) => (await ask('GET', path, query)).value as T,
+    list: <T>(path: string, query = {}) =>
+      allPages<T>(async (page) => {
+        const { value, total } = await ask('GET', path, { ...query, page, limit: PAGE })
+        return { items: value as T[], total }
+      }),
+    send: async <T>(method: string, path: string, body?: object) =>
+      (await ask(method, path, {}, body)).value as T,
   }
+}
+
+/**
+ * A server may give less than is asked for: its first page tells how long its pages are. One that does not count, and does
+ * not know of pages either, gives the same again and again.
+ */
+async function allPages<T>(
+  read: (page: number) => Promise<{ items: T[]; total: number | undefined }>,
+): Promise<T[]> {
+  const all: T[] = []
+  let before: T[] | undefined
+  for (let page = 1; ; page++) {
+    const { items, total } = await read(page)
+    if (items.length === 0 || isDeepStrictEqual(items, before)) return all
+    all.push(...items)
+    if (all.length === total || (before !== undefined && items.length < before.length)) return all
+    before = items
+  }
+}
+
+function parsed(text: string, { status, headers }: Response): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    const type = headers.get('content-type') ?? 'something'
+    throw new ForgejoRefusal(0, `it answers ${status} with ${type} that is no JSON`, undefined, cause)
+  }
+}
+
+function totalOf({ headers }: Response): number | undefined {
+  const total = headers.get('x-total-count')
+  return total === null ? undefined : Number(total)
 }
 
 function mayPass(error: Error, method: string): boolean {
@@ -155,5 +183,7 @@ function told({ status, message }: ForgejoRefusal, repository: string): Pick<Err
   if (status === 413) return { code: 'permission_denied', next: 'ask for a higher quota' }
   if (status === 409 || status === 429) return { code: 'busy', next: 'run again later' }
   if (status >= 500) return { code: 'unreachable', next: 'try again later' }
-  return { code: 'internal' }
+  if (status === 422 && /already exists/.test(message))
+    return { code: 'busy', next: 'run again: another run has written the same meanwhile' }
+  return { code: 'internal', next: 'run again with --debug for the stack, and please report it' }
 }

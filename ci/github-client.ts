@@ -1,6 +1,7 @@
 import { retry } from '@octokit/plugin-retry'
 import { type ThrottlingOptions, throttling } from '@octokit/plugin-throttling'
 import { Octokit } from '@octokit/rest'
+import { sleep } from '../src/core/scope.ts'
 import type { ForgeContext, ForgeSettings } from './forge.ts'
 import { forgeFetch } from './forge-fetch.ts'
 
@@ -29,10 +30,15 @@ export function githubClient(
   { say, signal }: ForgeContext,
   pace: Pace = {},
 ): Repository['client'] {
-  const wait = (kind: string) => (seconds: number, _request: object, _client: object, waits: number) => {
+  const second = pace.retryAfterBaseValue ?? 1000
+  // It waits itself: Octokit's timers do not hear of the signal, and would keep this process alive.
+  const wait = (kind: string) => async (seconds: number, _asked: object, _client: object, waits: number) => {
     if (seconds > LONGEST_WAIT_SECONDS || waits >= MOST_WAITS || signal.aborted) return false
     say(`GitHub: ${kind}; asking again in ${seconds} s`)
-    return true
+    return await sleep(seconds * second, signal).then(
+      () => true,
+      () => false,
+    )
   }
   return new Client({
     auth: token,
@@ -45,6 +51,7 @@ export function githubClient(
       onRateLimit: wait('the hourly limit is used up'),
       onSecondaryRateLimit: wait('too many requests in a short time'),
       ...pace,
+      retryAfterBaseValue: 0,
     },
     ...(pace.retryAfterBaseValue !== undefined && {
       retry: { retryAfterBaseValue: pace.retryAfterBaseValue },

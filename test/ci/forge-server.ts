@@ -16,6 +16,10 @@ export interface Asked {
 export interface Answered {
   status: number
   body?: unknown
+  /** in place of a body of JSON */
+  text?: string
+  /** the connection breaks in the middle of the body */
+  cut?: true
   headers?: Record<string, string>
 }
 
@@ -50,14 +54,12 @@ export async function serveForge(
     const fault = faults.find((one) => one.times > 0 && one.method === method && one.path.test(path))
     if (fault !== undefined) fault.times--
     fault?.meanwhile?.()
-    const {
-      status,
-      body,
-      headers: more,
-    } = fault === undefined || fault.after ? answered(asked) : fault.answer
-    const lost = fault?.after ? fault.answer : { status, body, headers: more }
-    response.writeHead(lost.status, { 'content-type': 'application/json', ...lost.headers })
-    response.end(lost.body === undefined ? undefined : JSON.stringify(lost.body))
+    const own = fault === undefined || fault.after ? answered(asked) : undefined
+    const sent = fault?.answer ?? own ?? { status: 500 }
+    response.writeHead(sent.status, { 'content-type': 'application/json', ...sent.headers })
+    const written = sent.text ?? (sent.body === undefined ? '' : JSON.stringify(sent.body))
+    if (sent.cut) response.write(written.slice(0, -1), () => response.destroy())
+    else response.end(written)
   }
   const server = certificate ? createSecureServer(certificate, listener) : createServer(listener)
   const answered = (asked: Asked): Answered => {

@@ -50,6 +50,8 @@ const change = (more: Partial<Change> = {}): Change => ({
   ...more,
 })
 
+const FROM_HERE = { head: { ref: BRANCH, repo_id: 1 }, base: { ref: 'main', repo_id: 1 } }
+
 const files = () => forgejo.git.filesAt(forgejo.git.branches.get(BRANCH) ?? '')
 const failure = async (work: Promise<unknown>) => {
   const error = await work.then(
@@ -225,6 +227,20 @@ describe('a change', () => {
     })
     expect(forgejo.pulls.filter(({ body }) => body === 'Better words\n')).toHaveLength(1)
   })
+
+  test.each([
+    ['counts', { 'x-total-count': '1' }, 1],
+    ['does not count, and knows of no pages', {}, 2],
+  ])('is found once on a server that %s', async (_, headers, asked) => {
+    const one = await forge()
+    await one.propose(change())
+    const body = [{ number: 1, title: 'Rebuild web', body: 'What and why\n', ...FROM_HERE }]
+    forgejo.faults.push({ method: 'GET', path: /pulls$/, times: 9, answer: { status: 200, body, headers } })
+    const before = forgejo.requests.length
+    await one.propose(change({ files: new Map() }))
+    const lists = forgejo.requests.slice(before).filter(({ path }) => path.endsWith('/pulls'))
+    expect(lists).toHaveLength(asked)
+  })
 })
 
 describe('nothing to change', () => {
@@ -289,6 +305,26 @@ describe('patience', () => {
   })
 })
 
+describe('an answer that is none', () => {
+  const html = { 'content-type': 'text/html' }
+  test.each([
+    ['a page of a proxy', { status: 200, text: '<html>Log in</html>', headers: html }, /text\/html/],
+    ['half of one', { status: 201, body: { number: 1 }, cut: true }, /terminated|other side|closed/],
+  ] as const)('(%s) is said, and written once', async (_, answer, why) => {
+    forgejo.faults.push({ method: 'POST', path: /pulls$/, times: 9, answer })
+    const error = await failure((await forge()).propose(change()))
+    expect(error).toMatchObject({ code: 'unreachable', next: expect.stringContaining('address') })
+    expect(error.why).toMatch(why)
+    expect(forgejo.writes()).toHaveLength(2)
+  })
+
+  test('is asked for again where that changes nothing', async () => {
+    const answer = { status: 200, body: [], cut: true } as const
+    forgejo.faults.push({ method: 'GET', path: /pulls$/, times: 2, answer })
+    expect(await (await forge()).propose(change())).toMatchObject({ done: 'created' })
+  })
+})
+
 describe('a refusal says what to do', () => {
   test.each([
     [
@@ -300,6 +336,8 @@ describe('a refusal says what to do', () => {
     [401, 'invalid username, password or token', 'permission_denied', /valid/],
     [404, 'not found', 'not_found', /IMAGEBUILD_FORGE_TOKEN/],
     [423, 'This repository is archived', 'permission_denied', /unarchive/],
+    [422, 'branch already exists', 'busy', /run again/],
+    [422, 'title is too long', 'internal', /--debug/],
   ])('%i %s', async (status, message, code, next) => {
     forgejo.faults.push({ method: 'POST', path: /pulls$/, times: 1, answer: { status, body: { message } } })
     const error = await failure((await forge()).propose(change()))
