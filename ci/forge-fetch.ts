@@ -1,5 +1,5 @@
 import { getCACertificates } from 'node:tls'
-import { EnvHttpProxyAgent, fetch as undiciFetch } from 'undici'
+import { Agent, EnvHttpProxyAgent, fetch as undiciFetch } from 'undici'
 import { ImagebuildError } from '../src/core/errors.ts'
 import type { ForgeSettings } from './forge.ts'
 
@@ -8,7 +8,7 @@ const SILENCE_SECONDS = 60
 
 /**
  * `fetch` to one forge: by the proxy of the environment, and never without a verified certificate, whatever
- * NODE_TLS_REJECT_UNAUTHORIZED says. A token goes nowhere by plain http but to this machine.
+ * NODE_TLS_REJECT_UNAUTHORIZED says. A token goes nowhere by plain http but to this machine, by no proxy.
  * @throws ImagebuildError `usage` for such an address
  */
 export function forgeFetch({ api, ca }: Pick<ForgeSettings, 'api' | 'ca'>): typeof fetch {
@@ -22,16 +22,16 @@ export function forgeFetch({ api, ca }: Pick<ForgeSettings, 'api' | 'ca'>): type
     })
   }
   const tls = { rejectUnauthorized: true, ...(ca !== undefined && { ca: trusted(ca) }) }
-  const dispatcher = new EnvHttpProxyAgent({
-    connect: tls,
-    requestTls: tls,
-    headersTimeout: SILENCE_SECONDS * 1000,
-    bodyTimeout: SILENCE_SECONDS * 1000,
-  })
+  const silence = { headersTimeout: SILENCE_SECONDS * 1000, bodyTimeout: SILENCE_SECONDS * 1000 }
+  // A proxy would read what is not encrypted, and has another loopback.
+  const dispatcher =
+    protocol === 'http:'
+      ? new Agent(silence)
+      : new EnvHttpProxyAgent({ connect: tls, requestTls: tls, ...silence })
   // The types of undici's fetch and of Node's, which is made of it, differ in name only.
   const send = undiciFetch as unknown as (
     input: string | URL | Request,
-    init: RequestInit & { dispatcher: EnvHttpProxyAgent },
+    init: RequestInit & { dispatcher: Agent | EnvHttpProxyAgent },
   ) => Promise<Response>
   return (input, init) => send(input, { ...init, dispatcher })
 }

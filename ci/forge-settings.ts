@@ -28,7 +28,7 @@ export function forgeSettings(options: ForgeOptions, env: Environment): ForgeSet
     api: address.replace(/\/+$/, ''),
     owner,
     repo,
-    token: tokenReference(options.token, kind, env),
+    token: tokenReference(options.token, address, env),
     ...(options.ca !== undefined && { ca: options.ca }),
   }
 }
@@ -46,7 +46,7 @@ export function startedFor(env: Environment): { commit?: string; branch?: string
 
 /** A variable of whichever runner this is. */
 function named(env: Environment, name: string): string | undefined {
-  return env[`FORGEJO_${name}`] || env[`GITEA_${name}`] || env[`GITHUB_${name}`] || undefined
+  return RUNNERS.map((runner) => env[`${runner}_${name}`]).find(Boolean)
 }
 
 function kindOf(api: string | undefined, env: Environment): ForgeSettings['kind'] | undefined {
@@ -56,12 +56,11 @@ function kindOf(api: string | undefined, env: Environment): ForgeSettings['kind'
   return env.GITHUB_ACTIONS ? 'github' : undefined
 }
 
-/** A token of one's own goes first: the runner of Forgejo sets the other variables itself, and cannot be told not to. */
-function tokenReference(
-  given: string | undefined,
-  kind: ForgeSettings['kind'],
-  env: Environment,
-): SecretReference {
+/**
+ * A token of one's own goes first: the runner of Forgejo sets the other variables itself, and cannot be told not to. Those are
+ * sent to nobody but the forge that the runner belongs to.
+ */
+function tokenReference(given: string | undefined, api: string, env: Environment): SecretReference {
   if (given !== undefined) {
     if (isSecretReference(given)) return given
     throw new ImagebuildError({
@@ -71,12 +70,23 @@ function tokenReference(
       next: 'give env:NAME, file:/path or cmd:command',
     })
   }
-  const names = [
-    'IMAGEBUILD_FORGE_TOKEN',
-    ...(kind === 'forgejo' ? ['FORGEJO_TOKEN', 'GITEA_TOKEN'] : []),
-    'GITHUB_TOKEN',
-  ]
-  return `env:${names.find((name) => env[name]) ?? 'IMAGEBUILD_FORGE_TOKEN'}`
+  if (env.IMAGEBUILD_FORGE_TOKEN) return OWN_TOKEN
+  const runner = RUNNERS.find(
+    (one) => env[`${one}_TOKEN`] && originOf(runnersApi(one, env)) === originOf(api),
+  )
+  return runner === undefined ? OWN_TOKEN : `env:${runner}_TOKEN`
+}
+
+const OWN_TOKEN = 'env:IMAGEBUILD_FORGE_TOKEN'
+const RUNNERS = ['FORGEJO', 'GITEA', 'GITHUB'] as const
+
+/** Older runners of Forgejo and Gitea set no other address than GITHUB_API_URL, to their own. */
+function runnersApi(runner: (typeof RUNNERS)[number], env: Environment): string | undefined {
+  return env[`${runner}_API_URL`] || env.GITHUB_API_URL
+}
+
+function originOf(address: string | undefined): string | undefined {
+  return address !== undefined && URL.canParse(address) ? new URL(address).origin : undefined
 }
 
 function unknown(what: string, next: string): ImagebuildError {

@@ -82,6 +82,20 @@ test('a certificate of one’s own authority is believed', async () => {
   }
 })
 
+test('by plain http nothing goes through a proxy', async () => {
+  await using server = await serveForgejo()
+  await using proxy = await serveForgejo()
+  vi.stubEnv('TOKEN_OF_TESTS', 'secret')
+  for (const name of ['http_proxy', 'https_proxy']) vi.stubEnv(name, new URL(proxy.api).origin)
+  for (const name of ['no_proxy', 'NO_PROXY']) vi.stubEnv(name, '')
+  try {
+    await (await openForge(settings(server.api), new SecretRegistry(), context)).report(report)
+    expect([server.requests.length, proxy.requests.length]).toEqual([1, 0])
+  } finally {
+    vi.unstubAllEnvs()
+  }
+})
+
 test('a token goes nowhere by plain http but to this machine', () => {
   for (const api of ['http://git.corp/api/v1', 'http://127.0.0.1.corp/', 'ftp://localhost/'])
     expect(() => forgeFetch({ api })).toThrow(expect.objectContaining({ code: 'usage' }))

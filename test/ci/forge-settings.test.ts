@@ -60,6 +60,26 @@ describe('which forge and repository', () => {
   })
 
   test.each([
+    [
+      'another Forgejo than the runner’s',
+      { api: FORGEJO.api },
+      { ...ACTIONS, FORGEJO_TOKEN: 'x', GITEA_TOKEN: 'x' },
+    ],
+    ['GitHub, on a runner of Forgejo', { api: ACTIONS.GITHUB_API_URL }, { ...RUNNER, FORGEJO_TOKEN: 'x' }],
+    ['another port', { api: 'https://codeberg.org:8443/api/v1' }, RUNNER],
+    ['no encryption', { api: 'http://codeberg.org/api/v1' }, RUNNER],
+    ['no runner at all', { api: 'https://api.github.com', repository: 'a/b' }, { GITHUB_TOKEN: 'x' }],
+  ])('a runner’s token goes to its own forge only, not to %s', (_, options, env) => {
+    expect(forgeSettings(options, env)).toMatchObject({ token: 'env:IMAGEBUILD_FORGE_TOKEN' })
+  })
+
+  test('of two runners’ tokens the one goes whose forge it is', () => {
+    const both = { ...ACTIONS, FORGEJO_TOKEN: 'x', FORGEJO_API_URL: FORGEJO.api }
+    expect(forgeSettings({ api: FORGEJO.api }, both)).toMatchObject({ token: 'env:FORGEJO_TOKEN' })
+    expect(forgeSettings({ api: ACTIONS.GITHUB_API_URL }, both)).toMatchObject({ token: 'env:GITHUB_TOKEN' })
+  })
+
+  test.each([
     ['nothing', {}, {}],
     ['no address of a Forgejo', { kind: 'forgejo', repository: 'a/b' } as const, {}],
     ['no repository', { kind: 'github' } as const, {}],
