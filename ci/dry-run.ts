@@ -1,18 +1,27 @@
+import { SecretRegistry } from '../src/core/secrets.ts'
 import type { Change, Forge, ForgeSettings, Status } from './forge.ts'
+import { changeWithoutSecrets, statusWithoutSecrets } from './without-secrets.ts'
 
 /**
  * Says what would be sent, and asks nobody: not even whether it is there already.
  * @param print takes lines for people
+ * @param secrets what is known of them; files that have one are refused here too
  */
-export function dryRun({ kind, api, owner, repo }: ForgeSettings, print: (line: string) => void): Forge {
+export function dryRun(
+  { kind, api, owner, repo }: ForgeSettings,
+  print: (line: string) => void,
+  secrets = new SecretRegistry(),
+): Forge {
   const where = `${owner}/${repo} (${kind}, ${api})`
   return {
-    async propose(change) {
+    async propose(given) {
+      const change = changeWithoutSecrets(given, secrets)
       for (const line of change.files.size === 0 ? withdrawn(change, where) : proposed(change, where))
         print(line)
       return { done: 'nothing' }
     },
-    async report(status) {
+    async report(given) {
+      const status = statusWithoutSecrets(given, secrets)
       for (const line of reported(status, where)) print(line)
     },
     read: async () => undefined,

@@ -5,6 +5,7 @@ import { type ForgejoClient, forgejoClient, forgejoFailure } from './forgejo-cli
 import { interruptible } from './interruptible.ts'
 import { cutText } from './markdown.ts'
 import { requireOwnBranch } from './own-branch.ts'
+import { changeWithoutSecrets, statusWithoutSecrets } from './without-secrets.ts'
 
 /** The column of Forgejo's database is a text; a longer one is no line. */
 const DESCRIPTION_LIMIT = 255
@@ -28,11 +29,13 @@ export async function openForgejo(
     }
   }
   return {
-    async propose(change) {
+    async propose(proposed) {
+      const change = changeWithoutSecrets(proposed, secrets)
       requireOwnBranch(change)
       return await withFailure(`no pull request was written in ${repository}`, propose(client, change))
     },
-    async report(status) {
+    async report(reported) {
+      const status = statusWithoutSecrets(reported, secrets)
       const what = `the status of ${status.commit} was not written in ${repository}`
       await withFailure(what, report(client, status))
     },

@@ -6,6 +6,7 @@ import { githubClient, isAppToken, type Pace, type Repository, statusOf } from '
 import { githubFailure } from './github-failure.ts'
 import { interruptible } from './interruptible.ts'
 import { requireOwnBranch } from './own-branch.ts'
+import { changeWithoutSecrets, statusWithoutSecrets } from './without-secrets.ts'
 
 interface OpenPull {
   number: number
@@ -38,11 +39,13 @@ export async function openGithub(
     }
   }
   return {
-    async propose(change) {
+    async propose(proposed) {
+      const change = changeWithoutSecrets(proposed, secrets)
       requireOwnBranch(change)
       return await withFailure(`no pull request was written in ${named}`, propose(repository, change))
     },
-    async report(status) {
+    async report(reported) {
+      const status = statusWithoutSecrets(reported, secrets)
       const what = `the status of ${status.commit} was not written in ${named}`
       await withFailure(what, report(repository, status, isAppToken(token)))
     },
