@@ -1,16 +1,19 @@
 import type { Annotation, Status } from './forge.ts'
 import type { Repository } from './github-client.ts'
-import { cutText } from './markdown.ts'
+import { cutBytes, cutText } from './markdown.ts'
 
-/** GitHub's limits, from its API description: annotations of one call, characters of texts. */
+/** GitHub's limits, from its API description: annotations of one call, characters of texts, and bytes ("64 KB") of messages. */
 const ANNOTATIONS_OF_ONE_CALL = 50
 const SUMMARY_LIMIT = 65_535
-const MESSAGE_LIMIT = 65_536
+const MESSAGE_BYTES = 64 * 1024
+/** Of titles that description names no limit but for an annotation's; a longer one is no line. */
+const TITLE_LIMIT = 255
 const DESCRIPTION_LIMIT = 140
 
 /** One check run; GitHub shows the newest one of a name. Further annotations are appended to it. */
 export async function reportCheckRun({ client, at }: Repository, status: Status): Promise<void> {
-  const { commit: head_sha, name, state: conclusion, title, url, annotations } = status
+  const { commit: head_sha, name, state: conclusion, url, annotations } = status
+  const title = cutText(status.title, TITLE_LIMIT)
   const summary = cutText(status.summary, SUMMARY_LIMIT)
   const output = (from: number) => ({
     title,
@@ -36,7 +39,7 @@ function annotation({ file, line, level, text }: Annotation) {
     start_line: line,
     end_line: line,
     annotation_level: level,
-    message: cutText(text, MESSAGE_LIMIT),
+    message: cutBytes(text, MESSAGE_BYTES),
   }
 }
 

@@ -41,6 +41,17 @@ export function cutText(text: string, limit: number): string {
   return `${text.slice(0, limit - short.length).replace(/[\ud800-\udbff]$/, '')}${short}`
 }
 
+/** At most so many bytes of UTF-8. */
+export function cutBytes(text: string, limit: number): string {
+  const bytes = Buffer.from(text)
+  if (bytes.length <= limit) return text
+  const said = ` … (cut at ${limit} bytes)`
+  // No part of a character: its first byte is the only one that does not begin with the bits 10.
+  let end = limit - Buffer.byteLength(said)
+  while (((bytes[end] ?? 0) & 0xc0) === 0x80) end--
+  return `${bytes.subarray(0, end)}${said}`
+}
+
 function oneLine(text: string): string {
   return text.replace(INVISIBLE, ' ').trim()
 }

@@ -300,6 +300,18 @@ describe('a status', () => {
     expect(github.checkRuns).toHaveLength(1)
   })
 
+  test('of an App has texts as long as GitHub takes them: a message counts in bytes', async () => {
+    const long = '…'.repeat(70_000)
+    const annotations = [{ file: 'a', line: 1, level: 'failure', text: long }] as const
+    await (await forge()).report({ ...status(0), title: long, summary: long, annotations })
+    const { title, summary, annotations: sent } = github.checkRuns[0].output
+    expect([title.length, summary.length]).toEqual([255, 65_535])
+    expect(sent[0].message).toMatch(/^…+ … \(cut at 65536 bytes\)$/)
+    const bytes = Buffer.byteLength(sent[0].message)
+    expect(bytes).toBeLessThanOrEqual(65_536)
+    expect(bytes).toBeGreaterThan(65_536 - Buffer.byteLength('…'))
+  })
+
   test('of a person is a commit status, in one line of 140 characters', async () => {
     await (await forge(PERSON)).report({ ...status(3), title: 'x'.repeat(300) })
     expect(github.statuses).toMatchObject([{ context: 'imagebuild', state: 'failure' }])
