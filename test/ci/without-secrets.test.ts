@@ -1,7 +1,9 @@
+import Bottleneck from 'bottleneck'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { dryRun } from '../../ci/dry-run.ts'
 import type { Change, Forge } from '../../ci/forge.ts'
-import { openForge } from '../../ci/open-forge.ts'
+import { openForgejo } from '../../ci/forgejo.ts'
+import { openGithub } from '../../ci/github.ts'
 import { pullRequestBody } from '../../ci/pull-request-body.ts'
 import { REDACTED, SecretRegistry } from '../../src/core/secrets.ts'
 import { serveForgejo } from './forgejo-server.ts'
@@ -46,10 +48,14 @@ async function opened(kind: Kind) {
     token: 'env:TOKEN_OF_TESTS',
   } as const
   const context = { say: (line: string) => void lines.push(line), signal: new AbortController().signal }
-  const forge: Forge =
-    kind === 'dry run'
-      ? dryRun(settings, (line) => lines.push(line), secrets)
-      : await openForge(settings, secrets, context)
+  const quick = () => new Bottleneck.Group({ maxConcurrent: 1 })
+  const pace = { write: quick(), notifications: quick() }
+  const forges: Record<Kind, () => Forge | Promise<Forge>> = {
+    'dry run': () => dryRun(settings, (line) => lines.push(line), secrets),
+    forgejo: () => openForgejo(settings, secrets, context),
+    github: () => openGithub(settings, secrets, context, pace),
+  }
+  const forge = await forges[kind]()
   const sent = () =>
     [...lines, ...server.writes().map(({ body }) => JSON.stringify(body))].join('\n').replaceAll('\\n', '\n')
   return { forge, server, sent, [Symbol.asyncDispose]: server[Symbol.asyncDispose] }
