@@ -101,7 +101,7 @@ describe.each<Kind>(['github', 'forgejo', 'dry run'])('%s', (kind) => {
 test('the body of a pull request has no secret that it would escape, join or cut', () => {
   const failed = [
     { image: 'web', why: `It says\n${BROKEN}` },
-    { image: 'db', why: `${'x'.repeat(965)} ${SECRET}` },
+    { image: 'db', why: `${'x'.repeat(960)} ${SECRET} ${'x'.repeat(99)}` },
   ]
   const body = pullRequestBody({ target: 'home', rebuilt: [], failed }, secrets)
   expect(body.split(REDACTED)).toHaveLength(4)
