@@ -2,7 +2,7 @@ import type { ErrorCode, ImagebuildError } from '../core/errors.ts'
 import { oneLine, printable } from '../core/printable.ts'
 import { asCalled } from './called.ts'
 import { fitting } from './lab-hints.ts'
-import { style } from './output.ts'
+import { style, withoutSecrets } from './output.ts'
 
 /** What has nothing to do with who answered. */
 const OWN_AFFAIR = new Set<ErrorCode>([
@@ -66,8 +66,9 @@ function shortened(line: string): string {
   return line.length <= SHORT ? line : `${line.slice(0, SHORT)}…`
 }
 
-/** Its parts as a person may read them, without anything that steers a terminal. */
-function asShown({ what, where, why, output, next }: ImagebuildError) {
+/** Its parts as a person may read them, without secrets and without anything that steers a terminal. */
+function asShown(thrown: ImagebuildError) {
+  const { what, where, why, output, next } = withoutSecrets(partsOf(thrown))
   return {
     what: printable(asCalled(what)),
     where: where && printable(`${where.file}:${where.line}:${where.column}`),
@@ -75,6 +76,10 @@ function asShown({ what, where, why, output, next }: ImagebuildError) {
     output: output.map(printable),
     next: next && printable(asCalled(next)),
   }
+}
+
+function partsOf({ what, where, why, output, next }: ImagebuildError) {
+  return { what, where, why, output, next }
 }
 
 function stacks(error: unknown): string[] {

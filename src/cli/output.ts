@@ -41,6 +41,14 @@ export function printSecret(text: string): void {
   process.stdout.write(text)
 }
 
+/**
+ * For what will be prefixed, joined or cut before it is printed: a secret that is broken over two lines is found only as long
+ * as nothing stands between them. A list of strings is taken for lines that follow upon each other.
+ */
+export function withoutSecrets<T>(value: T): T {
+  return secrets.redactDeep(value)
+}
+
 /** Says something between the results, on stderr. */
 export function tell(text: string): void {
   process.stderr.write(harmless(secrets.redact(printable(asCalled(text)))))

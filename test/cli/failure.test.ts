@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { failureAsJson, failureInShort, renderFailure } from '../../src/cli/failure.ts'
+import { guardOutput } from '../../src/cli/output.ts'
 import { ImagebuildError } from '../../src/core/errors.ts'
+import { REDACTED, SecretRegistry } from '../../src/core/secrets.ts'
 
 beforeEach(() => {
   vi.stubEnv('NO_COLOR', '1')
@@ -8,6 +10,7 @@ beforeEach(() => {
 })
 afterEach(() => {
   vi.unstubAllEnvs()
+  guardOutput(new SecretRegistry())
 })
 
 describe('a failure', () => {
@@ -94,6 +97,46 @@ describe('a failure', () => {
     ]) {
       expect(text.replaceAll('\n', '')).not.toMatch(/\p{Cc}/u)
     }
+  })
+
+  describe('shows no secret', () => {
+    const secrets = new SecretRegistry()
+    secrets.add('correct horse battery')
+    const broken = ['+ login correct ho', 'rse battery', 'refused']
+    const what = 'layer “install” failed'
+
+    test('that is broken over two lines, however the lines are told', () => {
+      guardOutput(secrets)
+      const quoting = new ImagebuildError({
+        ...{ code: 'build_failed', what, why: broken.join('\n'), output: broken },
+        next: broken.join('\n'),
+      })
+      expect(renderFailure(quoting, { debug: false })).toBe(
+        [
+          `error: ${what}`,
+          ...[`  + login ${REDACTED}`, `  ${REDACTED}`, '  refused'],
+          ...['', `  | + login ${REDACTED}`, `  | ${REDACTED}`, '  | refused', ''],
+          ...[`  → + login ${REDACTED}`, REDACTED, 'refused', ''],
+        ].join('\n'),
+      )
+      const line = `+ login ${REDACTED} ${REDACTED} refused`
+      expect(failureInShort(quoting)).toBe(`error: ${what}\n  ${line}\n  | refused\n  → ${line}\n`)
+    })
+
+    test('whose second half is all that is told of the output', () => {
+      guardOutput(secrets)
+      const quoting = new ImagebuildError({ code: 'build_failed', what, output: broken.slice(0, 2) })
+      expect(failureInShort(quoting)).toBe(`error: ${what}\n  | ${REDACTED}\n`)
+    })
+
+    test('that a short line would be cut in', () => {
+      guardOutput(secrets)
+      for (let before = 280; before < 300; before++) {
+        const why = `${'x'.repeat(before)} correct horse battery`
+        const quoting = new ImagebuildError({ code: 'build_failed', what, why })
+        expect(failureInShort(quoting)).not.toContain('correct')
+      }
+    })
   })
 
   test('with all stacks for who debugs', () => {
