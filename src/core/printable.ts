@@ -32,6 +32,8 @@ const INVISIBLE = `${CONTROL}\\n${REORDERING}\\u00ad\\u180e\\u200b-\\u200d\\u206
 /** Each matches what nobody reads in a text: the sequences, newlines, and characters without a shape. */
 export const HAS_UNREAD = new RegExp(`[${INVISIBLE}]`)
 export const UNREAD = new RegExp(`${SEQUENCE}|[${INVISIBLE}]`, 'g')
+/** The single characters among them: all that is unread where each character was escaped on its own. */
+export const UNREAD_CHARACTERS = new RegExp(`[${INVISIBLE}]`, 'g')
 
 /**
  * The text without anything that could steer a terminal: complete escape sequences are taken out, every other control

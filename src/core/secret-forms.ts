@@ -1,4 +1,4 @@
-import { UNREAD } from './printable.ts'
+import { UNREAD, UNREAD_CHARACTERS } from './printable.ts'
 
 /** The forms in which a secret may turn up in a text. Escapes of single characters are `views.ts`'s. */
 export interface Form {
@@ -27,7 +27,10 @@ export function formsOf(value: string): Form[] {
       })),
     ),
   ]
-  const read = forms.map(({ text, tellsFrom }) => ({ text: text.replace(UNREAD, ''), tellsFrom }))
+  // Escaped (%9B, \u001b) a control character begins no sequence: what follows it is still read.
+  const read = forms.flatMap(({ text, tellsFrom }) =>
+    [UNREAD, UNREAD_CHARACTERS].map((unread) => ({ text: text.replace(unread, ''), tellsFrom })),
+  )
   return read.filter(({ text }) => text.length >= SHORTEST)
 }
 

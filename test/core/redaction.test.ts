@@ -15,7 +15,7 @@ function numbers(seed: number): (below: number) => number {
   }
 }
 
-const ALPHABET = 'abcXYZ0189 /+=-_%\\"\'$&{}:.,éß€😀'
+const ALPHABET = 'abcXYZ0189 /+=-_%\\"\'$&{}:.,éß€😀ěś'
 const text = (random: (below: number) => number, length: number) => {
   const characters = [...ALPHABET]
   return Array.from({ length }, () => characters[random(characters.length)]).join('')
@@ -160,6 +160,16 @@ describe.each(Object.entries(WRITINGS))('a secret written as %s', (_name, writin
     }
   })
 })
+
+test.each(['pass\x1b[31mword', 'pass\x9bword'])(
+  'a control character in a secret begins no sequence where it is escaped: %j',
+  (secret) => {
+    const secrets = new SecretRegistry()
+    secrets.add(secret)
+    for (const written of [secret, encodeURIComponent(secret), JSON.stringify(secret)])
+      expect(secrets.redact(`before ${written} behind`)).toMatch(/^before "?•+"? behind$/)
+  },
+)
 
 test('a line that is too long is not cut within an escape sequence or a character', () => {
   const secrets = new SecretRegistry()
