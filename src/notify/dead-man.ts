@@ -100,7 +100,8 @@ async function pushToKuma(
   url.searchParams.set('status', isSuccess(report) ? 'up' : 'down')
   url.searchParams.set('msg', cutText(message.title, MAX_KUMA_MESSAGE))
   url.searchParams.set('ping', String(Math.min(Math.max(milliseconds, 0), MAX_KUMA_PING)))
-  await send({ what, url, hidden }, judgeKuma, ctx)
+  // Version 1 answers no other method; version 2 takes all.
+  await send({ what, url, method: 'GET', hidden }, judgeKuma, ctx)
 }
 
 const judgeKuma: Judge = ({ body }) => {

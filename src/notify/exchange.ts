@@ -20,6 +20,8 @@ export interface Outgoing {
   /** what is sent and to whom, without a secret: `the message to ntfy (https://ntfy.sh)` */
   what: string
   url: URL
+  /** POST when missing */
+  method?: 'GET'
   headers?: Record<string, string>
   body?: string
   /** what must not be repeated, should the answer or an error quote it */
@@ -43,7 +45,7 @@ export interface Verdict {
 export type Judge = (answer: Answer) => Verdict | undefined
 
 /**
- * POST, tried three times where it may help. A message may arrive twice when its answer was lost: better than never.
+ * One request, tried three times where it may help. A message may arrive twice when its answer was lost: better than never.
  * Redirects are not followed, since the next server would get what is secret.
  * @param judge knows this server's contract; what it does not know is judged by the status alone
  * @throws NotSent
@@ -63,7 +65,7 @@ export async function send(outgoing: Outgoing, judge: Judge, ctx: NotifyContext)
 }
 
 async function attempt(outgoing: Outgoing, judge: Judge, ctx: NotifyContext): Promise<Answer> {
-  const { url, what, hidden } = outgoing
+  const { url, what, hidden, method = 'POST' } = outgoing
   const { EnvHttpProxyAgent } = await import('undici')
   const agent = new EnvHttpProxyAgent()
   try {
@@ -71,9 +73,9 @@ async function attempt(outgoing: Outgoing, judge: Judge, ctx: NotifyContext): Pr
     const response = await agent.request({
       origin: url.origin,
       path: url.pathname + url.search,
-      method: 'POST',
+      method,
       headers: { 'user-agent': 'imagebuild', ...authorization(url), ...outgoing.headers },
-      body: outgoing.body ?? '',
+      ...(method === 'POST' && { body: outgoing.body ?? '' }),
       signal,
     })
     const answer = { status: response.statusCode, body: await beginning(response.body) }

@@ -107,9 +107,10 @@ export function healthchecks(check: string): Contract {
   }
 }
 
-/** Uptime Kuma's push monitors. */
+/** Uptime Kuma's push monitors, as version 1 has them: it knows them by GET only (server/routers/api-router.js). */
 export function uptimeKuma(token: string): Contract {
-  return ({ url }): Reply => {
+  return ({ method, url }): Reply => {
+    if (method !== 'GET') return { status: 404, body: `<pre>Cannot ${method} ${url.pathname}</pre>` }
     if (url.pathname !== `/api/push/${token}`)
       return json(404, { ok: false, msg: 'Monitor not found or not active.' })
     const ping = url.searchParams.get('ping')
