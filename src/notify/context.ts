@@ -12,4 +12,6 @@ export interface NotifyContext {
   pause?: (milliseconds: number, signal: AbortSignal) => Promise<void>
   /** seconds that one try may take; 30 when missing */
   trySeconds?: number
+  /** seconds that a reference may take to give its value; 60 when missing */
+  secretSeconds?: number
 }

@@ -118,6 +118,15 @@ test.each([
   expect(listening.warnings.join()).not.toContain('5ecret')
 })
 
+test('a password manager that waits for an answer is not waited for', async () => {
+  const listening = listener({ secretSeconds: 0.2 })
+  const notify = [{ kind: 'webhook', url: 'cmd:exec sleep 3600' }]
+  await listening.end({ notify }, run([built]))
+  expect(listening.warnings).toEqual([
+    'the secret cmd:exec sleep 3600 cannot be read: it gave nothing within 0.2 s (let it be read without a question: nobody answers a scheduled run); the run itself is not affected',
+  ])
+})
+
 test('a signal ends the waiting between tries', async () => {
   await using server = await serve(() => ({ status: 503 }))
   environment({ HOOK: `${server.url}${PATH}` })
