@@ -1,5 +1,6 @@
 import { SecretRegistry } from '../core/secrets.ts'
 import type { AppriseChannel, Occasion } from '../definition/ci-schema.ts'
+import { withoutMentions } from './chat.ts'
 import type { NotifyContext } from './context.ts'
 import { type Judge, send } from './exchange.ts'
 import { type Message, textOf } from './message.ts'
@@ -31,8 +32,9 @@ export async function sendByApprise(
   const urls = channel.urls && (await reveal(channel.urls, hidden, ctx)).trim().split(/\s+/)
   const server = channel.url.replace(/\/+$/, '')
   const body = {
-    title: message.title,
-    body: textOf(message),
+    // It goes on to chats. What else they would read as markup, Apprise escapes itself.
+    title: withoutMentions(message.title),
+    body: withoutMentions(textOf(message)),
     type: message.about === undefined ? 'info' : TYPES[message.about],
     format: 'text',
     ...(channel.tag !== undefined && { tag: channel.tag }),

@@ -1,5 +1,6 @@
 import { SecretRegistry } from '../core/secrets.ts'
 import type { WebhookChannel } from '../definition/ci-schema.ts'
+import { withoutMarkup } from './chat.ts'
 import type { NotifyContext } from './context.ts'
 import { send } from './exchange.ts'
 import { type Message, textOf } from './message.ts'
@@ -33,7 +34,7 @@ export async function sendByWebhook(
     type: 'ci.report',
     schema: 1,
     title: message.title,
-    text: `${message.title}\n${textOf(message)}`,
+    text: withoutMarkup(`${message.title}\n${textOf(message)}`),
     occasions: occasionsOf(report),
     ...report,
   })

@@ -86,3 +86,15 @@ test('what cannot be a key is no part of an address', async () => {
   expect(server.received).toEqual([])
   expect(told.warnings).toEqual([expect.stringContaining('what env:KEY gives is no key of Apprise')])
 })
+
+test('what a command says calls nobody in the chats behind Apprise', async () => {
+  await using server = await serve(apprise({ [KEY]: [] }))
+  environment({ KEY })
+  const told = listener()
+  const failure = { what: '@everyone: no package for root@web' }
+  await told.end(channel(server.url, { key: 'env:KEY' }), run([image({ ...failed, failure })]))
+  expect(told.warnings).toEqual([])
+  expect(server.received.map(sentIn)).toMatchObject([
+    { body: expect.stringContaining('@\u200beveryone: no package for root@\u200bweb') },
+  ])
+})
