@@ -1,3 +1,4 @@
+import { printable } from '../core/printable.ts'
 import type { Occasion } from '../definition/ci-schema.ts'
 import { type ImageReport, isSuccess, occasionsOf, type RunReport, waits } from './report.ts'
 
@@ -16,6 +17,7 @@ const MAX_REASONS = 5
 /** Characters. A failed command may have quoted a whole file. */
 const MAX_TEXT = 500
 
+/** @param report without secrets: texts are joined and cut here, so that a secret could not be found afterwards */
 export function composeMessage(report: RunReport): Message {
   const { images, problems } = report
   const [about] = occasionsOf(report)
@@ -126,9 +128,9 @@ function clean(text: string): string {
   return line.length <= MAX_TEXT ? line : `${line.slice(0, MAX_TEXT).toWellFormed()}…`
 }
 
-/** Without line breaks, control characters, and signs that turn the direction of writing. */
+/** Without line breaks, a terminal's colours and other control sequences, and signs that turn the direction of writing. */
 export function oneLine(text: string): string {
-  return text
+  return printable(text)
     .toWellFormed()
     .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ')
     .trim()

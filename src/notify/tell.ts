@@ -16,9 +16,9 @@ import { sendByWebhook } from './webhook.ts'
  */
 
 /** @param run a UUID, by which a dead man's switch knows that start and end belong together */
-export async function tellStart(ci: Ci, run: string, ctx: NotifyContext): Promise<void> {
-  await all(
-    ci.ping.map((at) => () => pingStart(at, run, ctx)),
+export async function tellStart(ci: Ci | undefined, run: string, ctx: NotifyContext): Promise<void> {
+  await attemptAll(
+    (ci?.ping ?? []).map((at) => () => pingStart(at, run, ctx)),
     ctx,
   )
 }
@@ -26,15 +26,18 @@ export async function tellStart(ci: Ci, run: string, ctx: NotifyContext): Promis
 /** Pings and metrics always; messages only on the occasions that their channels are for. */
 export async function tellEnd(ci: Ci, run: string, report: RunReport, ctx: NotifyContext): Promise<void> {
   const { notify, ping, metrics } = ci
-  const message = safely(composeMessage(report), ctx)
-  const occasions = occasionsOf(report)
-  await all(
+  // A failed command may have quoted a secret of the build, and a message leaves this machine. What is cut or joined before
+  // it is redacted would keep its half.
+  const shown = ctx.secrets.redactDeep(report)
+  const message = composeMessage(shown)
+  const occasions = occasionsOf(shown)
+  await attemptAll(
     [
-      ...ping.map((at) => () => pingEnd(at, run, report, message, ctx)),
+      ...ping.map((at) => () => pingEnd(at, run, shown, message, ctx)),
       ...notify
         .filter(({ on }) => on.some((occasion) => occasions.includes(occasion)))
-        .map((channel) => () => sendBy(channel, message, report, ctx)),
-      ...(metrics === undefined ? [] : [() => writeMetrics(metrics, report)]),
+        .map((channel) => () => sendBy(channel, message, shown, ctx)),
+      ...(metrics === undefined ? [] : [() => writeMetrics(metrics, shown)]),
     ],
     ctx,
   )
@@ -52,19 +55,17 @@ async function sendBy(
     case 'ntfy':
       return sendByNtfy(channel, message, ctx)
     case 'webhook':
-      return sendByWebhook(channel, message, ctx.secrets.redactDeep(report), ctx)
+      return sendByWebhook(channel, message, report, ctx)
     case 'mail':
       return sendByMail(channel, message, report.ended, ctx)
   }
 }
 
-/** A failed command may have quoted a secret of the build: a message leaves this machine. */
-function safely(message: Message, { secrets }: NotifyContext): Message {
-  return secrets.redactDeep(message)
-}
-
 /** All at once; each that fails is said. */
-async function all(works: readonly (() => Promise<void>)[], { emit, signal }: NotifyContext): Promise<void> {
+async function attemptAll(
+  works: readonly (() => Promise<void>)[],
+  { emit, signal }: NotifyContext,
+): Promise<void> {
   await Promise.all(
     works.map(async (work) => {
       try {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { sentIn } from './contracts.ts'
 import { built, environment, failed, image, listener, run } from './runs.ts'
-import { serve } from './server.ts'
+import { type Received, serve } from './server.ts'
 
 test('the report as JSON, with headers by reference', async () => {
   await using server = await serve(({ headers }) => ({
@@ -68,4 +68,44 @@ test('a secret that a failed command quoted does not leave this machine', async 
   expect(told.warnings).toEqual([])
   expect(server.received[1]?.body).toContain('login as •••••• refused')
   expect(server.received[1]?.body).not.toContain('hunter2')
+})
+
+test('a secret is found though the message is one line and short', async () => {
+  await using server = await serve(() => ({ status: 200 }))
+  environment({ HOOK: server.url, KEY: 'correct horse battery' })
+  const told = listener()
+  const config = { notify: [{ kind: 'webhook', url: 'env:HOOK', headers: { 'x-key': 'env:KEY' } }] }
+  await told.end(config, run([built]))
+  const quoting = [
+    'with correct \x1b[1mhorse\x1b[0m battery',
+    // The second is cut in the middle of the secret.
+    ...[488, 492].map((before) => `${'x'.repeat(before)} correct horse battery`),
+  ]
+  for (const what of quoting) await told.end(config, run([image({ ...failed, failure: { what } })]))
+  expect(told.warnings).toEqual([])
+  expect(server.received[1]?.body).toContain('failed: with ••••••; ')
+  for (const { body } of server.received.slice(1)) expect(body).not.toMatch(/corr|horse/)
+})
+
+test('colours of a terminal do not remain as their letters', async () => {
+  await using server = await serve(() => ({ status: 200 }))
+  environment({ HOOK: server.url })
+  const told = listener()
+  const failure = { what: '\x1b[31mE:\x1b[0m no package' }
+  await told.end({ notify: [{ kind: 'webhook', url: 'env:HOOK' }] }, run([image({ ...failed, failure })]))
+  expect(sentIn(server.received[0] as Received).text).toContain('failed: E: no package;')
+})
+
+test('what a package or a command says calls nobody in a chat, and is no link', async () => {
+  await using server = await serve(() => ({ status: 200 }))
+  environment({ HOOK: server.url })
+  const told = listener()
+  const failure = { what: '<!channel> @here <@U024BE7LH> <https://evil.example|safe> & root@web' }
+  const report = run([image({ ...failed, failure })])
+  await told.end({ notify: [{ kind: 'webhook', url: 'env:HOOK' }] }, report)
+  const { text, images } = sentIn(server.received[0] as Received)
+  expect(text).toContain(
+    '&lt;!channel&gt; @\u200bhere &lt;@\u200bU024BE7LH&gt; &lt;https://evil.example|safe&gt; &amp; root@\u200bweb',
+  )
+  expect(images).toMatchObject([{ failure }])
 })
