@@ -50,12 +50,21 @@ export function grouped(screen: Sink, commands: Writer): Sink {
   }
 }
 
+/** Says that the runner itself reads stderr. */
+const MASK_VARIABLE = 'IMAGEBUILD_GITHUB_MASK'
+
 /**
- * Has GitHub mask this value in the whole log of the job. Only where a runner reads: in a file that stderr is redirected to,
- * the command would be the secret's first appearance.
+ * Has GitHub mask this value in the whole log of the job, where the user has said that the runner reads stderr: anything else
+ * that reads it, such as a file or `tee`, would get the secret by this very command, and a pipe does not tell who reads it.
+ * Output of this program needs no mask, as it has no secrets in it.
  */
-export function mask(value: string, commands: Writer, isRead: () => boolean = stderrIsRead): void {
-  if (isRead()) commands.write(`::add-mask::${commandData(value)}\n`)
+export function mask(
+  value: string,
+  commands: Writer,
+  { env = process.env, isRead = stderrIsRead }: { env?: NodeJS.ProcessEnv; isRead?: () => boolean } = {},
+): void {
+  const asked = isOnGitHub(env) && /^(1|true|yes)$/i.test(env[MASK_VARIABLE] ?? '')
+  if (asked && isRead()) commands.write(`::add-mask::${commandData(value)}\n`)
 }
 
 function stderrIsRead(): boolean {

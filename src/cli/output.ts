@@ -11,14 +11,14 @@ import { isOnGitHub, mask, withoutWorkflowCommands } from './github-log.ts'
 
 let secrets = new SecretRegistry()
 
-/** From now on, what these secrets know is taken out of all that is printed; GitHub is told of each that is resolved. */
+/** From now on, what these secrets know is taken out of all that is printed; GitHub is told of each where the user wants that. */
 export function guardOutput(registry = new SecretRegistry(announce)): SecretRegistry {
   secrets = registry
   return registry
 }
 
 function announce(value: string): void {
-  if (isOnGitHub()) mask(value, workflowCommands)
+  mask(value, workflowCommands)
 }
 
 /** A result, for people or programs, on stdout. */

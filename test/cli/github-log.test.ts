@@ -113,11 +113,14 @@ describe('groups', () => {
 })
 
 describe('a secret', () => {
+  const asked = { GITHUB_ACTIONS: 'true', IMAGEBUILD_GITHUB_MASK: 'true' }
+
   test('is masked before anybody has it, whole', async () => {
     const seen: string[] = []
     const commands = { write: (text: string) => seen.push(text) }
     vi.stubEnv('IB_TEST_SECRET', 'hun%ter2\nsecond')
-    const secrets = new SecretRegistry((value) => mask(value, commands, () => true))
+    const where = { env: asked, isRead: () => true }
+    const secrets = new SecretRegistry((value) => mask(value, commands, where))
     const resolving = secrets.resolve('env:IB_TEST_SECRET').then(() => seen.push('resolved'))
     await resolving
     expect(seen).toEqual(['::add-mask::hun%25ter2%0Asecond\n', 'resolved'])
@@ -130,9 +133,14 @@ describe('a secret', () => {
     expect(seen).toEqual([])
   })
 
-  test('does not get into a file by its own mask', () => {
+  test.each([
+    ['a file, which stderr is', asked, false],
+    ['who reads the pipe, unless that is said to be the runner', { GITHUB_ACTIONS: 'true' }, true],
+    ['a reader who is not GitHub', { IMAGEBUILD_GITHUB_MASK: 'true' }, true],
+    ['who wants none', { ...asked, IMAGEBUILD_GITHUB_MASK: 'false' }, true],
+  ])('is not told by its own mask to %s', (_, env, read) => {
     const seen: string[] = []
-    mask('hunter2', { write: (text) => seen.push(text) }, () => false)
+    mask('hunter2', { write: (text) => seen.push(text) }, { env, isRead: () => read })
     expect(seen).toEqual([])
   })
 })
