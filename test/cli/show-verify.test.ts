@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { REDACTED } from '../../src/core/secrets.ts'
 import { type Note, renderNote, toTags } from '../../src/pve/marks.ts'
 import { projectOnDisk } from '../definition/project-on-disk.ts'
 import { selfSigned, startFake, TOKEN } from '../pve/server.ts'
@@ -16,7 +17,9 @@ afterEach(() => {
 })
 
 const VERSION = '20260101.1'
-const REPORT = '{"schema":1}\n'
+/** What a check has found may hold what steers a terminal, and the secret that it was made with. */
+const REPORT = { schema: 1, results: [{ found: 'a\x9b2J "b"' }, { found: `say "${TOKEN}"` }] }
+const TEXT = `${JSON.stringify(REPORT)}\n`
 
 /** The template is on the second node of the target alone; its report lies where a build wrote it. */
 test.each([
@@ -35,11 +38,11 @@ targets:
     storages: { disks: local, images: local }
 `,
     'images/web/image.yaml': 'name: web\nsource: { release: debian/12 }\n',
-    [`.imagebuild/builds/home/web/${VERSION}/${folder}verify.json`]: REPORT,
+    [`.imagebuild/builds/home/web/${VERSION}/${folder}verify.json`]: TEXT,
   })
   const own = { vmid: 9001, namespace: 'home', image: 'web', version: VERSION }
   const row = { vmid: 9001, name: 'web', template: 1, tags: toTags({ ...own, state: 'current' }) }
-  const sha256 = createHash('sha256').update(REPORT).digest('hex')
+  const sha256 = createHash('sha256').update(TEXT).digest('hex')
   const note: Note = {
     ...{ schema: 1, ...own, kind: 'vm', tool: '0', run: 'r', artifacts: { 'verify.json': sha256 } },
     verify: {
@@ -52,7 +55,9 @@ targets:
   pve.on('GET /nodes/b/qemu', { json: { data: [row] } })
   pve.on('GET /nodes/b/qemu/9001/config', { json: { data: { ...row, description: renderNote(note) } } })
   const config = join(project.root, 'imagebuild.yaml')
-  expect(await cli('--config', config, 'show', 'web', '--verify', '--json')).toEqual({
-    ...{ code: 0, stdout: REPORT, stderr: '' },
-  })
+  const { code, stdout, stderr } = await cli('--config', config, 'show', 'web', '--verify', '--json')
+  expect([code, stderr]).toEqual([0, ''])
+  expect(stdout).not.toMatch(/[^\P{Cc}\n]/u)
+  const [plain] = REPORT.results
+  expect(JSON.parse(stdout)).toEqual({ schema: 1, results: [plain, { found: `say "${REDACTED}"` }] })
 })

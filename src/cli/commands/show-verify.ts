@@ -44,7 +44,9 @@ export async function showVerify(
   const sha256 = note?.artifacts?.[VERIFY_REPORT]
   const text = await readRecord(reportsFolder(project.root, place.target), of, VERIFY_REPORT, sha256)
   if (text !== undefined) {
-    print(options.json ? text : formatReport(JSON.parse(text) as Report))
+    const report = JSON.parse(text) as Report
+    if (options.json) printJson(report)
+    else print(formatReport(report))
     return
   }
   // Another runner built it; what the note says is all there is here.
