@@ -13,15 +13,24 @@ for (const [network, bits] of [
   ['127.0.0.0', 8],
   ['169.254.0.0', 16],
   ['172.16.0.0', 12],
+  ['192.0.0.0', 24],
   ['192.168.0.0', 16],
   ['198.18.0.0', 15],
   ['224.0.0.0', 3],
-] as const)
+] as const) {
   PRIVATE.addSubnet(network, bits, 'ipv4')
+  // The same network as NAT64 (RFC 6052) and 6to4 (RFC 3056) write it: their gateways lead to it.
+  const [a = 0, b = 0, c = 0, d = 0] = network.split('.').map(Number)
+  const groups = [a * 256 + b, c * 256 + d].map((group) => group.toString(16)).join(':')
+  PRIVATE.addSubnet(`64:ff9b::${groups}`, 96 + bits, 'ipv6')
+  PRIVATE.addSubnet(`2002:${groups}::`, 16 + bits, 'ipv6')
+}
 for (const [network, bits] of [
-  ['::', 127],
+  ['::', 96],
+  ['64:ff9b:1::', 48],
   ['fc00::', 7],
   ['fe80::', 10],
+  ['fec0::', 10],
   ['ff00::', 8],
 ] as const)
   PRIVATE.addSubnet(network, bits, 'ipv6')
