@@ -82,7 +82,9 @@ export function judgeRelease(
   const refuse = (what: string, why: string, next: string) =>
     new ImagebuildError({ code: 'build_failed', what: `${name} ${what}`, why, next })
   const mirror = 'use another mirror, or the distribution’s own archive'
-  if (![release.suite, release.codename].includes(suite)) {
+  // Ubuntu's pockets all have the release's codename; only `Suite` tells noble-security from noble.
+  const isPocket = release.suite.startsWith(`${suite}-`)
+  if (isPocket || ![release.suite, release.codename].includes(suite)) {
     const own = [...new Set([release.suite, release.codename])].filter(Boolean).join(', ')
     throw refuse('is of another suite', `it is signed as ${own || 'none'}`, mirror)
   }

@@ -174,6 +174,11 @@ test('an expired index, one of another suite, one of the future', async () => {
   const old = archiveFiles(key, { suite: 'bookworm-security' })
   const swapped = { [IN_RELEASE]: old['/debian/dists/bookworm-security/InRelease'] as Buffer }
   expect(await refusal(swapped)).toMatchObject({ why: 'it is signed as stable-security, bookworm-security' })
+  // All of Ubuntu's pockets have one codename.
+  const pocket = { suite: 'trixie-security-updates', codename: 'trixie-security' }
+  expect(await refusal(archiveFiles(key, { names: pocket }))).toMatchObject({
+    why: 'it is signed as trixie-security-updates, trixie-security',
+  })
   expect(await refusal(archiveFiles(key, { date: 'Wed, 02 Dec 2026 12:00:00 UTC' }))).toMatchObject({
     what: expect.stringContaining('is of the future'),
   })

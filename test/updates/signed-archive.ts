@@ -57,6 +57,8 @@ export class SigningKey implements Disposable {
 
 export interface ArchiveFacts {
   suite?: string
+  /** what its Release says of itself; `stable-security` with the suite as its codename unless given */
+  names?: { suite: string; codename: string }
   date?: string
   validUntil?: string
   /** further lines of the Release */
@@ -91,6 +93,7 @@ const sha256 = (data: Buffer) => createHash('sha256').update(data).digest('hex')
 export function archiveFiles(key: SigningKey, facts: ArchiveFacts = {}): Record<string, Buffer> {
   const { suite = 'trixie-security', packing = 'xz', byHash = true } = facts
   const { date = 'Sat, 28 Nov 2026  9:09:31 UTC', lists = { 'main/binary-amd64': PACKAGES } } = facts
+  const { names = { suite: 'stable-security', codename: suite } } = facts
   const dists = `/debian/dists/${suite}`
   const files: Record<string, Buffer> = {}
   const digests = Object.entries(lists).map(([place, text]) => {
@@ -100,7 +103,7 @@ export function archiveFiles(key: SigningKey, facts: ArchiveFacts = {}): Record<
     return ` ${sha256(packed)} ${packed.length} ${path}\n`
   })
   const release =
-    `Origin: Test\nSuite: stable-security\nCodename: ${suite}\nDate: ${date}\n` +
+    `Origin: Test\nSuite: ${names.suite}\nCodename: ${names.codename}\nDate: ${date}\n` +
     `${facts.validUntil === undefined ? '' : `Valid-Until: ${facts.validUntil}\n`}` +
     `${byHash ? 'Acquire-By-Hash: yes\n' : ''}${facts.fields ?? 'Architectures: all amd64\nNo-Support-for-Architecture-all: Packages\n'}` +
     `MD5Sum:\n ${'a'.repeat(32)} 1 main/binary-amd64/Packages.${packing}\nSHA256:\n${digests.join('')}`
