@@ -46,8 +46,11 @@ export async function readUbuntuOsv(
     const text = Buffer.concat(chunks).toString('utf8')
     // Most records are of other releases only.
     if (!text.includes(`Ubuntu:${version}`)) continue
-    for (const [source, vulnerability] of ofRecord(JSON.parse(text) as OsvRecord, version))
-      found.set(source, [...(found.get(source) ?? []), vulnerability])
+    for (const [source, vulnerability] of ofRecord(JSON.parse(text) as OsvRecord, version)) {
+      const others = found.get(source)
+      if (others === undefined) found.set(source, [vulnerability])
+      else others.push(vulnerability)
+    }
   }
   await confirmUnchanged(file, ctx.signal)
   return found
