@@ -129,7 +129,7 @@ async function remembered(path: string): Promise<Remembered | undefined> {
     const found = JSON.parse(text ?? 'null') as Remembered | null
     return found?.schema === SCHEMA &&
       /^sha256:[0-9a-f]{64}$/.test(found.digest) &&
-      found.checked !== undefined
+      !Number.isNaN(Date.parse(found.checked))
       ? found
       : undefined
   } catch {
