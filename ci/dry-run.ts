@@ -1,4 +1,4 @@
-import { SecretRegistry } from '../src/core/secrets.ts'
+import type { SecretRegistry } from '../src/core/secrets.ts'
 import type { Change, Forge, ForgeSettings, Status } from './forge.ts'
 import { changeWithoutSecrets, statusWithoutSecrets } from './without-secrets.ts'
 
@@ -10,7 +10,7 @@ import { changeWithoutSecrets, statusWithoutSecrets } from './without-secrets.ts
 export function dryRun(
   { kind, api, owner, repo }: ForgeSettings,
   print: (line: string) => void,
-  secrets = new SecretRegistry(),
+  secrets: SecretRegistry,
 ): Forge {
   const where = `${owner}/${repo} (${kind}, ${api})`
   return {
@@ -29,10 +29,10 @@ export function dryRun(
   }
 }
 
-function withdrawn({ branch, pointless }: Change, where: string): string[] {
+function withdrawn({ branch, closingComment }: Change, where: string): string[] {
   return [
     `would close a pull request from ${branch} in ${where}, should one be open, and remove the branch`,
-    `  saying: ${pointless}`,
+    `  saying: ${closingComment}`,
   ]
 }
 

@@ -37,7 +37,7 @@ export interface Change {
   /** leave title and body of a pull request that has this very change already: they tell more of how it came about */
   keepText?: boolean
   /** what to say in a pull request that has become pointless */
-  pointless: string
+  closingComment: string
 }
 
 export type Proposal =

@@ -84,7 +84,7 @@ async function openPull(client: ForgejoClient, branch: string): Promise<Pull | u
 async function withdraw(client: ForgejoClient, change: Change, pull: Pull | undefined): Promise<Proposal> {
   // Asked before anything is said: of a branch of people the pull request stays open.
   const present = await isOwnBranch(client, change.branch, pull?.base.ref ?? change.base)
-  if (pull !== undefined) await closePull(client, pull, change.pointless)
+  if (pull !== undefined) await closePull(client, pull, change.closingComment)
   if (present) await removeBranch(client, change.branch)
   return pull === undefined
     ? { done: 'nothing' }

@@ -105,7 +105,7 @@ async function createPull(repository: Repository, change: Change): Promise<OpenP
 
 async function withdraw(
   repository: Repository,
-  { branch, pointless }: Change,
+  { branch, closingComment }: Change,
   pull: OpenPull | undefined,
 ): Promise<Proposal> {
   const { client, at } = repository
@@ -114,7 +114,7 @@ async function withdraw(
   if (pull !== undefined) {
     const one = { ...at, request: { retries: 0 } }
     // Sent twice it would stand there twice.
-    await client.rest.issues.createComment({ ...one, issue_number: pull.number, body: pointless })
+    await client.rest.issues.createComment({ ...one, issue_number: pull.number, body: closingComment })
     await client.rest.pulls.update({ ...at, pull_number: pull.number, state: 'closed' })
   }
   if (present !== undefined) await removeBranch(repository, branch)

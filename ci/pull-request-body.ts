@@ -1,4 +1,4 @@
-import { SecretRegistry } from '../src/core/secrets.ts'
+import type { SecretRegistry } from '../src/core/secrets.ts'
 import { shellWord } from '../src/core/shell-word.ts'
 import { BODY_LIMIT } from './forge.ts'
 import { code, codeBlock, cutText, plain } from './markdown.ts'
@@ -55,7 +55,7 @@ const MOST_REASONS = 12
  * Markdown of at most `limit` characters: what does not go in is left out by lines, the packages first, and counted.
  * @param secrets not shown: in Markdown, cut and escaped, they would not be found any more
  */
-export function pullRequestBody(told: Rebuilds, secrets = new SecretRegistry(), limit = BODY_LIMIT): string {
+export function pullRequestBody(told: Rebuilds, secrets: SecretRegistry, limit = BODY_LIMIT): string {
   const rebuilds = secrets.redactDeep(told)
   const first = [
     images(rebuilds),

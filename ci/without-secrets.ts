@@ -9,13 +9,13 @@ import { cutText } from './markdown.ts'
  * @throws ImagebuildError `definition_invalid` where a file has a secret in it
  */
 export function changeWithoutSecrets(change: Change, secrets: SecretRegistry): Change {
-  const { title, body, pointless, files } = change
+  const { title, body, closingComment, files } = change
   for (const [path, text] of files)
     if (text !== undefined && [path, text].some((one) => secrets.redact(one) !== one))
       throw secretInside(secrets.redact(path))
   return {
     ...change,
-    ...secrets.redactDeep({ title, pointless }),
+    ...secrets.redactDeep({ title, closingComment }),
     // What stands for a short secret is longer than that.
     body: cutText(secrets.redact(body), BODY_LIMIT),
   }

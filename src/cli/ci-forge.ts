@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import type { SecretRegistry } from '../core/secrets.ts'
 import type { PullRequestSettings } from '../definition/ci-schema.ts'
 import type { Invocation } from './invocation.ts'
 
@@ -9,6 +10,8 @@ export type Annotation = import('../../ci/forge.ts').Annotation
 
 export interface OpenForge {
   forge: Forge
+  /** what goes to the forge has none of them */
+  secrets: SecretRegistry
   /** branch of the pull request: of this program alone */
   branch: string
   /** that it is for */
@@ -33,14 +36,14 @@ export async function openForgeFor(
   const where = forgeSettings({ ...written, ...pem }, process.env)
   const { commit, branch, log } = startedFor(process.env)
   const forge = dryRun
-    ? (await import('../../ci/dry-run.ts')).dryRun(where, dryRun)
+    ? (await import('../../ci/dry-run.ts')).dryRun(where, dryRun, secrets)
     : await (await import('../../ci/open-forge.ts')).openForge(where, secrets, {
         say,
         signal: lateBy(LAST_SECONDS, signal),
       })
   const started = { ...(commit !== undefined && { commit }), ...(log !== undefined && { log }) }
   return {
-    ...{ forge, started, branch: `imagebuild/rebuild-${target}` },
+    ...{ forge, secrets, started, branch: `imagebuild/rebuild-${target}` },
     base: async () => base ?? branch ?? (await forge.defaultBranch()),
   }
 }

@@ -52,10 +52,10 @@ export async function propose(open: OpenForge, result: CiResult, change: Change)
     base,
     ...(open.started.commit !== undefined && { from: open.started.commit }),
     title: titleOf(rebuilt, target),
-    body: pullRequestBody({ target, rebuilt, failed }),
+    body: pullRequestBody({ target, rebuilt, failed }, open.secrets),
     files: changeOf(before, after),
     keepText: built.length === 0,
-    pointless: `All of this is on ${base} by now.`,
+    closingComment: `All of this is on ${base} by now.`,
   })
   const problems: string[] = []
   try {

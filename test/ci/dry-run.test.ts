@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { dryRun } from '../../ci/dry-run.ts'
+import { SecretRegistry } from '../../src/core/secrets.ts'
 
 const settings = {
   kind: 'github',
@@ -13,12 +14,12 @@ const change = {
   base: 'main',
   title: 'Rebuild web',
   body: 'Line one\n\nLine two\n',
-  pointless: 'Nothing is stale.',
+  closingComment: 'Nothing is stale.',
 }
 
 test('a dry run says all that would be sent, and needs neither token nor network', async () => {
   const lines: string[] = []
-  const forge = dryRun(settings, (line) => lines.push(line))
+  const forge = dryRun(settings, (line) => lines.push(line), new SecretRegistry())
   await forge.propose({
     ...change,
     files: new Map([

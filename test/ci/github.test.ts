@@ -50,7 +50,7 @@ const change = (more: Partial<Change> = {}): Change => ({
     [LOCK, 'new\n'],
     [LIST, 'zlib 2\n'],
   ]),
-  pointless: 'Nothing is stale any more.',
+  closingComment: 'Nothing is stale any more.',
   ...more,
 })
 

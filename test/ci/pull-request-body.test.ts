@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { BODY_LIMIT } from '../../ci/forge.ts'
 import { code, plain } from '../../ci/markdown.ts'
 import { pullRequestBody, type Rebuilds, type Rebuilt } from '../../ci/pull-request-body.ts'
+import { SecretRegistry } from '../../src/core/secrets.ts'
 
 const web = (more: Partial<Rebuilt> = {}): Rebuilt => ({
   image: 'web',
@@ -24,11 +25,12 @@ const rebuilds = (more: Partial<Rebuilds> = {}): Rebuilds => ({
   failed: [],
   ...more,
 })
+const NONE = new SecretRegistry()
 const rows = (body: string, name: string) => body.split('\n').filter((line) => line.startsWith(`| \`${name}`))
 
 describe('the body of a pull request', () => {
   test('has versions, VMIDs, reasons, packages with CVEs, checks, times, and how to go back', () => {
-    const body = pullRequestBody(rebuilds({ failed: [{ image: 'db', why: 'nginx does not answer' }] }))
+    const body = pullRequestBody(rebuilds({ failed: [{ image: 'db', why: 'nginx does not answer' }] }), NONE)
     expect(rows(body, 'web')).toEqual([
       '| `web` | `20261101.1`: 9000 on `pve1` | `20261130.1`: 9001 on `pve1`, 9002 on `pve2` | openssl 3\\.0\\.17-1 has a security update\\: 3\\.0\\.18-1 |',
       '| `web` | 41 checks passed on 2 clones | 3 min 3 s | 1 min 1 s |',
@@ -42,7 +44,7 @@ describe('the body of a pull request', () => {
 
   test('offers no way back where there was nothing before', () => {
     const { before: _, ...first } = web()
-    const body = pullRequestBody(rebuilds({ rebuilt: [first] }))
+    const body = pullRequestBody(rebuilds({ rebuilt: [first] }), NONE)
     expect(rows(body, 'web')[0]).toContain('| nothing |')
     expect(body).not.toContain('rollback')
   })
@@ -54,7 +56,7 @@ describe('the body of a pull request', () => {
       after: '2',
       cves: [],
     }))
-    const body = pullRequestBody(rebuilds({ rebuilt: [web({ packages }), web({ image: 'db' })] }))
+    const body = pullRequestBody(rebuilds({ rebuilt: [web({ packages }), web({ image: 'db' })] }), NONE)
     expect(body.length).toBeLessThanOrEqual(BODY_LIMIT)
     expect(body.length).toBeGreaterThan(BODY_LIMIT - 1000)
     const shown = rows(body, 'package-').length
@@ -68,7 +70,7 @@ describe('the body of a pull request', () => {
     const many = Array.from({ length: count }, (_, at) =>
       web({ image: `image-${at}`, reasons: ['x'.repeat(1500)] }),
     )
-    const body = pullRequestBody(rebuilds({ rebuilt: many }))
+    const body = pullRequestBody(rebuilds({ rebuilt: many }), NONE)
     expect(body.length).toBeLessThanOrEqual(BODY_LIMIT)
     expect(body.length).toBeGreaterThan(BODY_LIMIT - 2000)
     expect(body).toMatch(/… and \d+ more, left out here/)

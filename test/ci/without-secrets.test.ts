@@ -28,7 +28,7 @@ const change = (more: Partial<Change> = {}): Change => ({
   base: 'main',
   title: `Rebuild ${SECRET}`,
   body: `It says\n${BROKEN}\n`,
-  pointless: `No ${SECRET} any more`,
+  closingComment: `No ${SECRET} any more`,
   files: new Map([['imagebuild.lock.json', 'new\n']]),
   ...more,
 })

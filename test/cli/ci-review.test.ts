@@ -40,7 +40,7 @@ async function checkout(name: string): Promise<RecordsAt> {
   return at
 }
 
-async function open(): Promise<OpenForge> {
+async function open(secrets = new SecretRegistry()): Promise<OpenForge> {
   vi.stubEnv('TOKEN_OF_TESTS', 'ghs_app-of-the-tests')
   const settings: Parameters<typeof openGithub>[0] = {
     ...{ kind: 'github', api: github.api, owner: 'acme', repo: 'images', token: 'env:TOKEN_OF_TESTS' },
@@ -48,10 +48,11 @@ async function open(): Promise<OpenForge> {
   const quick = () => new Bottleneck.Group({ maxConcurrent: 1 })
   const pace = { retryAfterBaseValue: 1, write: quick(), notifications: quick() }
   const context = { say: () => {}, signal: new AbortController().signal }
-  const forge = await openGithub(settings, new SecretRegistry(), context, pace)
+  const forge = await openGithub(settings, secrets, context, pace)
   const commit = github.git.branches.get('main') ?? ''
   return {
     forge,
+    secrets,
     branch: BRANCH,
     base: () => forge.defaultBranch(),
     started: { commit, log: 'https://ci/7' },
@@ -159,4 +160,17 @@ test('a status that cannot be written is a problem, and the pull request is ther
     pullRequest: 'https://github.test/acme/images/pull/1',
     problems: [expect.stringContaining('was not written in acme/images')],
   })
+})
+
+test('a failure is told without a secret, which the length of a row would have cut', async () => {
+  const secrets = new SecretRegistry()
+  secrets.add('hunter2-hunter2-hunter2')
+  const at = await checkout('first')
+  const before = await committedFiles(at)
+  await write(at, 'web', 1)
+  const failure = { what: `${'x'.repeat(960)} hunter2-hunter2-hunter2 ${'x'.repeat(99)}`, exitCode: 1 }
+  const failed: ImageOutcome = { ...built('db', 1), outcome: 'failed', failure }
+  await propose(await open(secrets), result(built('web', 1), failed), { at, before, carried: [] })
+  expect(body()).toContain('x ••••••')
+  expect(JSON.stringify(github.writes().map((asked) => asked.body))).not.toContain('hunter2')
 })
