@@ -1,5 +1,6 @@
 import { TOOLS_HOST } from '../audit/tools.ts'
 import { installMissing, LAB_HOST, missingPackages, type Requirement } from '../src/cli/prerequisites.ts'
+import { githubDescription } from './ci/github-description.ts'
 import { fetchCloudInit, RELEASES } from './seed/cloud-init.ts'
 import { fetchNetplan, NETPLAN_RELEASES } from './seed/netplan.ts'
 
@@ -87,18 +88,21 @@ try {
 
 if (which !== 'unit') {
   // Old releases leave the mirrors at some time, and what is tested with them is not worth failing for.
-  for (const release of RELEASES) fetch(`cloud-init of Debian ${release}`, () => fetchCloudInit(release))
-  for (const release of NETPLAN_RELEASES) fetch(`netplan of Debian ${release}`, () => fetchNetplan(release))
+  for (const release of RELEASES)
+    await fetch(`cloud-init of Debian ${release}, with which seeds are tested`, () => fetchCloudInit(release))
+  for (const release of NETPLAN_RELEASES)
+    await fetch(`netplan of Debian ${release}, with which seeds are tested`, () => fetchNetplan(release))
+  await fetch('the description of GitHub’s API, by which requests are judged', githubDescription)
 }
 
 function isList(word: string): word is keyof typeof LISTS {
   return Object.hasOwn(LISTS, word)
 }
 
-function fetch(what: string, how: () => void): void {
+async function fetch(what: string, how: () => unknown): Promise<void> {
   try {
-    how()
+    await how()
   } catch (error) {
-    process.stderr.write(`${what}, with which seeds are tested: ${(error as Error).message}\n`)
+    process.stderr.write(`${what}: ${(error as Error).message}\n`)
   }
 }
