@@ -1,8 +1,10 @@
-import { fstatSync } from 'node:fs'
+import { fstatSync, realpathSync } from 'node:fs'
+import { relative } from 'node:path'
 import type { Event, Sink } from '../core/events.ts'
+import type { Diagnostic } from '../definition/diagnostics.ts'
 import { subject } from './render.ts'
 
-/** What GitHub Actions reads out of a log: groups, masks, and commands that others must not give. */
+/** What GitHub Actions reads out of a log: groups, masks, annotations, and commands that others must not give. */
 
 export function isOnGitHub(env: NodeJS.ProcessEnv = process.env): boolean {
   return env.GITHUB_ACTIONS === 'true'
@@ -74,6 +76,36 @@ function stderrIsRead(): boolean {
   } catch {
     return false
   }
+}
+
+/** What is shown beside a line of a file. */
+export type Annotation = Pick<Diagnostic, 'severity' | 'file' | 'line' | 'column' | 'message' | 'hint'>
+
+/** The command that shows it. A file outside of the repository keeps its path. */
+export function annotation(
+  { severity, file, line, column, message, hint }: Annotation,
+  workspace = process.env.GITHUB_WORKSPACE,
+): string {
+  const place = `file=${commandProperty(inRepository(file, workspace))},line=${line},col=${column}`
+  return `::${severity} ${place}::${commandData(hint === undefined ? message : `${message}\n${hint}`)}\n`
+}
+
+function inRepository(file: string, workspace: string | undefined): string {
+  if (!workspace) return file
+  const path = relative(realFolder(workspace), file)
+  return path.startsWith('../') ? file : path
+}
+
+function realFolder(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    return path
+  }
+}
+
+function commandProperty(text: string): string {
+  return commandData(text).replaceAll(':', '%3A').replaceAll(',', '%2C')
 }
 
 /** As the runner wants the data of a command to be escaped. */

@@ -1,8 +1,8 @@
 import { styleText } from 'node:util'
-import { printable, printableJson, printableStyled } from '../core/printable.ts'
+import { mapStrings, printable, printableJson, printableStyled } from '../core/printable.ts'
 import { SecretRegistry } from '../core/secrets.ts'
 import { asCalled } from './called.ts'
-import { isOnGitHub, mask, withoutWorkflowCommands } from './github-log.ts'
+import { type Annotation, annotation, isOnGitHub, mask, withoutWorkflowCommands } from './github-log.ts'
 
 /**
  * The only ways to stdout and stderr. Whatever is handed over here is made printable, has no secret in it, and is no
@@ -72,6 +72,13 @@ export const eventJson = {
 /** What GitHub Actions shall do with the log: commands of our own, on stderr, where no result is. */
 export const workflowCommands = {
   write: (text: string) => process.stderr.write(text),
+}
+
+/** Mistakes and doubts, shown beside their lines by GitHub and Forgejo. */
+export function annotate(places: readonly Annotation[]): void {
+  if (!isOnGitHub()) return
+  for (const one of places)
+    workflowCommands.write(annotation(withoutSecrets(mapStrings(one, (text) => printable(asCalled(text))))))
 }
 
 /** Colours, where that output shows them. */
