@@ -2,14 +2,14 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { writeOutputs, writeSummary } from '../../src/cli/github-files.ts'
+import { writeOutputs, writeSummary } from '../../src/cli/step-files.ts'
 import { guardOutput } from '../../src/cli/output.ts'
 import { REDACTED, SecretRegistry } from '../../src/core/secrets.ts'
 
 let folder: string
 let said: string
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'imagebuild-github-files-'))
+  folder = await mkdtemp(join(tmpdir(), 'imagebuild-step-files-'))
   vi.stubEnv('GITHUB_STEP_SUMMARY', join(folder, 'summary'))
   vi.stubEnv('GITHUB_OUTPUT', join(folder, 'output'))
   const secrets = new SecretRegistry()
