@@ -65,6 +65,10 @@ export function declareCi(
   ci.command('report')
     .description('of several jobs’ results one change, one pull request, one message')
     .addOption(option('--results <dir>', 'folder with files of `ci run --result`').makeOptionMandatory())
+    .addOption(option('-t, --target <name>', 'target in imagebuild.yaml, where there is no result at all'))
+    .addOption(
+      option('--families <json>', 'what `ci plan --matrix` said: a family without any result is a failure'),
+    )
     .addOption(option('--dry-run', 'say what would be sent; the files are written').default(false))
     .addOption(option('--json', 'all results in one, as JSON').default(false).conflicts('dryRun'))
     .exitOverride()

@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import { asImagebuildError, ImagebuildError } from '../../core/errors.ts'
 import { createBus, type Emit } from '../../core/events.ts'
 import { oneLine } from '../../core/printable.ts'
-import { readConfig } from '../../definition/config.ts'
+import { type Config, readConfig } from '../../definition/config.ts'
 import { findConfig } from '../../definition/find.ts'
+import { familiesWithout } from '../ci-families.ts'
 import { openForgeFor } from '../ci-forge.ts'
 import {
   carryOver,
@@ -18,13 +19,19 @@ import { type CiResult, mergeResults, readResult } from '../ci-result.ts'
 import { problemOf, propose, type Reviewed } from '../ci-review.ts'
 import { formatOutcomes } from '../ci-run-text.ts'
 import { exitCodeOf, reportOf, Telling } from '../ci-tell.ts'
+import { writeGithubFiles } from '../github-files.ts'
 import type { Invocation } from '../invocation.ts'
 import { eventLines, print, printJson, tell } from '../output.ts'
 import { plainRenderer } from '../render.ts'
+import { chooseTarget } from '../target.ts'
 
 export interface CiReportOptions {
   /** folder */
   results: string
+  /** JSON of `ci plan --matrix` */
+  families?: string
+  /** counts where there is no result */
+  target?: string
   dryRun: boolean
   json: boolean
 }
@@ -33,7 +40,11 @@ export interface CiReportOptions {
 export async function ciReport(invocation: Invocation, options: CiReportOptions): Promise<void> {
   const config = await readConfig(await findConfig(process.cwd(), invocation.config))
   const emit = createBus(invocation.secrets, [plainRenderer(eventLines)])
-  const { merged, broken } = await readResults(options.results)
+  const { results, broken } = await readResults(options.results)
+  // Where every job has ended without one, that is to be told, too.
+  const isTold = results.size > 0 || options.families === undefined
+  const merged = isTold ? mergeResults(results) : nothingOf(config, options.target)
+  const absent = options.families === undefined ? [] : familiesWithout(merged, options.families)
   if (merged.namespace !== config.namespace || config.targets[merged.target] === undefined) {
     throw new ImagebuildError({
       code: 'usage',
@@ -42,7 +53,7 @@ export async function ciReport(invocation: Invocation, options: CiReportOptions)
       next: 'run it in a checkout of the project that they come from',
     })
   }
-  const result = { ...merged, problems: [...broken, ...merged.problems] }
+  const result = { ...merged, problems: [...broken, ...absent, ...merged.problems] }
   const at = { root: config.root, repository: repositoryOf(config.root), target: result.target }
   const { said, pullRequest, problems } = await review(invocation, emit, {
     ci: config.ci,
@@ -52,6 +63,7 @@ export async function ciReport(invocation: Invocation, options: CiReportOptions)
   })
   const whole: CiResult = { ...result, problems: [...result.problems, ...problems] }
   if (!options.dryRun) await new Telling(config.ci, invocation, emit).end(reportOf(whole, pullRequest))
+  await writeGithubFiles(whole, invocation)
   if (options.json) printJson(whole)
   else print(formatOutcomes(whole))
   for (const problem of whole.problems) tell(`problem: ${oneLine(problem)}\n`)
@@ -60,8 +72,14 @@ export async function ciReport(invocation: Invocation, options: CiReportOptions)
 }
 
 /** Those that cannot be read are named, and the others count. */
-async function readResults(folder: string): Promise<{ merged: CiResult; broken: string[] }> {
-  const names = (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.json')).sort()
+async function readResults(
+  folder: string,
+): Promise<{ results: ReadonlyMap<string, CiResult>; broken: string[] }> {
+  const found = await readdir(folder, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  const names = found.filter((name) => name.endsWith('.json')).sort()
   const results = new Map<string, CiResult>()
   const broken: string[] = []
   for (const name of names) {
@@ -77,7 +95,15 @@ async function readResults(folder: string): Promise<{ merged: CiResult; broken: 
       what: 'no result can be read',
       why: broken.join('\n'),
     })
-  return { merged: mergeResults(results), broken }
+  return { results, broken }
+}
+
+function nothingOf(config: Config, target: string | undefined): CiResult {
+  const now = new Date().toISOString()
+  return {
+    ...{ schema: 1, namespace: config.namespace, target: chooseTarget(config, target).name },
+    ...{ started: now, ended: now, images: [], suites: {}, problems: [] },
+  }
 }
 
 async function review(
