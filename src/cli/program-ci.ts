@@ -44,7 +44,9 @@ export function declareCi(
     .addOption(target())
     .addOption(option('--all', 'all images, as without names').default(false))
     .addOption(option('--dry-run', 'say what would be built and sent').default(false))
-    .addOption(option('--result <file>', 'write what came of it for `ci report`; send nothing'))
+    .addOption(
+      option('--result <file>', 'write what came of it, for `ci report --results <dir>`; send nothing'),
+    )
     .addOption(
       option('--verify <what>', 'only full: nothing becomes current that nobody has verified')
         .choices(['full', 'off'])
@@ -64,7 +66,9 @@ export function declareCi(
 
   ci.command('report')
     .description('of several jobs’ results one change, one pull request, one message')
-    .addOption(option('--results <dir>', 'folder with files of `ci run --result`').makeOptionMandatory())
+    .addOption(
+      option('--results <dir>', 'folder with files of `ci run --result <file>`').makeOptionMandatory(),
+    )
     .addOption(option('-t, --target <name>', 'target in imagebuild.yaml, where there is no result at all'))
     .addOption(
       option('--families <json>', 'what `ci plan --matrix` said: a family without any result is a failure'),

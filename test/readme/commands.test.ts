@@ -47,7 +47,7 @@ async function isUnderstood(argv: readonly string[]): Promise<boolean> {
 const inProse = (text: string) =>
   [
     ...text.matchAll(
-      /`(?:\.\/)?imagebuild ((?:run|show|diff|lab|ssh-ca|prune|help|outputs|resolve) [^`\n<[]+)`/g,
+      /`(?:\.\/)?imagebuild ((?:run|show|diff|lab|ssh-ca|prune|help|outputs|resolve|ci) [^`\n<[]+)`/g,
     ),
   ].map(([, line = '']) => `imagebuild ${line}`)
 

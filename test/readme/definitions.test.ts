@@ -1,9 +1,10 @@
-import { beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { formatDocument } from '../../src/definition/format.ts'
 import { knownItems } from '../../src/hardening/expand.ts'
 import { makePlan } from '../../src/plan/plan.ts'
 import { catalogIds } from '../../src/source/catalog.ts'
 import { projectOnDisk } from '../definition/project-on-disk.ts'
+import { SigningKey } from '../updates/signed-archive.ts'
 import { block, textOf } from './blocks.ts'
 import { examples } from './examples.ts'
 
@@ -15,6 +16,9 @@ beforeEach(() => {
 /** As the program loads them. */
 const KNOWN = { releases: catalogIds(), hardeningItems: knownItems() }
 
+const signing = new SigningKey()
+afterAll(() => signing[Symbol.dispose]())
+
 const CA = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFCa3Dg+iGbnd4ML9h3zmEsVNHhjTuKp6OIg0UqKHpNL ca\n'
 
 /** What the examples name beside them. */
@@ -24,6 +28,7 @@ const BESIDE = {
   'images/web/scripts/register.sh': 'true\n',
   'images/a/keys/user_ca.pub': CA,
   'images/a/keys/revoked.krl': '',
+  'images/a/docker.asc': signing.armored(),
   'ssh-ca/user_ca.pub': CA,
   'ssh-ca/revoked.krl': '',
 }

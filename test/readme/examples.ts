@@ -44,7 +44,10 @@ export const EXAMPLES: Readonly<Record<Document, Readonly<Record<string, Fate>>>
     '  vmid: 9000': { how: 'part' },
     'pveum user add': { how: 'run', by: E2E },
     '    endpoint: https://pve.example:8006': { how: 'target' },
-    'ci:': { how: 'ci' },
+    '$ ./imagebuild ci plan': { how: 'shown', by: 'test/readme/ci-plan.test.ts' },
+    '  security: medium': { how: 'ci' },
+    '  maxAge: 30d': { how: 'part' },
+    '  notify:': { how: 'ci' },
   },
   'docs/ssh-certificates.md': {
     './imagebuild ssh-ca init': { how: 'run', by: SSH_CA },
