@@ -2,7 +2,12 @@ import { readFileSync } from 'node:fs'
 
 /** The examples of the documents: their fenced blocks, as they stand there. */
 
-export const DOCUMENTS = ['README.md', 'docs/ssh-certificates.md', 'examples/README.md'] as const
+export const DOCUMENTS = [
+  'README.md',
+  'docs/ssh-certificates.md',
+  'examples/README.md',
+  'ci/README.md',
+] as const
 export type Document = (typeof DOCUMENTS)[number]
 
 export interface Block {
