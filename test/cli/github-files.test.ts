@@ -116,10 +116,10 @@ describe('ci report', () => {
 })
 
 describe('validate', () => {
-  const project = (source: string) => ({
+  const project = (source: string, image = 'web') => ({
     'imagebuild.yaml':
       'namespace: homelab\ntarget: home\ntargets: { home: { kind: pve, node: pve, token: "cmd:touch ran", bridge: vmbr0, addresses: dhcp, storages: { disks: local, images: local } } }\n',
-    'images/we,b/image.yaml': `name: web\n${source}\n`,
+    [`images/${image}/image.yaml`]: `name: web\n${source}\n`,
   })
 
   async function validate(files: Record<string, string>) {
@@ -132,7 +132,7 @@ describe('validate', () => {
   }
 
   test('shows mistakes at their lines on GitHub, and only there', async () => {
-    const files = project('source: { url: "ftp://%\\n::error::x" }')
+    const files = project('source: { url: "ftp://%\\n::error::x" }', 'we,b')
     vi.stubEnv('GITHUB_ACTIONS', 'true')
     const { code, stderr } = await validate(files)
     expect(code).toBe(65)
