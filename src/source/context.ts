@@ -20,6 +20,8 @@ export interface SourceContext {
   privateHosts?: readonly string[]
   /** a transfer that brings no byte for so many seconds has failed; 60 unless given */
   stallSeconds?: number
+  /** an index of packages or of vulnerabilities that is not complete after so many seconds has failed; 1800 unless given */
+  transferSeconds?: number
 }
 
 export type Architecture = 'amd64' | 'arm64'

@@ -23,6 +23,8 @@ export interface FetchableFile {
   url: string
   /** over the bytes at `url`, packed as they are */
   checksum: Checksum
+  /** bytes of the file at `url`, where they are known: what is larger is refused while it comes */
+  size?: number
   /** ending of the name in the cache; qcow2 unless given. `tar.xz` and the like, without `packing`: stays packed */
   format?: string
   /** unpacked after it was verified */
@@ -111,6 +113,8 @@ async function downloadAll(
       await downloadOnce(file, partial, state, ctx)
       return { computed: state.hash.digest('hex'), resumed: state.resumed }
     } catch (error) {
+      // What is too large already does not go on from there.
+      if (file.size !== undefined && state.done > file.size) await partial.discard()
       if (!(error instanceof TransferError)) throw error
       fruitless = state.done > before ? 0 : fruitless + 1
       if (fruitless >= FRUITLESS_TRIES) throw error
@@ -162,12 +166,14 @@ async function downloadOnce(
   }
   await partial.setValidator(strongValidator(response.headers))
   const total = Number.isNaN(length) ? undefined : state.done + length
+  if (total !== undefined && total > (file.size ?? total)) throw tooLarge(file.url, file.size)
   if (total !== undefined) await demandRoom(ctx.cacheDir, total - state.done, file.url)
   await using target = await open(partial.path, continues ? 'a' : 'w')
   for await (const chunk of response.body) {
     await target.writeFile(chunk)
     state.hash.update(chunk)
     state.done += chunk.length
+    if (state.done > (file.size ?? state.done)) throw tooLarge(file.url, file.size)
     freeMemory(chunk)
     ctx.onProgress?.(state.done, total)
   }
@@ -191,6 +197,15 @@ function strongValidator(headers: Record<string, string | string[] | undefined>)
   if (typeof etag === 'string' && etag.startsWith('"')) return etag
   const date = headers['last-modified']
   return typeof date === 'string' ? date : undefined
+}
+
+function tooLarge(url: string, size: number | undefined): ImagebuildError {
+  return new ImagebuildError({
+    code: 'build_failed',
+    what: `${url} is not the file that was asked for`,
+    why: `it is larger than ${size} bytes`,
+    next: 'the server or the network has changed the file: use another mirror, or try again later',
+  })
 }
 
 function mismatch(url: string, wanted: Checksum, computed: string): ImagebuildError {

@@ -4,6 +4,7 @@ import type { CachedFile, SourceContext } from '../source/context.ts'
 import { compareVersions } from '../source/debian-version.ts'
 import { fetchFile } from '../source/fetch.ts'
 import { unpackedChunks } from '../source/unpack.ts'
+import { inTime } from './in-time.ts'
 import { type Offer, readStanzas } from './packages-file.ts'
 import type { Release } from './release.ts'
 import { readSignedRelease, type WhenSeen } from './signed-release.ts'
@@ -45,9 +46,10 @@ export async function readIndex(
   const release = await readSignedRelease(suite, when, guarded)
   const offers = new Map<string, Offer[]>()
   for (const list of release.isManual ? [] : listsOf(suite, release, wanted.architectures)) {
-    const { url, sha256, packing } = list
+    const { url, sha256, size, packing } = list
     const checksum = { algorithm: 'sha256', value: sha256 } as const
-    const file = await fetchFile({ url, checksum, format: `packages.${packing}` }, guarded)
+    const wantedFile = { url, checksum, size, format: `packages.${packing}` }
+    const file = await inTime(url, guarded, (limited) => fetchFile(wantedFile, limited))
     await readList(file, packing, wanted.names, offers, guarded)
   }
   return { suite, date: release.date, offers }
@@ -72,6 +74,8 @@ async function readList(
 interface List {
   url: string
   sha256: string
+  /** bytes */
+  size: number
   packing: (typeof PACKINGS)[number]
 }
 
@@ -103,9 +107,9 @@ function listOf(folder: string, place: string, { files, byHash }: Release): List
     const path = `${place}/Packages.${packing}`
     const found = files.get(path)
     if (found === undefined) continue
-    const { sha256 } = found
+    const { sha256, size } = found
     // By its digest it is the one that this InRelease means, also while the archive is being changed.
-    return { url: `${folder}/${byHash ? `${place}/by-hash/SHA256/${sha256}` : path}`, sha256, packing }
+    return { url: `${folder}/${byHash ? `${place}/by-hash/SHA256/${sha256}` : path}`, sha256, size, packing }
   }
   return undefined
 }

@@ -8,6 +8,7 @@ import { confirmUnchanged } from '../source/cache.ts'
 import type { SourceContext } from '../source/context.ts'
 import { readClearSigned } from '../source/openpgp.ts'
 import { fetchChanging, forgetChanging } from './conditional.ts'
+import { inTime } from './in-time.ts'
 import { judgeRelease, parseRelease, type Release } from './release.ts'
 import { type Suite, suiteKey } from './suite.ts'
 
@@ -31,7 +32,7 @@ export async function readSignedRelease(
   ctx: SourceContext,
 ): Promise<Release> {
   const url = `${suite.url}/dists/${suite.suite}/InRelease`
-  const file = await fetchChanging(url, 'inrelease', MAX_RELEASE, ctx, now)
+  const file = await inTime(url, ctx, (limited) => fetchChanging(url, 'inrelease', MAX_RELEASE, limited, now))
   try {
     const message = await readFile(file.path)
     await confirmUnchanged(file, ctx.signal)

@@ -236,6 +236,53 @@ test('a list whose digest is another one is neither read nor kept', async () => 
   expect(readdirSync(join(cacheDir, 'files')).filter((name) => name.includes('packages'))).toEqual([])
 })
 
+test.each([true, false])(
+  'a list that is larger than its InRelease says is given up (length told: %s)',
+  async (isTold) => {
+    const files = archiveFiles(key)
+    const listPath = Object.keys(files).find((path) => path.includes('by-hash')) as string
+    const { length } = files[listPath] as Buffer
+    let sent = 0
+    await using server = await serveFiles({
+      [IN_RELEASE]: files[IN_RELEASE] as Buffer,
+      [listPath]: (response) => {
+        if (isTold) response.setHeader('content-length', 2 ** 40)
+        const pour = () => {
+          while (!response.destroyed && sent < 2 ** 26 && response.write(Buffer.alloc(2 ** 16)))
+            sent += 2 ** 16
+          if (sent >= 2 ** 26) response.destroy()
+        }
+        response.on('drain', pour)
+        pour()
+      },
+    })
+    await expect(read(server.url)).rejects.toMatchObject({
+      code: 'build_failed',
+      what: expect.stringContaining('is not the file that was asked for'),
+      why: `it is larger than ${length} bytes`,
+    })
+    expect(readdirSync(join(cacheDir, 'partial'))).toEqual([])
+  },
+)
+
+test.each(['InRelease', 'list'])('a server that sends a byte now and then: %s', async (slow) => {
+  const files = archiveFiles(key)
+  const listPath = Object.keys(files).find((path) => path.includes('by-hash')) as string
+  const slowPath = slow === 'list' ? listPath : IN_RELEASE
+  await using server = await serveFiles({
+    ...files,
+    [slowPath]: (response) => {
+      const drip = setInterval(() => response.write('x'), 20)
+      response.on('close', () => clearInterval(drip))
+    },
+  })
+  await expect(read(server.url, { transferSeconds: 0.5 })).rejects.toMatchObject({
+    code: 'unreachable',
+    what: `${server.url}${slowPath} cannot be downloaded`,
+    why: 'it was not complete after 0.5 seconds',
+  })
+})
+
 test('nobody is led into this machine or its networks, unless the target names the host', async () => {
   await using inside = await serveArchive(archiveFiles(key))
   const host = new URL(inside.url).host
