@@ -157,6 +157,15 @@ export async function writePointer(
   await writeDurably(pointerPath(cacheDir, identity), JSON.stringify(pointer), FILE_MODE)
 }
 
+/** For a file that nobody else names. */
+export async function removeCached(
+  { cacheDir }: SourceContext,
+  { path }: Pick<CachedFile, 'path'>,
+): Promise<void> {
+  await removeProof(cacheDir, path)
+  await rm(path, { force: true })
+}
+
 /** The file stays: another pointer may name it. */
 export async function removePointer(cacheDir: string, identity: string): Promise<void> {
   await rm(pointerPath(cacheDir, identity), { force: true })
@@ -182,5 +191,7 @@ function parsed(text: string): Record<string, unknown> | undefined {
 }
 
 function pointerPath(cacheDir: string, identity: string): string {
-  return join(cacheDir, 'pointers', `${identity.replace(':', '-')}.json`)
+  const name = `${identity.replace(':', '-')}.json`
+  if (basename(name) !== name) throw new Error(`${identity} is no name for a file of the cache`)
+  return join(cacheDir, 'pointers', name)
 }

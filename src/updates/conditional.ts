@@ -5,14 +5,14 @@ import { writeDurably } from '../core/durable-file.ts'
 import { ImagebuildError } from '../core/errors.ts'
 import { ifThere } from '../core/if-there.ts'
 import { makeFolder } from '../core/make-folder.ts'
-import { adoptFile, findCached } from '../source/cache.ts'
+import { adoptFile, findCached, removeCached } from '../source/cache.ts'
 import type { CachedFile, SourceContext } from '../source/context.ts'
 import { openUrl } from '../source/http.ts'
-import { removeProof } from '../source/proof.ts'
 
 /**
  * Files of which nobody knows a digest beforehand, and that change: the server is asked whether its file is another one than
  * the one in the cache. `conditional/<sha256 of the address>.json` says which file that is, and what the server called it.
+ * Each file has a name of its own, whatever is in it; callers hold the turn of its address (`cacheTurn`).
  */
 
 const MODE = 0o644
@@ -41,14 +41,15 @@ export async function fetchChanging(
 ): Promise<CachedFile> {
   const record = recordPath(ctx.cacheDir, url)
   const known = await remembered(record)
-  const cached = known && (await findCached(ctx, known.digest, extension))
+  const own = ownExtension(url, extension)
+  const cached = known && (await findCached(ctx, known.digest, own))
   const checked = now.toISOString()
   await using response = await openUrl(url, cached ? conditions(known) : {}, ctx)
   if (response.status === 304 && cached) {
     await writeDurably(record, JSON.stringify({ ...known, checked }), MODE)
     return cached
   }
-  const file = await keep(response.body, { url, extension, maxBytes }, ctx)
+  const file = await keep(response.body, { url, extension: own, maxBytes }, ctx)
   const { etag, 'last-modified': lastModified } = response.headers
   const next: Remembered = {
     schema: SCHEMA,
@@ -60,7 +61,7 @@ export async function fetchChanging(
   await makeFolder(join(ctx.cacheDir, 'conditional'))
   await writeDurably(record, JSON.stringify(next), MODE)
   // Nobody asks for the one before any more.
-  if (cached && cached.digest !== file.digest) await removeFile(cached, ctx)
+  if (cached && cached.digest !== file.digest) await removeCached(ctx, cached)
   return file
 }
 
@@ -71,7 +72,7 @@ export async function lastFetched(
   ctx: SourceContext,
 ): Promise<{ file: CachedFile; checked: Date } | undefined> {
   const known = await remembered(recordPath(ctx.cacheDir, url))
-  const file = known && (await findCached(ctx, known.digest, extension))
+  const file = known && (await findCached(ctx, known.digest, ownExtension(url, extension)))
   return known && file && { file, checked: new Date(known.checked) }
 }
 
@@ -81,12 +82,7 @@ export async function lastFetched(
  */
 export async function forgetChanging(url: string, file: CachedFile, ctx: SourceContext): Promise<void> {
   await rm(recordPath(ctx.cacheDir, url), { force: true })
-  await removeFile(file, ctx)
-}
-
-async function removeFile({ path }: CachedFile, { cacheDir }: SourceContext): Promise<void> {
-  await removeProof(cacheDir, path)
-  await rm(path, { force: true })
+  await removeCached(ctx, file)
 }
 
 async function keep(
@@ -135,6 +131,11 @@ async function remembered(path: string): Promise<Remembered | undefined> {
   } catch {
     return undefined
   }
+}
+
+/** So that no other address names the same file, not even where it has the same bytes. */
+export function ownExtension(url: string, extension: string): string {
+  return `${createHash('sha256').update(url).digest('hex').slice(0, 16)}.${extension}`
 }
 
 function recordPath(cacheDir: string, url: string): string {

@@ -1,14 +1,17 @@
+import { createHash } from 'node:crypto'
 import { ImagebuildError } from '../core/errors.ts'
-import { confirmUnchanged } from '../source/cache.ts'
+import { confirmUnchanged, readPointer, removeCached, writePointer } from '../source/cache.ts'
 import type { CachedFile, SourceContext } from '../source/context.ts'
 import { compareVersions } from '../source/debian-version.ts'
 import { fetchFile } from '../source/fetch.ts'
 import { unpackedChunks } from '../source/unpack.ts'
+import { cacheTurn } from './cache-turn.ts'
+import { ownExtension } from './conditional.ts'
 import { inTime } from './in-time.ts'
 import { type Offer, readStanzas } from './packages-file.ts'
 import type { Release } from './release.ts'
 import { readSignedRelease, type WhenSeen } from './signed-release.ts'
-import type { Suite } from './suite.ts'
+import { type Suite, suiteKey } from './suite.ts'
 
 /** What a suite offers of the packages that were asked for. */
 export interface PackageIndex {
@@ -43,16 +46,27 @@ export async function readIndex(
 ): Promise<PackageIndex> {
   // Where no list is given nobody may lead this machine into its own network.
   const guarded = { privateHosts: [], ...ctx }
+  await using _turn = await cacheTurn(suiteKey(suite), ctx)
   const release = await readSignedRelease(suite, when, guarded)
   const offers = new Map<string, Offer[]>()
   for (const list of release.isManual ? [] : listsOf(suite, release, wanted.architectures)) {
-    const { url, sha256, size, packing } = list
+    const { url, path, sha256, size, packing } = list
     const checksum = { algorithm: 'sha256', value: sha256 } as const
-    const wantedFile = { url, checksum, size, format: `packages.${packing}` }
+    const wantedFile = { url, checksum, size, format: ownExtension(path, `packages.${packing}`) }
     const file = await inTime(url, guarded, (limited) => fetchFile(wantedFile, limited))
+    await replaceLast(path, file, guarded)
     await readList(file, packing, wanted.names, offers, guarded)
   }
   return { suite, date: release.date, offers }
+}
+
+/** Of each list the cache keeps what came last; earlier ones are asked for by nobody. */
+async function replaceLast(path: string, file: CachedFile, ctx: SourceContext): Promise<void> {
+  const identity = `list-${createHash('sha256').update(path).digest('hex')}`
+  const last = await readPointer(ctx, identity)
+  if (last?.path === file.path) return
+  await writePointer(ctx.cacheDir, identity, file)
+  if (last) await removeCached(ctx, last)
 }
 
 async function readList(
@@ -73,6 +87,8 @@ async function readList(
 
 interface List {
   url: string
+  /** the same for all versions of the list: its address without a digest */
+  path: string
   sha256: string
   /** bytes */
   size: number
@@ -109,7 +125,13 @@ function listOf(folder: string, place: string, { files, byHash }: Release): List
     if (found === undefined) continue
     const { sha256, size } = found
     // By its digest it is the one that this InRelease means, also while the archive is being changed.
-    return { url: `${folder}/${byHash ? `${place}/by-hash/SHA256/${sha256}` : path}`, sha256, size, packing }
+    return {
+      path: `${folder}/${path}`,
+      url: `${folder}/${byHash ? `${place}/by-hash/SHA256/${sha256}` : path}`,
+      sha256,
+      size,
+      packing,
+    }
   }
   return undefined
 }

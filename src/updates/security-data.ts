@@ -1,11 +1,16 @@
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { PackerError } from '../archive/packer-process.ts'
+import { Refusal } from '../archive/refusal.ts'
+import { ImagebuildError } from '../core/errors.ts'
 import { makeFolder } from '../core/make-folder.ts'
-import { adoptFile, readPointer, writePointer } from '../source/cache.ts'
+import { adoptFile, readPointer, removeCached, writePointer } from '../source/cache.ts'
 import type { CachedFile, SourceContext } from '../source/context.ts'
-import { fetchChanging, forgetChanging, lastFetched } from './conditional.ts'
+import { cacheTurn } from './cache-turn.ts'
+import { fetchChanging, forgetChanging, lastFetched, ownExtension } from './conditional.ts'
 import { DEBIAN_TRACKER, readDebianTracker } from './debian-tracker.ts'
+import { inTime } from './in-time.ts'
 import { readUbuntuOsv, UBUNTU_OSV } from './ubuntu-osv.ts'
 import type { SecurityData, Vulnerability } from './vulnerability.ts'
 
@@ -13,7 +18,11 @@ import type { SecurityData, Vulnerability } from './vulnerability.ts'
 const MAX_DATA = 1024 ** 3
 
 /** Of what is made of the distributions' files: another form has another number. */
-const FORM = 1
+const FORM = 2
+
+/** As distributions name releases: they come from a guest's os-release, which anything may stand in. */
+const CODENAME = /^[a-z][a-z0-9-]*$/
+const VERSION = /^\d+(\.\d+)*$/
 
 export interface SecurityQuestion {
   distribution: 'debian' | 'ubuntu'
@@ -41,10 +50,6 @@ export async function readSecurityData(
   const url = question.url ?? (distribution === 'debian' ? DEBIAN_TRACKER : UBUNTU_OSV)
   const extension = distribution === 'debian' ? 'tracker.json' : 'osv.tar.xz'
   const guarded = { privateHosts: [], ...ctx }
-  const read = async (file: CachedFile, date: Date) => ({
-    vulnerabilities: await ofRelease(url, file, question, guarded),
-    date,
-  })
   const warn = (error: unknown) => {
     ctx.signal.throwIfAborted()
     ctx.onWarning?.(
@@ -52,12 +57,19 @@ export async function readSecurityData(
     )
     return undefined
   }
+  if (!CODENAME.test(question.codename) || !VERSION.test(question.version)) {
+    const name = `${distribution} ${question.version} (${question.codename})`
+    return warn(new Error(`${name} is no name of a release`))
+  }
   try {
-    return await read(await fetchChanging(url, extension, MAX_DATA, guarded, now), now)
+    await using _turn = await cacheTurn(url, ctx)
+    const fetched = await inTime(url, guarded, (limited) =>
+      fetchChanging(url, extension, MAX_DATA, limited, now),
+    ).then((file) => ({ file, checked: now }), warn)
+    const last = fetched ?? (await lastFetched(url, extension, guarded))
+    return last && { vulnerabilities: await ofRelease(url, last.file, question, guarded), date: last.checked }
   } catch (error) {
-    warn(error)
-    const last = await lastFetched(url, extension, guarded)
-    return last && (await read(last.file, last.checked).catch(warn))
+    return warn(error)
   }
 }
 
@@ -67,33 +79,53 @@ async function ofRelease(
   { distribution, codename, version }: SecurityQuestion,
   ctx: SourceContext,
 ): Promise<Map<string, readonly Vulnerability[]>> {
-  const identity = `${file.digest}-fixed-in-${distribution === 'debian' ? codename : version}-${FORM}`
-  const known = await readPointer(ctx, identity)
-  if (known) return new Map(JSON.parse(await readFile(known.path, 'utf8')) as [string, Vulnerability[]][])
-  try {
-    const found =
-      distribution === 'debian'
-        ? await readDebianTracker(file, codename, ctx)
-        : await readUbuntuOsv(file, version, ctx)
-    await keep(identity, found, ctx)
-    return found
-  } catch (error) {
+  const release = distribution === 'debian' ? codename : version
+  const identity = `fixed-${createHash('sha256')
+    .update(JSON.stringify([FORM, url, release]))
+    .digest('hex')}`
+  const last = await readPointer(ctx, identity)
+  const kept = last && (JSON.parse(await readFile(last.path, 'utf8')) as Extract)
+  if (kept?.of === file.digest) return new Map(kept.found)
+  const found = await read(distribution, release, file, ctx).catch(async (error) => {
     ctx.signal.throwIfAborted()
-    await forgetChanging(url, file, ctx)
+    if (isWrongContent(error)) await forgetChanging(url, file, ctx)
     throw error
-  }
+  })
+  const made = await keep(identity, { of: file.digest, release, found: [...found] }, ctx)
+  if (last && last.path !== made.path) await removeCached(ctx, last)
+  return found
 }
 
-async function keep(
-  identity: string,
-  found: ReadonlyMap<string, readonly Vulnerability[]>,
+/** What concerns one release, with the digest of the file that it is from. */
+interface Extract {
+  of: string
+  release: string
+  found: [source: string, readonly Vulnerability[]][]
+}
+
+function read(
+  distribution: SecurityQuestion['distribution'],
+  release: string,
+  file: CachedFile,
   ctx: SourceContext,
-): Promise<void> {
+): Promise<Map<string, readonly Vulnerability[]>> {
+  return distribution === 'debian' ? readDebianTracker(file, release, ctx) : readUbuntuOsv(file, release, ctx)
+}
+
+/** A full disk or a missing tool says nothing of the file. */
+function isWrongContent(error: unknown): boolean {
+  if (error instanceof ImagebuildError) return error.code === 'build_failed'
+  return [SyntaxError, Refusal, PackerError].some((kind) => error instanceof kind)
+}
+
+async function keep(identity: string, extract: Extract, ctx: SourceContext): Promise<CachedFile> {
   await makeFolder(join(ctx.cacheDir, 'partial'))
   const path = join(ctx.cacheDir, 'partial', `fixed.${process.pid}.${randomUUID()}`)
   try {
-    await writeFile(path, JSON.stringify([...found]))
-    await writePointer(ctx.cacheDir, identity, await adoptFile(ctx, path, 'fixed.json'))
+    await writeFile(path, JSON.stringify(extract))
+    const file = await adoptFile(ctx, path, ownExtension(identity, 'fixed.json'))
+    await writePointer(ctx.cacheDir, identity, file)
+    return file
   } finally {
     await rm(path, { force: true })
   }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeDurably } from '../core/durable-file.ts'
+import { ImagebuildError } from '../core/errors.ts'
 import { ifThere } from '../core/if-there.ts'
 import { makeFolder } from '../core/make-folder.ts'
 import { confirmUnchanged } from '../source/cache.ts'
@@ -23,7 +24,7 @@ export interface WhenSeen {
 
 /**
  * A suite's InRelease, as its server has it now. Its signature is checked each time, also where it was in the cache. The
- * cache remembers the newest date that was seen, too: what the caller knows of may be older.
+ * cache remembers the newest date that was seen, too: what the caller knows of may be older. The caller holds the suite's turn.
  * @throws ImagebuildError `unreachable` if there is none, `build_failed` if it is not to be believed
  */
 export async function readSignedRelease(
@@ -44,7 +45,9 @@ export async function readSignedRelease(
     if (seenHere === undefined || release.date > seenHere) await remember(suite, release.date, ctx.cacheDir)
     return release
   } catch (error) {
-    await forgetChanging(url, file, ctx)
+    // Where it could not be looked at (gpgv is missing), it may be good.
+    if (error instanceof ImagebuildError && error.code === 'build_failed')
+      await forgetChanging(url, file, ctx)
     throw error
   }
 }

@@ -283,6 +283,24 @@ test.each(['InRelease', 'list'])('a server that sends a byte now and then: %s', 
   })
 })
 
+test('of lists and InReleases the cache keeps what came last, and runs at the same time do not disturb each other', async () => {
+  const answers: Record<string, Answer> = {}
+  await using server = await serveFiles(answers)
+  for (const [day, version] of [
+    [28, '4'],
+    [29, '5'],
+    [30, '6'],
+  ] as const) {
+    const lists = { 'main/binary-amd64': `Package: openssl\nVersion: ${version}\nArchitecture: amd64\n` }
+    const files = archiveFiles(key, { lists, date: `${day} Nov 2026 09:00:00 UTC` })
+    for (const [path, data] of Object.entries(files)) answers[path] = withEtag(data)
+    const found = await Promise.all([1, 2, 3, 4].map(() => read(server.url)))
+    expect(found.map(({ offers }) => offers.get('openssl')?.[0]?.version)).toEqual(Array(4).fill(version))
+  }
+  expect(readdirSync(join(cacheDir, 'files'))).toHaveLength(2)
+  expect(server.requests.filter(({ path }) => path.includes('by-hash'))).toHaveLength(3)
+})
+
 test('nobody is led into this machine or its networks, unless the target names the host', async () => {
   await using inside = await serveArchive(archiveFiles(key))
   const host = new URL(inside.url).host

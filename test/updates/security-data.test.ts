@@ -1,5 +1,14 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -164,3 +173,60 @@ test.each(['<html>Sign in</html>', JSON.stringify(TRACKER).slice(0, -20)])(
     expect(server.requests[1]?.headers['if-none-match']).toBeUndefined()
   },
 )
+
+test.each<Partial<SecurityQuestion>>([
+  { codename: '/../../../escaped' },
+  { distribution: 'ubuntu', version: '/../../../escaped' },
+])('a guest’s os-release names no files: %j', async (change) => {
+  await using server = await serveFiles({
+    '/data': change.distribution ? osvArchive() : JSON.stringify(TRACKER),
+  })
+  expect(await ask(server.url, change)).toBeUndefined()
+  expect(warnings).toEqual([expect.stringContaining('is no name of a release')])
+  expect(server.requests).toEqual([])
+  expect(existsSync(join(folder, 'escaped.json'))).toBe(false)
+})
+
+test('the cache keeps what came last, whoever asks at the same time', async () => {
+  const answers: Record<string, Answer> = {}
+  await using server = await serveFiles(answers)
+  for (const fixed of ['1', '2', '3']) {
+    const tracker = { openssl: { 'CVE-1': { releases: release('resolved', fixed) } } }
+    answers['/data'] = withEtag(Buffer.from(JSON.stringify(tracker)))
+    const found = await Promise.all([1, 2, 3, 4].map(() => ask(server.url)))
+    for (const data of found) expect(data?.vulnerabilities.get('openssl')?.[0]?.fixed).toBe(fixed)
+  }
+  expect(readdirSync(join(folder, 'cache/files'))).toHaveLength(2)
+  expect(warnings).toEqual([])
+})
+
+test('what could not be read for want of a tool stays', async () => {
+  await using server = await serveFiles({ '/data': withEtag(osvArchive()) })
+  const question = { distribution: 'ubuntu', codename: 'noble', version: '24.04' } as const
+  const path = process.env.PATH
+  const bin = join(folder, 'bin')
+  mkdirSync(bin)
+  symlinkSync(execFileSync('which', ['flock'], { encoding: 'utf8' }).trim(), join(bin, 'flock'))
+  symlinkSync(execFileSync('which', ['cat'], { encoding: 'utf8' }).trim(), join(bin, 'cat'))
+  process.env.PATH = bin
+  try {
+    expect(await ask(server.url, question)).toBeUndefined()
+  } finally {
+    process.env.PATH = path
+  }
+  expect(warnings).toEqual([expect.stringContaining('xz')])
+  expect((await ask(server.url, question))?.vulnerabilities.size).toBe(2)
+  expect(server.requests[1]?.headers['if-none-match']).toBeDefined()
+})
+
+test('a record without a date counts for nothing', async () => {
+  const answers: Record<string, Answer | string> = { '/data': JSON.stringify(TRACKER) }
+  await using server = await serveFiles(answers)
+  await ask(server.url)
+  const records = join(folder, 'cache/conditional')
+  const name = readdirSync(records).find((one) => one.endsWith('.json')) as string
+  const record = JSON.parse(readFileSync(join(records, name), 'utf8'))
+  writeFileSync(join(records, name), JSON.stringify({ ...record, checked: 'today' }))
+  delete answers['/data']
+  expect(await ask(server.url)).toBeUndefined()
+})
