@@ -13,6 +13,7 @@ import type { Place, VmidRange } from '../pve/place.ts'
 import { labFolder } from './folders.ts'
 import type { Invocation } from './invocation.ts'
 import { hintsForLab } from './lab-hints.ts'
+import { isOnCi } from './on-ci.ts'
 import { credentials, endpointOf, trust } from './target-login.ts'
 
 /**
@@ -36,7 +37,7 @@ export interface Connected extends AsyncDisposable {
 export function chooseTarget(project: Config, asked: string | undefined): { name: string; target: Target } {
   const names = Object.keys(project.targets)
   const only = names.length === 1 ? names[0] : undefined
-  const onCi = !['', '0', 'false'].includes(process.env.CI ?? '')
+  const onCi = isOnCi()
   const name = asked || (onCi ? undefined : (project.defaultTarget ?? only))
   if (name === undefined) {
     throw new ImagebuildError({

@@ -55,6 +55,15 @@ test('records of a change that nobody has merged are taken from its branch by an
   await rm(join(clone, LOCK))
   await rm(join(clone, 'imagebuild.packages'), { recursive: true })
   const before = world.github.writes().length
+  const states = async (more: Record<string, string>) => {
+    const { exitCode, stdout, stderr } = await world.ci(['plan', '--json'], clone, more)
+    expect(exitCode, stderr).toBe(0)
+    return (JSON.parse(stdout) as { images: { state: string }[] }).images.map(({ state }) => state)
+  }
+  expect(await states({})).toEqual(['unknown', 'unknown'])
+  expect(await states({ CI: 'true' })).toEqual(['fresh', 'fresh'])
+  await rm(join(clone, LOCK))
+  await rm(join(clone, 'imagebuild.packages'), { recursive: true })
   const { exitCode, stderr, result } = await world.ci(['run', '--json'], clone)
   expect(exitCode, stderr).toBe(0)
   expect(result().images.map(({ outcome, reasons }) => [outcome, reasons])).toEqual([

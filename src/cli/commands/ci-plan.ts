@@ -4,10 +4,13 @@ import type { Project } from '../../definition/load.ts'
 import { familiesOf, matrixOf } from '../../plan/staleness.ts'
 import { parentNameOf } from '../build-request.ts'
 import { asCalled } from '../called.ts'
+import { forgeToRead, takeOver } from '../ci-open-change.ts'
 import { planRebuilds, type RebuildPlan } from '../ci-plan.ts'
 import { formatStates, statesAsJson } from '../ci-plan-text.ts'
+import { repositoryOf } from '../ci-records.ts'
 import { renderFailure } from '../failure.ts'
 import type { Invocation } from '../invocation.ts'
+import { isOnCi } from '../on-ci.ts'
 import { eventLines, printJson, printStyled, tell, tellStyled, terminal } from '../output.ts'
 import { openProject, tellWarnings } from '../project.ts'
 import { plainRenderer } from '../render.ts'
@@ -61,6 +64,16 @@ export async function ciPlan(
 async function look(invocation: Invocation, project: Project, options: CiPlanOptions): Promise<RebuildPlan> {
   using live = terminal().isTTY ? new TerminalRenderer(terminal()) : undefined
   const emit: Emit = createBus(invocation.secrets, [sayOnce(live?.sink ?? plainRenderer(eventLines))])
+  const { pullRequest } = project.ci
+  // Where people work, files of the project change by what builds or promotes alone.
+  if (pullRequest !== undefined && isOnCi()) {
+    const { name: target } = chooseTarget(project, options.target)
+    const at = { root: project.root, repository: repositoryOf(project.root), target }
+    const forge = await forgeToRead(pullRequest, { invocation, at, emit })
+    const { problems } =
+      forge === undefined ? { problems: [] } : await takeOver(forge, { invocation, at, emit })
+    for (const message of problems) emit({ type: 'warning', message })
+  }
   await using connected = await connectTarget(invocation, project, options.target, emit)
   return await planRebuilds({ invocation, project, connected, target: options.target, emit })
 }

@@ -4,10 +4,11 @@ import { oneLine } from '../../core/printable.ts'
 import type { Project } from '../../definition/load.ts'
 import { asCalled } from '../called.ts'
 import { type OpenForge, openForgeFor } from '../ci-forge.ts'
+import { forgeToRead, takeOver } from '../ci-open-change.ts'
 import { planRebuilds, type RebuildPlan, type RebuildQuestion } from '../ci-plan.ts'
 import { formatStates } from '../ci-plan-text.ts'
 import { rebuildStale } from '../ci-rebuild.ts'
-import { carryOver, committedFiles, type RecordsAt, repositoryOf } from '../ci-records.ts'
+import { committedFiles, type RecordsAt, repositoryOf } from '../ci-records.ts'
 import { type CiResult, type ImageOutcome, writeResult } from '../ci-result.ts'
 import { type Change, problemOf, propose } from '../ci-review.ts'
 import { formatOutcomes } from '../ci-run-text.ts'
@@ -98,8 +99,8 @@ async function work(run: Run, started: string): Promise<Done> {
   const { invocation, project, options, at, emit, failures } = run
   const forge = await openOwnForge(run)
   const before = await committedFiles(at)
-  const problems: string[] = []
-  const carried = await carry(run, forge, problems)
+  const { carried, problems } =
+    forge === undefined ? { carried: [], problems: [] } : await takeOver(forge, run)
   await using connected = await connectTarget(invocation, project, options.target, emit)
   const question: RebuildQuestion = { invocation, project, connected, target: options.target, emit }
   const locked = (await readLockfile(at.root)).targets[at.target] ?? {}
@@ -141,29 +142,13 @@ function stale({ states }: RebuildPlan): string[] {
 }
 
 /** Where the result goes to another job, that one has to reach the forge; this one reads from it, where it can. */
-async function openOwnForge({ invocation, project, options, at, emit }: Run): Promise<OpenForge | undefined> {
+async function openOwnForge(run: Run): Promise<OpenForge | undefined> {
+  const { invocation, project, options, at, emit } = run
   const { pullRequest } = project.ci
   if (pullRequest === undefined || options.dryRun) return undefined
+  if (options.result !== undefined) return await forgeToRead(pullRequest, run)
   const say = (message: string) => emit({ type: 'info', message })
-  try {
-    return await openForgeFor(pullRequest, at.target, invocation, { say })
-  } catch (error) {
-    if (options.result === undefined) throw error
-    emit({ type: 'warning', message: `an open change is not looked at: ${asImagebuildError(error).message}` })
-    return undefined
-  }
-}
-
-/** Records of a change that nobody has merged yet. That they cannot be had is said: what they are of is unknown then. */
-async function carry({ at, invocation: { signal } }: Run, open: OpenForge | undefined, problems: string[]) {
-  if (open === undefined) return []
-  try {
-    return await carryOver(at, (path) => open.forge.read(open.branch, path), signal)
-  } catch (error) {
-    signal.throwIfAborted()
-    problems.push(`what ${open.branch} has is not taken over: ${asImagebuildError(error).message}`)
-    return []
-  }
+  return await openForgeFor(pullRequest, at.target, invocation, { say })
 }
 
 /** What is built is built, whatever a forge says. */
