@@ -85,7 +85,17 @@ export const EXAMPLES: Readonly<Record<Document, Readonly<Record<string, Fate>>>
 /** First words of shell lines that are checked by their syntax alone, or run where they need nothing of ours. */
 export const OTHER_COMMANDS = [
   ...['git', 'npm', 'mkdir', 'echo', 'export', 'ssh', 'ssh-add', 'cloud-init', 'pct'],
-  ...['apt-get', 'ansible-playbook', 'useradd', 'chown', 'install', 'cp', 'systemctl', 'journalctl'],
+  ...[
+    'apt-get',
+    'ansible-playbook',
+    'useradd',
+    'chown',
+    'install',
+    'cp',
+    'systemctl',
+    'journalctl',
+    '/opt/imagebuild/imagebuild',
+  ],
 ] as const
 
 const ALL = DOCUMENTS.flatMap(blocksOf)
