@@ -45,7 +45,7 @@ test('a release that had fallen back, and its child, are built from a system of 
   expect(exitCode, stderr).toBe(0)
   const [aged, child] = (JSON.parse(stdout) as CiResult).images
   expect([aged, child]).toMatchObject([
-    { image: 'aged', outcome: 'built', reasons: [expect.stringMatching(/^age: built /)] },
+    { image: 'aged', outcome: 'built', reasons: expect.arrayContaining([expect.stringMatching(/^age: /)]) },
     { image: 'aged-child', outcome: 'built' },
   ])
   expect(child?.reasons).toContain('parent: its parent aged is built anew first')
