@@ -1,25 +1,16 @@
-import { appendFile } from 'node:fs/promises'
 import type { CiResult, ImageOutcome } from './ci-result.ts'
-import type { Invocation } from './invocation.ts'
+import { writeOutputs, writeSummary } from './step-files.ts'
 
-/**
- * What a step of GitHub Actions hands on: outputs for other steps, and a page for people. The runners of Forgejo and Gitea name
- * such files, too; elsewhere nothing is written.
- */
-export async function writeGithubFiles(
-  result: CiResult,
-  { secrets }: Pick<Invocation, 'secrets'>,
-  env: NodeJS.ProcessEnv = process.env,
-): Promise<void> {
-  const { GITHUB_OUTPUT: outputs, GITHUB_STEP_SUMMARY: summary } = env
-  if (outputs) await appendFile(outputs, result.images.map(outputOf).join(''))
-  if (summary) await appendFile(summary, await summaryOf(secrets.redactDeep(result)))
+/** What a step of GitHub Actions hands on: outputs for other steps, and a page for people. */
+export async function writeGithubFiles(result: CiResult): Promise<void> {
+  await writeOutputs(new Map(result.images.flatMap(outputOf)))
+  await writeSummary(await summaryOf(result))
 }
 
-/** `template_id_web=9004`: on a target with several nodes, of the first that has one. */
-function outputOf({ image, after }: ImageOutcome): string {
+/** `template_id_<image>`: its VMID, on a target with several nodes that of the first which has one. */
+function outputOf({ image, after }: ImageOutcome): [string, string][] {
   const [vmid] = Object.values(after?.vmids ?? {})
-  return vmid === undefined ? '' : `template_id_${image}=${vmid}\n`
+  return vmid === undefined ? [] : [[`template_id_${image}`, String(vmid)]]
 }
 
 /** Markdown: a row for each image, then what went wrong beside them. */
@@ -38,5 +29,5 @@ async function summaryOf({ target, images, problems }: CiResult): Promise<string
     ...rows.map((cells) => `| ${cells.join(' | ')} |`),
     ...problems.flatMap((problem) => ['', `- Problem: ${plain(problem)}`]),
   ]
-  return `${lines.join('\n')}\n\n`
+  return lines.join('\n')
 }

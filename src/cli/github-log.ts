@@ -1,7 +1,6 @@
-import { fstatSync } from 'node:fs'
+import { fstatSync, realpathSync } from 'node:fs'
 import { relative } from 'node:path'
 import type { Event, Sink } from '../core/events.ts'
-import { printable } from '../core/printable.ts'
 import type { Diagnostic } from '../definition/diagnostics.ts'
 import { subject } from './render.ts'
 
@@ -79,17 +78,34 @@ function stderrIsRead(): boolean {
   }
 }
 
-/** Has GitHub show a mistake, or a doubt, at its line of the file in a pull request. Paths are from the repository's root. */
-export function annotate(found: Diagnostic, commands: Writer, root = process.env.GITHUB_WORKSPACE): void {
-  const { severity, file, line, column, message, hint } = found
-  const place = { file: relative(root || process.cwd(), file), line, col: column }
-  const properties = Object.entries(place).map(([name, value]) => `${name}=${commandProperty(String(value))}`)
-  const text = printable(hint === undefined ? message : `${message}\n${hint}`)
-  commands.write(`::${severity} ${properties.join(',')}::${commandData(text)}\n`)
+/** What is shown beside a line of a file. */
+export type Annotation = Pick<Diagnostic, 'severity' | 'file' | 'line' | 'column' | 'message' | 'hint'>
+
+/** The command that shows it. A file outside of the repository keeps its path. */
+export function annotation(
+  { severity, file, line, column, message, hint }: Annotation,
+  workspace = process.env.GITHUB_WORKSPACE,
+): string {
+  const place = `file=${commandProperty(inRepository(file, workspace))},line=${line},col=${column}`
+  return `::${severity} ${place}::${commandData(hint === undefined ? message : `${message}\n${hint}`)}\n`
+}
+
+function inRepository(file: string, workspace: string | undefined): string {
+  if (!workspace) return file
+  const path = relative(realFolder(workspace), file)
+  return path.startsWith('../') ? file : path
+}
+
+function realFolder(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    return path
+  }
 }
 
 function commandProperty(text: string): string {
-  return commandData(printable(text)).replaceAll(':', '%3A').replaceAll(',', '%2C')
+  return commandData(text).replaceAll(':', '%3A').replaceAll(',', '%2C')
 }
 
 /** As the runner wants the data of a command to be escaped. */

@@ -16,9 +16,9 @@ import { sendByWebhook } from './webhook.ts'
  */
 
 /** @param run a UUID, by which a dead man's switch knows that start and end belong together */
-export async function tellStart(ci: Ci | undefined, run: string, ctx: NotifyContext): Promise<void> {
+export async function tellStart(ci: Ci, run: string, ctx: NotifyContext): Promise<void> {
   await attemptAll(
-    (ci?.ping ?? []).map((at) => () => pingStart(at, run, ctx)),
+    ci.ping.map((at) => () => pingStart(at, run, ctx)),
     ctx,
   )
 }

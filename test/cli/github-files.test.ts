@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { type CiResult, type ImageOutcome, writeResult } from '../../src/cli/ci-result.ts'
 import { writeGithubFiles } from '../../src/cli/github-files.ts'
-import { SecretRegistry } from '../../src/core/secrets.ts'
+import { guardOutput } from '../../src/cli/output.ts'
 import { cli } from './captured.ts'
 
 /** What scheduled runs hand to GitHub Actions, and what they are handed by it. */
@@ -17,6 +17,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   vi.unstubAllEnvs()
+  guardOutput()
   await rm(folder, { recursive: true })
 })
 
@@ -40,13 +41,12 @@ describe('a step', () => {
   test('has the VMID of each current template as an output, and a page without secrets', async () => {
     const [GITHUB_OUTPUT, GITHUB_STEP_SUMMARY] = [join(folder, 'output'), join(folder, 'summary')]
     await writeFile(GITHUB_OUTPUT, 'before=1\n')
-    const secrets = new SecretRegistry()
-    secrets.add('hunter2')
-    const of = result([web, db, fresh], ['@all: a broken index'])
-    await writeGithubFiles(of, { secrets }, { GITHUB_OUTPUT, GITHUB_STEP_SUMMARY })
-    expect(await readFile(GITHUB_OUTPUT, 'utf8')).toBe(
-      'before=1\ntemplate_id_web-1=9004\ntemplate_id_db=9010\n',
-    )
+    vi.stubEnv('GITHUB_OUTPUT', GITHUB_OUTPUT)
+    vi.stubEnv('GITHUB_STEP_SUMMARY', GITHUB_STEP_SUMMARY)
+    guardOutput().add('hunter2')
+    await writeGithubFiles(result([web, db, fresh], ['@all: a broken index']))
+    const outputs = (await readFile(GITHUB_OUTPUT, 'utf8')).replaceAll(/<<(\S+)\n(.*)\n\1\n/g, '=$2\n')
+    expect(outputs).toBe('before=1\ntemplate_id_web-1=9004\ntemplate_id_db=9010\n')
     const page = await readFile(GITHUB_STEP_SUMMARY, 'utf8')
     expect(page).toContain(
       '| `web-1` | built | `20261201.9000` | `20261201.9004` | 9004 on `a`, 9005 on `b` |',
@@ -58,7 +58,9 @@ describe('a step', () => {
   })
 
   test('of another system has neither', async () => {
-    await writeGithubFiles(result([web]), { secrets: new SecretRegistry() }, {})
+    vi.stubEnv('GITHUB_OUTPUT', undefined)
+    vi.stubEnv('GITHUB_STEP_SUMMARY', undefined)
+    await writeGithubFiles(result([web]))
   })
 })
 

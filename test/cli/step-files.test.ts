@@ -2,8 +2,8 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { writeOutputs, writeSummary } from '../../src/cli/step-files.ts'
 import { guardOutput } from '../../src/cli/output.ts'
+import { writeOutputs, writeSummary } from '../../src/cli/step-files.ts'
 import { REDACTED, SecretRegistry } from '../../src/core/secrets.ts'
 
 let folder: string

@@ -63,7 +63,7 @@ export async function ciReport(invocation: Invocation, options: CiReportOptions)
   })
   const whole: CiResult = { ...result, problems: [...result.problems, ...problems] }
   if (!options.dryRun) await new Telling(config.ci, invocation, emit).end(reportOf(whole, pullRequest))
-  await writeGithubFiles(whole, invocation)
+  await writeGithubFiles(whole)
   if (options.json) printJson(whole)
   else print(formatOutcomes(whole))
   for (const problem of whole.problems) tell(`problem: ${oneLine(problem)}\n`)

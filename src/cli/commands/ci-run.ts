@@ -14,6 +14,7 @@ import { type Change, problemOf, propose } from '../ci-review.ts'
 import { formatOutcomes } from '../ci-run-text.ts'
 import { exitCodeOf, reportOf, Telling } from '../ci-tell.ts'
 import { tellWouldSend } from '../ci-would.ts'
+import { unwritten, withRecords } from '../ci-written.ts'
 import { writeGithubFiles } from '../github-files.ts'
 import type { Invocation } from '../invocation.ts'
 import type { Lane } from '../lane.ts'
@@ -69,7 +70,7 @@ export async function ciRun(
   }
   const failed = [...run.failures.values()]
   tellFailures(failed, invocation)
-  if (!options.dryRun) await writeGithubFiles(done.result, invocation)
+  if (!options.dryRun) await writeGithubFiles(done.result)
   if (options.json) printJson(done.result)
   else if (!options.dryRun) print(formatOutcomes(done.result))
   tellStyled(screen.left())

@@ -1,7 +1,6 @@
-import { type Diagnostic, InvalidDefinition } from '../../definition/diagnostics.ts'
-import { annotate, isOnGitHub } from '../github-log.ts'
+import { InvalidDefinition } from '../../definition/diagnostics.ts'
 import type { Invocation } from '../invocation.ts'
-import { print, printJson, workflowCommands } from '../output.ts'
+import { annotate, print, printJson } from '../output.ts'
 import { openProject, tellWarnings } from '../project.ts'
 
 /** Checks all files, or those of the named images, without any network. */
@@ -15,20 +14,15 @@ export async function validate(
     annotate(project.warnings)
     if (options.json) return printJson(project.warnings)
     tellWarnings(project)
-    annotateAll(project.warnings)
     const count = project.images.size
     print(
       `${count} ${count === 1 ? 'image is' : 'images are'} valid: ${[...project.images.keys()].join(', ')}\n`,
     )
   } catch (error) {
-    if (error instanceof InvalidDefinition) annotateAll(error.diagnostics)
-    if (!(error instanceof InvalidDefinition) || !options.json) throw error
+    if (!(error instanceof InvalidDefinition)) throw error
+    annotate(error.diagnostics)
+    if (!options.json) throw error
     printJson(error.diagnostics)
     process.exitCode = error.exitCode
   }
-}
-
-/** In a CI they are shown where they are, too. */
-function annotateAll(diagnostics: readonly Diagnostic[]): void {
-  if (isOnGitHub()) for (const found of diagnostics) annotate(found, workflowCommands)
 }
