@@ -103,6 +103,7 @@ describe.skipIf(notRoot)(`the lab${notRoot ? ' (skipped: needs root)' : ''}`, ()
   test('comes back after a SIGKILL where it was, with the same key and token', async () => {
     const before = await start()
     process.kill(before.pid, 'SIGKILL')
+    while ((await labStatus(dir)).running) await delay(10)
     const after = await start()
     expect(after.pid).not.toBe(before.pid)
     expect({ ...after, pid: 0 }).toEqual({ ...before, pid: 0 })
