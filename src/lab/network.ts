@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { execa } from 'execa'
 import { lock } from '../core/lock.ts'
 import { poll, withDeadline } from '../core/scope.ts'
+import { readConnection } from './connection.ts'
 import { forward, restoreForwarding } from './forwarding.ts'
 import type { LabNames } from './names.ts'
 import { endProcess, processOf } from './process.ts'
@@ -39,7 +40,8 @@ export class LabNetwork {
     await using _ = await lock(LOCK)
     const { bridge } = this.#names
     const routes = await ip<Route & { metric?: number }>('-4', 'route', 'show', 'table', 'all')
-    const network = freeSubnet(routes, bridge)
+    const before = (await readConnection(this.#dir))?.network.cidr
+    const network = freeSubnet(routes, bridge, before)
     if (network === undefined) throw new Error('this machine already has routes to all of 10.83.0.0/16')
     const uplink = routes
       .filter(({ dst }) => dst === 'default')

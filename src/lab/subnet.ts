@@ -29,17 +29,23 @@ export interface Route {
   dev?: string
 }
 
-/** The first /24 of 10.83.0.0/16 that no route of another interface reaches into. */
-export function freeSubnet(routes: readonly Route[], bridge: string): Subnet | undefined {
+/**
+ * A /24 of 10.83.0.0/16 that no route of another interface reaches into: the one that the lab had before, where guests have
+ * addresses, or else the first.
+ * @param before its cidr
+ */
+export function freeSubnet(routes: readonly Route[], bridge: string, before?: string): Subnet | undefined {
   const taken = routes
     .filter(({ dst, dev }) => dev !== bridge && dst !== undefined && dst !== 'default')
     .map(range)
-  for (let third = 0; third < 256; third++) {
+  const isFree = (third: number) => {
     const first = number(`10.83.${third}.0`)
-    const overlaps = taken.some((other) => other && other.first <= first + 255 && other.last >= first)
-    if (!overlaps) return subnet(third)
+    return !taken.some((other) => other && other.first <= first + 255 && other.last >= first)
   }
-  return undefined
+  const all = Array.from({ length: 256 }, (_, third) => third)
+  const same = all.find((third) => subnet(third).cidr === before && isFree(third))
+  const third = same ?? all.find(isFree)
+  return third === undefined ? undefined : subnet(third)
 }
 
 function range({ dst = '' }: Route): { first: number; last: number } | undefined {

@@ -13,6 +13,14 @@ test('the first subnet, unless another interface has it', () => {
   )
 })
 
+test('a lab that comes back keeps the one that it had, where that is still free', () => {
+  const routes = [{ dst: '10.83.1.0/24', dev: BRIDGE }]
+  expect(freeSubnet(routes, BRIDGE, '10.83.1.0/24')?.cidr).toBe('10.83.1.0/24')
+  expect(freeSubnet([{ dst: '10.83.1.0/24', dev: 'eth1' }], BRIDGE, '10.83.1.0/24')?.cidr).toBe(
+    '10.83.0.0/24',
+  )
+})
+
 test('a company’s 10.0.0.0/8 leaves room for nothing', () => {
   expect(cidr({ dst: '10.0.0.0/8', dev: 'eth0' })).toBeUndefined()
 })
