@@ -126,7 +126,7 @@ rm -f /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/NetworkMana
 # Packages: lists and caches only; the next `apt-get update` makes them again.
 apt-get clean
 # The folders in it are apt's own, as dpkg -V knows.
-find /var/lib/apt/lists -type f -delete
+[ ! -d /var/lib/apt/lists ] || find /var/lib/apt/lists -type f -delete
 rm -f /var/cache/apt/*.bin /var/cache/debconf/*-old /var/lib/dpkg/*-old
 rm -f /var/lib/apt/periodic/* /var/lib/apt/extended_states.bak /var/cache/motd-news /var/lib/update-notifier/updates-available
 # When a timer last fired: in a clone all of them would be overdue, and apt-daily's run at its first boot.

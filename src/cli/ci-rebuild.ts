@@ -17,6 +17,7 @@ import { forgetFailures, noteFailure, noteUnmended } from './ci-note.ts'
 import { type RebuildPlan, type RebuildQuestion, updatesFor } from './ci-plan.ts'
 import type { ImageOutcome } from './ci-result.ts'
 import { type Lane, ParentFailed, runOne, specOf } from './lane.ts'
+import { newest } from './lockfile.ts'
 import { lockCurrent } from './locking.ts'
 import { inOrder } from './schedule.ts'
 
@@ -33,7 +34,7 @@ export async function rebuildStale(
   question: RebuildQuestion,
   plan: RebuildPlan,
   { lane, parallel }: { lane: Lane; parallel: number },
-): Promise<ImageOutcome[]> {
+): Promise<{ outcomes: ImageOutcome[]; suites: Record<string, string> }> {
   const { project, connected } = question
   const work = plan.states.filter(({ action }) => action !== 'nothing')
   const stateOf = new Map(work.map((state) => [state.image, state]))
@@ -44,14 +45,15 @@ export async function rebuildStale(
   })
   const resultOf = new Map(results.map((result) => [result.image, result]))
   const recorded = await lookAgain(question, plan, [...stateOf.keys()])
-  await remember(question, plan, { results, recorded, failures: lane.failures })
+  const seen = await remember(question, plan, { results, recorded, failures: lane.failures })
+  const suites = newest(plan.suites, seen)
   for (const { image, templates } of plan.states) {
     const request = plan.requests.get(image)
     if (request === undefined || resultOf.get(image)?.status === 'built') continue
     const { target } = request.place
-    await lockCurrent({ ...request, target, suites: plan.suites }, request.image, templates)
+    await lockCurrent({ ...request, target, suites }, request.image, templates)
   }
-  return plan.states.map((state) => {
+  const outcomes = plan.states.map((state) => {
     const failure = lane.failures.get(state.image) ?? plan.failures.get(state.image)
     const { where } = specOf(project, state.image)
     return outcomeOf(state, {
@@ -59,6 +61,7 @@ export async function rebuildStale(
       ...{ failure, where },
     })
   })
+  return { outcomes, suites }
 }
 
 function optionsFor(state: ImageState, { image, pve }: BuildRequest): BuildRequest['options'] {
@@ -91,7 +94,10 @@ async function lookAgain(
   }
 }
 
-/** What the next run must know stands in the templates' notes. That it cannot be written is said, and fails nothing. */
+/**
+ * What the next run must know stands in the templates' notes. That it cannot be written is said, and fails nothing.
+ * @returns dates of the suites that were read
+ */
 async function remember(
   question: RebuildQuestion,
   { states, requests }: RebuildPlan,
@@ -100,11 +106,11 @@ async function remember(
     recorded: RecordedOf
     failures: ReadonlyMap<string, ImagebuildError>
   },
-): Promise<void> {
+): Promise<Record<string, string>> {
   const { connected, emit } = question
   const { pve, signal } = connected
   const built = done.results.filter(({ status }) => status === 'built').map(({ image }) => image)
-  const pending = await pendingIn(question, requests, done.recorded, built)
+  const { pending, suites } = await pendingIn(question, requests, done.recorded, built)
   for (const { image, status } of done.results) {
     const state = states.find((one) => one.image === image) as ImageState
     const templates = (done.recorded.get(image) ?? []).map(({ template }) => template)
@@ -124,6 +130,7 @@ async function remember(
       emit({ type: 'warning', image, message })
     }
   }
+  return suites
 }
 
 /** What is newer than what was just built. Nothing is asked where nothing was built. */
@@ -134,10 +141,13 @@ async function pendingIn(
   built: readonly string[],
 ) {
   const wanted = new Map([...requests].filter(([image]) => built.includes(image)))
-  if (wanted.size === 0 || question.connected.signal.aborted) return new Map()
+  if (wanted.size === 0 || question.connected.signal.aborted) return { pending: new Map(), suites: {} }
   const fresh = new Map([...recorded].map(([image, of]) => [image, [...of]]))
-  const { reasons } = await updatesFor(wanted, fresh, question)
-  return new Map([...reasons].map(([image, found]) => [image, found.flatMap(({ update }) => update ?? [])]))
+  const { reasons, suites } = await updatesFor(wanted, fresh, question)
+  const pending = new Map(
+    [...reasons].map(([image, found]) => [image, found.flatMap(({ update }) => update ?? [])]),
+  )
+  return { pending, suites }
 }
 
 function outcomeOf(

@@ -96,8 +96,20 @@ export async function writeLocked(
   await writeDurably(join(root, LOCKFILE), text, 0o644)
 }
 
+/** Dates of indexes that were seen after the entries were written, by those that look at what was built. */
+export async function writeSuites(
+  root: string,
+  suites: Readonly<Record<string, string>>,
+  signal?: AbortSignal,
+): Promise<void> {
+  await using _held = await lock(join(buildFolder(root), 'lockfile.lock'), signal)
+  const before = await readLockfile(root)
+  const text = formatLockfile({ ...before, suites: newest(before.suites ?? {}, suites) })
+  if (text !== formatLockfile(before)) await writeDurably(join(root, LOCKFILE), text, 0o644)
+}
+
 /** Of two runs at once the one that has seen less may be the last. */
-function newest(
+export function newest(
   before: Readonly<Record<string, string>>,
   seen: Readonly<Record<string, string>>,
 ): Record<string, string> {

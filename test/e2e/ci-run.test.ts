@@ -42,6 +42,10 @@ test('what is missing is built, proven, promoted, written down and proposed', as
     'imagebuild.packages/lab/db.txt',
     'imagebuild.packages/lab/web.txt',
   ])
+  // An empty cache shall know of them, too.
+  expect(Object.keys(JSON.parse(branch()[LOCK] ?? '').suites)).toEqual([
+    expect.stringMatching(/^http:.* tiny-security$/),
+  ])
   expect(world.toldSince()).toEqual([
     '/ping/start',
     expect.stringMatching(/^(\/ping|imagebuild campaign \(lab\): 2 rebuilt)$/),

@@ -18,7 +18,7 @@ import { unwritten, withRecords } from '../ci-written.ts'
 import { writeGithubFiles } from '../github-files.ts'
 import type { Invocation } from '../invocation.ts'
 import type { Lane } from '../lane.ts'
-import { LOCKFILE, readLockfile } from '../lockfile.ts'
+import { LOCKFILE, readLockfile, writeSuites } from '../lockfile.ts'
 import { print, printJson, printStyled, tell, tellStyled } from '../output.ts'
 import { openProject, tellWarnings } from '../project.ts'
 import { tellFailures, tellFailuresAgain } from '../run-failures.ts'
@@ -107,35 +107,37 @@ async function work(run: Run, started: string): Promise<Done> {
   const locked = (await readLockfile(at.root)).targets[at.target] ?? {}
   const plan = await planRebuilds(question)
   for (const [image, failure] of plan.failures) failures.set(image, failure)
-  const outline = (images: ImageOutcome[]): CiResult => ({
+  const outline = (images: ImageOutcome[], suites: CiResult['suites']): CiResult => ({
     ...{ schema: 1, namespace: project.namespace, target: at.target, started },
-    ...{ ended: new Date().toISOString(), images, suites: plan.suites, problems },
+    ...{ ended: new Date().toISOString(), images, suites, problems },
   })
   if (options.dryRun) {
     printStyled(asCalled(formatStates(plan.states, at.root)))
     await tellWouldSend(project.ci, plan.states, at, invocation)
-    return { result: outline([]) }
+    return { result: outline([], plan.suites) }
   }
-  const { suites } = plan
   const lane: Lane = {
-    invocation,
-    project,
-    target: options.target,
-    wait: options.wait,
-    emit,
-    failures,
-    suites,
+    ...{ invocation, project, target: options.target, wait: options.wait },
+    ...{ emit, failures, suites: plan.suites },
   }
   emit({ type: 'run.start', images: stale(plan), target: at.target })
-  const outcomes = await rebuildStale(question, plan, { lane, parallel: options.parallel })
+  const { outcomes, suites } = await rebuildStale(question, plan, { lane, parallel: options.parallel })
+  if (outcomes.some(({ outcome }) => outcome === 'built')) {
+    const refused = await writeSuites(at.root, suites).then(() => [], whyRefused)
+    problems.push(...refused)
+  }
   problems.push(...refusedSuites(plan), ...(await unwritten(at, outcomes)))
   const images = await Promise.all(outcomes.map((one) => withRecords(at, one, locked)))
-  const result = outline(images)
+  const result = outline(images, suites)
   if (options.result !== undefined) {
     await writeResult(options.result, result)
     return { result }
   }
   return forge === undefined ? { result } : await review(forge, result, { at, before, carried })
+}
+
+function whyRefused(error: unknown): string[] {
+  return [`${LOCKFILE} does not have when the suites were last seen: ${asImagebuildError(error).message}`]
 }
 
 function stale({ states }: RebuildPlan): string[] {
