@@ -14,6 +14,8 @@ import { BOOTSTRAP, LAB_DIR, makeProject, type Project } from '../e2e/harness.ts
 
 /** cloud-init runs it before any package may be there, so all of them are installed in the guest. */
 const IN_GUEST = '#cloud-config\nruncmd: [["true"]]\n'
+/** Of no effect on packages; with it, both have cloud-init. */
+const BEFORE = '#cloud-config\nfinal_message: built\n'
 
 const definition = (name: string, kind: 'vm' | 'lxc', fragments: string) => `name: ${name}
 kind: ${kind}
@@ -30,7 +32,8 @@ provision:
 const FACTS: Readonly<Record<string, string>> = {
   packages: 'dpkg-query -W | sort',
   manual: 'apt-mark showmanual | sort',
-  units: 'systemctl list-unit-files --no-legend --plain --state=enabled,masked,disabled | sort',
+  // The third column is what presets would say, which differs with 60-image.preset.
+  units: `systemctl list-unit-files --no-legend --plain --state=enabled,masked,disabled | awk '{ print $1, $2 }' | sort`,
   users: 'getent passwd | sort',
   groups: 'getent group | sort',
   changed: 'dpkg -V || true',
@@ -60,10 +63,10 @@ let project: Project
 let cache: string
 beforeAll(async () => {
   cache = await mkdtemp(join(tmpdir(), 'imagebuild-natively-cache-'))
-  project = await makeProject({ 'cloud-init/in-guest.yaml': IN_GUEST })
+  project = await makeProject({ 'cloud-init/in-guest.yaml': IN_GUEST, 'cloud-init/before.yaml': BEFORE })
   for (const kind of ['vm', 'lxc'] as const)
     await project.write({
-      [`images/${kind}-before/image.yaml`]: definition(`${kind}-before`, kind, ''),
+      [`images/${kind}-before/image.yaml`]: definition(`${kind}-before`, kind, 'before'),
       [`images/${kind}-within/image.yaml`]: definition(`${kind}-within`, kind, 'in-guest'),
     })
 })
