@@ -3,7 +3,7 @@ import type { Change, Forge, ForgeSettings, Status } from './forge.ts'
 import { changeWithoutSecrets, statusWithoutSecrets } from './without-secrets.ts'
 
 /**
- * Says what would be sent, and asks nobody: not even whether it is there already.
+ * Says what would be sent, and sends no request: not even to see whether it is there already.
  * @param print takes lines for people
  * @param secrets what is known of them; files that have one are refused here too
  */

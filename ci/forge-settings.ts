@@ -58,7 +58,7 @@ function kindOf(api: string | undefined, env: Environment): ForgeSettings['kind'
 
 /**
  * A token of one's own goes first: the runner of Forgejo sets the other variables itself, and cannot be told not to. Those are
- * sent to nobody but the forge that the runner belongs to.
+ * sent to no forge but the one that the runner belongs to.
  */
 function tokenReference(given: string | undefined, api: string, env: Environment): SecretReference {
   if (given !== undefined) {

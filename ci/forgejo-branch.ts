@@ -128,7 +128,7 @@ async function commit(
 /**
  * Whether there is a branch that may be overwritten: what it has beside its base are commits of this program, and merges of
  * the base into them, as `mergeBase` makes them.
- * @throws ImagebuildError `busy` where one of its commits is somebody else's
+ * @throws ImagebuildError `busy` where this program has not written one of its commits
  */
 export async function isOwnBranch(client: ForgejoClient, branch: string, base: string): Promise<boolean> {
   if ((await orNothing(client.get<Branch>(branchPath(branch)))) === undefined) return false

@@ -169,7 +169,7 @@ function told({ status, message }: ForgejoRefusal, repository: string): Pick<Err
       /required scope\(s\)(?:: | )\[?([^\]]+)\]?/.exec(message)?.[1] ?? 'write:repository and write:issue'
     return {
       code: 'permission_denied',
-      next: `give a token with ${scopes}, of somebody who may write to ${repository}`,
+      next: `give a token with ${scopes}, of a user who may write to ${repository}`,
     }
   }
   if (status === 404) {

@@ -2,9 +2,9 @@ import type { SecretRegistry } from '../src/core/secrets.ts'
 import type { Change, Forge, ForgeContext, ForgeSettings, Proposal, Status } from './forge.ts'
 import { bringBranch, closePull, contentsAt, isOwnBranch, type Pull, removeBranch } from './forgejo-branch.ts'
 import { type ForgejoClient, forgejoClient, forgejoFailure } from './forgejo-client.ts'
-import { interruptible } from './interruptible.ts'
 import { cutText } from './markdown.ts'
 import { requireOwnBranch } from './own-branch.ts'
+import { withFailureOf } from './with-failure.ts'
 import { changeWithoutSecrets, statusWithoutSecrets } from './without-secrets.ts'
 
 /** The column of Forgejo's database is a text; a longer one is no line. */
@@ -20,14 +20,7 @@ export async function openForgejo(
   const token = await secrets.resolve(settings.token, context.signal)
   const client = forgejoClient(settings, token, context, second)
   const repository = `${settings.owner}/${settings.repo}`
-  const withFailure = async <T>(what: string, work: Promise<T>): Promise<T> => {
-    try {
-      return await interruptible(work, context.signal)
-    } catch (error) {
-      context.signal.throwIfAborted()
-      throw forgejoFailure(error, what, repository)
-    }
-  }
+  const withFailure = withFailureOf(context.signal, (error, what) => forgejoFailure(error, what, repository))
   return {
     async propose(proposed) {
       const change = changeWithoutSecrets(proposed, secrets)

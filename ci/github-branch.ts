@@ -5,7 +5,7 @@ import { blobName, changeDigest, changeMessage, digestIn, foreignCommit, movedBa
 
 /** A request to create a tree bears the files' text; much longer ones are not answered in time. In characters. */
 const TEXT_OF_ONE_TREE = 1_000_000
-/** Somebody else may create or delete the branch between a look and a write; more than this is no coincidence. */
+/** Another run, or a user, may create or delete the branch between a look and a write; more than this is no coincidence. */
 const MOST_TRIES = 3
 
 /**

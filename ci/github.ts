@@ -4,8 +4,8 @@ import { bringBranch, fileOn, presentCommit, removeBranch } from './github-branc
 import { reportCheckRun, reportCommitStatus } from './github-checks.ts'
 import { githubClient, isAppToken, type Pace, type Repository, statusOf } from './github-client.ts'
 import { githubFailure } from './github-failure.ts'
-import { interruptible } from './interruptible.ts'
 import { requireOwnBranch } from './own-branch.ts'
+import { withFailureOf } from './with-failure.ts'
 import { changeWithoutSecrets, statusWithoutSecrets } from './without-secrets.ts'
 
 interface OpenPull {
@@ -30,14 +30,7 @@ export async function openGithub(
     at: { owner, repo },
   }
   const named = `${owner}/${repo}`
-  const withFailure = async <T>(what: string, work: Promise<T>): Promise<T> => {
-    try {
-      return await interruptible(work, context.signal)
-    } catch (error) {
-      context.signal.throwIfAborted()
-      throw githubFailure(error, what, named)
-    }
-  }
+  const withFailure = withFailureOf(context.signal, (error, what) => githubFailure(error, what, named))
   return {
     async propose(proposed) {
       const change = changeWithoutSecrets(proposed, secrets)

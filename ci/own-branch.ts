@@ -40,7 +40,7 @@ export function movedBase(base: string, files: readonly string[]): ImagebuildErr
   return new ImagebuildError({
     code: 'busy',
     what: 'no pull request was written',
-    why: `since this run began, somebody has changed on ${base}: ${files.join(', ')}`,
+    why: `since this run began, these files were changed on ${base}: ${files.join(', ')}`,
     next: `run again from the present ${base}: the templates are there, and nothing is built twice`,
   })
 }
@@ -68,7 +68,7 @@ export function foreignCommit(branch: string, commit: string, message: string): 
   return new ImagebuildError({
     code: 'busy',
     what: `the branch ${branch} is not overwritten`,
-    why: `its commit ${commit} is somebody else's: "${message.split('\n')[0]}"`,
+    why: `its commit ${commit} was not written by imagebuild: "${message.split('\n')[0]}"`,
     next: `merge it, or delete the branch; commits of people belong on branches that do not begin with ${OWN_BRANCHES}`,
   })
 }

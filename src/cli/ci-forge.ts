@@ -48,7 +48,7 @@ export async function openForgeFor(
   }
 }
 
-/** Seconds for what a run that was interrupted has built already: without its change nobody would hear of it. */
+/** Seconds for what a run that was interrupted has built already: without its change the user would not hear of it. */
 const LAST_SECONDS = 60
 
 function lateBy(seconds: number, signal: AbortSignal): AbortSignal {

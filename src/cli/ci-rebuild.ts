@@ -23,7 +23,7 @@ import { inOrder } from './schedule.ts'
 
 /** From a plan to what has become of each image. */
 
-/** What somebody else, or the network, is to blame for pauses no image. */
+/** Failures that another run, the user or the network has caused pause no image. */
 const PASSING: readonly ErrorCode[] = ['busy', 'unreachable', 'interrupted', 'terminated']
 
 /**

@@ -29,7 +29,7 @@ export interface CiRunOptions {
   target?: string
   all: boolean
   dryRun: boolean
-  /** file for another job; nobody is told anything then */
+  /** file for another job, which then tells the user */
   result?: string
   verify: 'full' | 'off'
   wait: boolean
@@ -165,7 +165,7 @@ async function review(forge: OpenForge, result: CiResult, change: Change): Promi
   }
 }
 
-/** An index that is not believed, or cannot be had, makes nothing stale; but somebody must know that nobody is looking. */
+/** An index that is not believed, or cannot be had, makes nothing stale; but the user must know that updates are not looked for. */
 function refusedSuites({ states }: RebuildPlan): string[] {
   const texts = states.flatMap(({ reasons }) =>
     reasons
